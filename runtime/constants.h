@@ -1,0 +1,61 @@
+/*
+ * Every constant of the runtime that is not a format number, with its unit and the reason for its value.
+ */
+#ifndef PERDURE_CONSTANTS_H
+#define PERDURE_CONSTANTS_H
+
+#include <stdint.h>
+
+/* A record must fit into one Kafka message with the default limits (1,048,588 B) after keys, headers and framing. */
+#define RECORD_LIMIT_BYTES 1000000
+/* A payload must still fit when it is copied from the inbox into an event with header and envelope (H20). */
+#define PAYLOAD_LIMIT_BYTES (RECORD_LIMIT_BYTES - 64 * 1024)
+/* Kafka headers, keys and the file of one job are named by it. */
+#define JOB_ID_LIMIT_BYTES 255
+
+/* An append that is neither confirmed nor failed for so long is in doubt (rule 5, H16). */
+#define APPEND_DEADLINE_MS INT64_C(30000)
+/* A Mark follows this long after something changed: bounds how much inbox a takeover reads again. */
+#define MARK_INTERVAL_MS INT64_C(3000)
+/* After being fenced: wait, doubling, before claiming again (rule 4). */
+#define CLAIM_BACKOFF_MS INT64_C(5000)
+#define CLAIM_BACKOFF_MAX_MS INT64_C(60000)
+/* A command older than this at its append is dead (rule 14). */
+#define LIFE_MS (INT64_C(24) * 3600 * 1000)
+/* A command may be this much "younger" than the broker's clock says (rule 14). */
+#define BORN_SKEW_MS INT64_C(60000)
+/* A closed run is remembered at least LIFE + 1 h (rule 20). */
+#define KEEP_MS (LIFE_MS + INT64_C(3600) * 1000)
+/* The inbox is trimmed this far behind in_pos, so that a journal that loses its tail heals itself (H23). */
+#define TRIM_DELAY_MS (INT64_C(3600) * 1000)
+/* Clock against the broker's append time at a claim (rule 30). */
+#define CLOCK_SKEW_WARN_MS INT64_C(1000)
+#define CLOCK_SKEW_LIMIT_MS INT64_C(60000)
+/* A wait shows in the status record when it outlasts this: shorter ones would only cost. */
+#define STATUS_DELAY_MS INT64_C(200)
+
+/* Paused jobs kept in memory with their stacks: beyond, the least recently used are evicted. mprotect'ed guard pages
+ * end near vm.max_map_count / 2 = 32,000 stacks. */
+#define LIVE_JOBS_LIMIT 20000
+#define LIVE_BYTES_LIMIT (INT64_C(512) * 1024 * 1024)
+/* Jobs replayed in one turn of the engine, so that a takeover never starves what runs (hazard 51). */
+#define REPLAYS_PER_TURN 256
+/* Unconfirmed appends of one partition; beyond, the intake waits (H28, hazard 21). Well below librdkafka's queue of
+ * 100,000 messages over 16 partitions. */
+#define APPENDS_IN_FLIGHT_LIMIT 5000
+/* Rule 31: events of one turn go into one record up to this size; the rest into the next. */
+#define TURN_BYTES_LIMIT (256 * 1024)
+
+#define JOB_STACK_BYTES (256 * 1024)
+#define STEP_THREADS 16
+
+/* Step retries, where the declaration says nothing: Temporal's defaults, which users know. */
+#define RETRY_BACKOFF_MS INT64_C(1000)
+#define RETRY_BACKOFF_MAX_MS INT64_C(100000)
+#define RETRY_BACKOFF_FACTOR 2
+
+#define SLOT_COUNT 4096
+#define FORMAT_VERSION 1
+#define RULE_LEVEL 1
+
+#endif

@@ -1,0 +1,182 @@
+/*
+ * The engine of one partition: a state machine without I/O, thread or clock. Inputs go in by the engine_on_...()
+ * functions; engine_run() lets jobs go on and builds appends; outputs come out of engine_take(), each exactly once.
+ * The worker's driver and the simulator use it in the same way.
+ *
+ *     engine_new, engine_load_...(store rows), engine_begin
+ *     loop: engine_on_time, engine_on_...(what happened), engine_run, engine_take until it gives nothing
+ */
+#ifndef PERDURE_ENGINE_H
+#define PERDURE_ENGINE_H
+
+#include "job/job.h"
+#include "log/log.h"
+#include "wire/wire.h"
+
+struct engine;
+
+/* Where a partition stands; the transition table is on top of engine.c. */
+#define ENGINE_STATE_MAP(X)                                                              \
+    X(FOLLOWING, "reads the journal, owns nothing")                                      \
+    X(CATCHING_UP, "assigned: reads the journal to its end before it claims")            \
+    X(CLAIMING, "its claim is appended, not yet read back")                              \
+    X(OWNER, "its claim is the latest: jobs run")                                        \
+    X(DRAINING, "revoked: lets appends be confirmed, then writes Mark and Release")      \
+    X(FENCED, "somebody else claimed: waits before it may claim again")                  \
+    X(STOPPED, "a record it cannot judge, or a log it must not use: says why, for good")
+
+enum engine_state {
+#define ENGINE_STATE_(name, text) ENGINE_##name,
+    ENGINE_STATE_MAP(ENGINE_STATE_)
+#undef ENGINE_STATE_
+    ENGINE_STATE_COUNT
+};
+
+/* What the engine asks its host at once: local memory or a local file, never the network. */
+struct engine_host {
+    void *context;
+    /* Counted Event records of one run in seq order, as far as the host holds them. LOG_OK or LOG_FAILED. */
+    int (*history)(void *context, uint32_t partition, const char *job, uint64_t run,
+                   bool (*visit)(void *visit_context, int64_t offset, const void *record, size_t size),
+                   void *visit_context);
+    /* Microseconds of any clock, for display only (how long a replay took). NULL: none. */
+    int64_t (*stopwatch_us)(void *context);
+};
+
+struct engine_limits {        /* zero: the default of constants.h */
+    size_t live_jobs;         /* paused jobs kept with their stacks */
+    size_t live_bytes;
+    size_t appends_in_flight;
+    size_t replays_per_turn;
+    size_t turn_bytes;
+    int64_t life_ms;
+    int64_t keep_ms;
+    int64_t append_deadline_ms;
+    int64_t mark_interval_ms;
+    int64_t claim_backoff_ms;
+    int64_t trim_delay_ms;
+    int64_t status_delay_ms;
+};
+
+struct engine_config {
+    uint32_t partition;
+    Genesis genesis;                  /* of the log, as its backend read it */
+    const char *worker;               /* name shown in claims and statuses */
+    const char *boot_id;
+    const struct registry *registry;  /* the modules loaded here */
+    /* Job types that some registered build of the namespace has but that are absent here (rule 12): absorbed, they wait
+     * for their module. NULL: none. */
+    bool (*type_is_known)(void *context, const char *type);
+    void *type_context;
+    uint64_t seed;                    /* nonces, jitter */
+    struct engine_limits limits;
+    struct engine_host host;
+    struct job_options job;
+};
+
+enum engine_output_kind {
+    ENGINE_OUT_APPEND,         /* to this partition's journal; answer with engine_on_delivered(cookie) */
+    ENGINE_OUT_SEND,           /* to the inbox of `partition`; answer with engine_on_delivered(cookie) */
+    ENGINE_OUT_REPLY,          /* to a client; best effort */
+    ENGINE_OUT_STATUS,         /* status record of job `key` */
+    ENGINE_OUT_STEP,           /* run an attempt; answer with engine_on_step_ended() */
+    ENGINE_OUT_ABANDON_STEP,   /* its result will not be used */
+    ENGINE_OUT_FOLLOW_JOURNAL, /* hand over the journal from `offset` on */
+    ENGINE_OUT_FOLLOW_INBOX,   /* hand over the inbox from `offset` on (again: from there) */
+    ENGINE_OUT_UNFOLLOW_INBOX,
+    ENGINE_OUT_TRIM_INBOX,     /* inbox records below `offset` may go */
+    ENGINE_OUT_DEAD,           /* copy inbox record `offset` (bytes given) to the dead letters; `text` says why */
+    ENGINE_OUT_OWNED,          /* notice: the partition is ours since now */
+    ENGINE_OUT_LOST,           /* notice: it is not any more; `text` says why */
+    ENGINE_OUT_RELEASED,       /* notice: drained and released after engine_on_revoked() */
+    ENGINE_OUT_REPLAYED,       /* notice: job `key` replayed `count` events in `microseconds`, goes on at `site` */
+    ENGINE_OUT_REBUILD,        /* the store is not to be trusted (rule 3): drop its rows; the engine begins anew */
+    ENGINE_OUT_STOPPED,        /* notice: engine is STOPPED; `text` says what, where, what to do */
+    ENGINE_OUT_NOTE,           /* notice for the log of the worker */
+};
+
+struct engine_output {
+    enum engine_output_kind kind;
+    uint64_t cookie;
+    uint32_t partition;        /* SEND: target */
+    int64_t offset;
+    const char *key;
+    const void *data;          /* all pointers: valid until the next engine_take() or input */
+    size_t size;
+    const Header *header;      /* APPEND, SEND: for display headers */
+    const ReplyTo *reply_to;   /* REPLY */
+    const Reply *reply;
+    const char *text;
+    uint64_t count;
+    int64_t microseconds;
+    const Site *site;
+    /* STEP */
+    uint64_t run;
+    uint64_t op;
+    uint32_t attempt;
+    const struct callable *step;
+    const Payload *input;
+    int64_t timeout_ms;        /* of this attempt; 0: none. The engine itself times it out by engine_on_time() */
+    bool in_place;
+};
+
+struct engine *engine_new(const struct engine_config *config); /* NULL: no memory */
+void engine_free(struct engine *engine);
+
+/* From the store, before engine_begin(). */
+int engine_load_partition(struct engine *engine, const StoredPartition *row);
+int engine_load_run(struct engine *engine, const StoredRun *run);
+int engine_load_output(struct engine *engine, const StoredOutput *output);
+/* Starts following the journal from the loaded position, else from `log_start`. */
+void engine_begin(struct engine *engine, int64_t log_start);
+
+/* Inputs. */
+void engine_on_time(struct engine *engine, int64_t wall_ms, int64_t monotonic_ms);
+void engine_on_assigned(struct engine *engine);
+void engine_on_revoked(struct engine *engine);
+void engine_on_record(struct engine *engine, const struct log_record *record);
+void engine_on_end(struct engine *engine, enum log_stream stream, int64_t end);
+void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delivery delivery, int64_t offset);
+void engine_on_fault(struct engine *engine, enum log_fault fault, const char *message);
+/* Takes over what `outcome` points to. */
+void engine_on_step_ended(struct engine *engine, const char *job, uint64_t run, uint64_t op, uint32_t attempt,
+                          struct attempt_outcome *outcome, int64_t started_ms);
+void engine_run(struct engine *engine);
+bool engine_take(struct engine *engine, struct engine_output *out);
+/* Monotonic milliseconds at which engine_on_time() is wanted; INT64_MAX: never. */
+int64_t engine_next_wake(const struct engine *engine);
+
+enum engine_state engine_state_of(const struct engine *engine);
+const char *engine_state_name(enum engine_state state);
+
+/* Histories of runs whose last record lies below `offset` can be given by host.history(): they may be evicted. The
+ * embedded log says INT64_MAX once. */
+void engine_on_histories_kept(struct engine *engine, int64_t offset);
+
+/* What changed since the last save, for the store; the caller wraps it in a transaction. */
+struct engine_save {
+    void *context;
+    void (*partition)(void *context, const StoredPartition *row);
+    void (*run)(void *context, const StoredRun *run);
+    /* The records of a run that counted since the last save, while it is open. */
+    void (*record)(void *context, const char *job, uint64_t run, uint64_t seq, int64_t offset, const void *data,
+                   size_t size);
+    void (*closed)(void *context, const char *job, uint64_t run); /* its records may go */
+    void (*outputs)(void *context, const StoredOutput *const *outputs, size_t count);
+};
+void engine_store(struct engine *engine, const struct engine_save *save);
+
+/* The status of a job as the owner knows it now; NULL: no such job. Free with status_free(). */
+Status *engine_status(struct engine *engine, const char *job);
+void status_free(Status *status);
+
+/* Counters for figures and for the bench. */
+struct engine_counts {
+    size_t open_runs, closed_runs, live_jobs, waiting_steps, appends_in_flight, outputs_unsent;
+    size_t live_bytes;
+    uint64_t records_counted, records_rejected, records_duplicate, events, replays, evictions, claims;
+    int64_t position, in_pos, out_pos, claim;
+};
+void engine_counts(const struct engine *engine, struct engine_counts *out);
+
+#endif

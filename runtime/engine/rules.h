@@ -1,0 +1,56 @@
+/*
+ * The rules of the log protocol can be taken out, one at a time, in the test build: the simulator then has to find the
+ * history that goes wrong. In every other build RULE(n) is the constant true.
+ */
+#ifndef PERDURE_RULES_H
+#define PERDURE_RULES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* One name per thing that can be left out; the number is that of the rule in docs/protocol.md. */
+#define RULE_MAP(X)                                                                            \
+    X(FENCE, "1: a record counts only under the latest claim")                                 \
+    X(RELEASE_ENDS, "1: after Release nothing counts until a claim")                           \
+    X(CHAIN, "2: a record must continue its run")                                              \
+    X(NONCE, "1: the epoch's nonce is compared, not the claim's offset alone")                 \
+    X(DISTRUST, "3: a reader that began from a store and misses a live hash rebuilds")         \
+    X(CLAIM_ON_DOUBT, "5: any doubt leads to a new claim before anything else is appended")    \
+    X(RUN_ID, "6: a run has its own id")                                                       \
+    X(CONFIRM, "7, 8: nothing leaves a job before it is read back")                            \
+    X(ACKED, "7: read back is not enough: this or a later append is acknowledged")             \
+    X(STEP_AFTER_CONFIRM, "8: a step starts after the turn that led to it is confirmed")       \
+    X(MARKS, "9: Marks are written")                                                           \
+    X(RESEND, "10: a new owner sends all unsent outputs again")                                \
+    X(OUTBOX_ORDER, "11: to one target the next goes after the delivery of the one before")    \
+    X(IN_POS, "13: the position is the lowest input not absorbed by a confirmed record")       \
+    X(REQUEST_IDS, "13: a request id known to the run is dropped")                             \
+    X(LIFE, "14: commands older than LIFE die")                                                \
+    X(RESULT_NAMES_RUN, "14: results name their run; another run drops them")                  \
+    X(REFUSE_AFTER_CONFIRM, "15: a refusal leaves when in_pos is confirmed beyond it")         \
+    X(REFUSAL_IN_MARK, "15: a refusal to a job stands in a Mark")                              \
+    X(STORE_STUBS, "22: the store keeps a stub of every closed run")                           \
+    X(STORE_ATOMIC, "22: store rows and position change in one transaction")                   \
+    X(STORE_ANCHOR, "22: the store's anchor is verified")                                      \
+    X(RISING_T, "30: t never goes back in a run")                                              \
+    X(UNKNOWN_STOPS, "32: an unknown event stops its job")
+
+enum rule {
+#define RULE_NAME_(name, text) RULE_##name,
+    RULE_MAP(RULE_NAME_)
+#undef RULE_NAME_
+    RULE_COUNT,
+    RULE_NONE = -1,
+};
+
+#ifdef PDR_MUTATIONS
+extern int rule_left_out;                      /* an enum rule; RULE_NONE: all rules hold */
+extern uint64_t rule_branch_count[RULE_COUNT]; /* how often each rule's branch decided something */
+#define RULE(name) (rule_left_out != RULE_##name)
+#define RULE_FIRED(name) ((void)rule_branch_count[RULE_##name]++)
+#else
+#define RULE(name) true
+#define RULE_FIRED(name) ((void)0)
+#endif
+
+#endif
