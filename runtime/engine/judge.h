@@ -1,0 +1,135 @@
+/*
+ * The one judging function (rules 1, 2, 3, 22, 32): what counts in a journal, for every reader alike: the owner, a
+ * candidate, a standby, a tool. It keeps the head of each job's newest run; whoever wants more hangs it on the head.
+ */
+#ifndef PERDURE_JUDGE_H
+#define PERDURE_JUDGE_H
+
+#include "wire/wire.h"
+
+enum run_end { RUN_OPEN, RUN_COMPLETED, RUN_FAILED, RUN_CANCELLED, RUN_TERMINATED };
+const char *run_end_name(enum run_end end); /* "completed" ...; RUN_OPEN: "running" */
+
+/* How a closed run ended, kept until the store has it. */
+struct outcome {
+    Payload *result;
+    Error *error;
+};
+
+struct run_parent {
+    char *job;
+    uint64_t run;
+    uint64_t op;
+};
+
+/* Request ids that a run has absorbed: hashes of all, the strings of the newest. */
+struct request_set {
+    uint64_t *hashes; /* open addressing, 0 is free */
+    uint32_t used;
+    uint32_t capacity;
+    char **recent;
+    uint32_t recent_count;
+};
+#define REQUESTS_KEPT 256 /* strings a run; more would not fit into its terminal event */
+
+/* The newest run of one job id, as far as it counted. seq 0: nothing counted yet. */
+struct run {
+    struct run *next;
+    uint64_t hash;
+    char *job;
+    uint64_t run;
+    uint64_t seq;
+    digest digest;
+    int64_t first; /* offset of its first record */
+    int64_t last;  /* offset of its last record */
+    int64_t t;
+    int64_t created;
+    int64_t keep_ms;
+    int64_t keep_until;
+    const char *type;  /* interned */
+    const char *build; /* interned */
+    uint64_t input_digest;
+    struct run_parent *parent;
+    struct request_set requests;
+    int64_t last_input; /* offset of the last absorbed inbox record, -1: none; within last_generation */
+    uint32_t last_generation;
+    enum run_end end;
+    bool unknown_event; /* rule 32: an event this version does not know: the job stops here */
+    bool changed;       /* since the last save */
+    struct outcome *outcome;
+    void *user; /* the engine's */
+};
+
+enum judge_verdict {
+    JUDGE_COUNTED,   /* an Event record: judged.run, judged.events */
+    JUDGE_DUPLICATE, /* the same record counted before */
+    JUDGE_FENCED,    /* not of the current epoch (rule 1) */
+    JUDGE_REJECTED,  /* of the current epoch, but it does not continue its run (rule 2) */
+    JUDGE_CLAIM,
+    JUDGE_RELEASE,
+    JUDGE_MARK,
+    JUDGE_GENESIS,
+    JUDGE_DISTRUST,  /* a Mark's live hash differs from what was read (rule 3) */
+    JUDGE_STOP,      /* nothing after this can be judged: judge->error (rule 32, wrong log) */
+    JUDGE_NO_MEMORY,
+};
+
+struct judge {
+    Genesis genesis;  /* namespace NULL; partition as read */
+    bool has_genesis;
+    bool owned;       /* a claim is current */
+    int64_t claim;
+    uint64_t nonce;
+    uint64_t n;
+    Position in_pos;       /* highest that counted */
+    Position mark_in_pos;  /* highest of a Mark */
+    int64_t out_pos;
+    int64_t largest_t;
+    int64_t position;      /* next offset to read */
+    int64_t anchor;        /* offset of the last record that counted, -1 */
+    uint64_t anchor_digest;
+    digest live_hash;
+    uint64_t live_count;
+
+    struct run **table;
+    size_t capacity;
+    size_t count;
+    size_t open_count;
+    char **interned;
+    size_t interned_count;
+    char error[256];
+};
+
+/* What the last judge_record() found; valid until the next. */
+struct judged {
+    struct run *run;
+    bool new_run;
+    Event **events;
+    size_t count;
+};
+
+/* `expected` may be NULL: the first genesis seen is believed. */
+struct judge *judge_new(const Genesis *expected);
+void judge_free(struct judge *judge);
+/* Forgets all that was read, keeps what was expected: to begin again at the log's start. */
+void judge_reset(struct judge *judge);
+
+/* Judges the record at `offset`; records come in order of their offsets. */
+enum judge_verdict judge_record(struct judge *judge, int64_t offset, const Record *record, struct judged *out);
+void judged_release(struct judged *judged);
+/* The same for events that are decoded already (the owner's own); `out->events` stays the caller's. */
+enum judge_verdict judge_events(struct judge *judge, int64_t offset, const Header *header, Event *const *events,
+                                size_t count, digest after, struct judged *out);
+
+struct run *judge_find(const struct judge *judge, const char *job);
+struct run *judge_find_or_add(struct judge *judge, const char *job); /* NULL: no memory */
+const char *judge_intern(struct judge *judge, const char *text);
+/* For the store: puts a stored run into the table. */
+struct run *judge_restore(struct judge *judge, const StoredRun *stored);
+
+bool request_set_has(const struct request_set *set, const char *request);
+int request_set_add(struct request_set *set, const char *request);
+
+static inline bool run_is_open(const struct run *run) { return run->seq > 0 && run->end == RUN_OPEN; }
+
+#endif
