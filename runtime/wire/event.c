@@ -1,0 +1,61 @@
+/*
+ * Events inside a record.
+ */
+#include "wire/arena.h"
+#include "wire/scan.h"
+
+static bool event_is_shallow(const void *data, size_t size)
+{
+    return scan_is_shallow(&perdure__v1__event__descriptor, data, size, ERROR_CAUSES_LIMIT);
+}
+
+Event *event_decode(const void *data, size_t size)
+{
+    if (!event_is_shallow(data, size))
+        return NULL;
+    return perdure__v1__event__unpack(NULL, size, data);
+}
+
+Event *event_decode_in(struct wire_arena *arena, const void *data, size_t size)
+{
+    if (!event_is_shallow(data, size))
+        return NULL;
+    ProtobufCAllocator allocator = wire_arena_allocator(arena);
+    return perdure__v1__event__unpack(&allocator, size, data);
+}
+
+void event_free(Event *event)
+{
+    perdure__v1__event__free_unpacked(event, NULL);
+}
+
+const char *event_kind_name(const Event *event)
+{
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field(&perdure__v1__event__descriptor, (unsigned)event->kind_case);
+    return field != NULL ? field->name : "unknown";
+}
+
+const char *event_name(const Event *event)
+{
+    switch (event->kind_case) {
+    case PERDURE__V1__EVENT__KIND_STARTED:
+        return event->started->type;
+    case PERDURE__V1__EVENT__KIND_STEP_COMPLETED:
+        return event->step_completed->name;
+    case PERDURE__V1__EVENT__KIND_STEP_FAILED:
+        return event->step_failed->name;
+    case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
+        return event->attempt_failed->name;
+    case PERDURE__V1__EVENT__KIND_TIMER_STARTED:
+        return event->timer_started->purpose;
+    case PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED:
+        return event->signal_received->name;
+    case PERDURE__V1__EVENT__KIND_SIGNAL_SENT:
+        return event->signal_sent->name;
+    case PERDURE__V1__EVENT__KIND_CHILD_REQUESTED:
+        return event->child_requested->type;
+    default:
+        return "";
+    }
+}

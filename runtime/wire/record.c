@@ -1,0 +1,232 @@
+/*
+ * Framing of records: "PDR", format byte, CRC32C, one perdure.v1.Record; and what a Record must hold to be judged.
+ */
+#include <isa-l/crc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "constants.h"
+#include "wire/arena.h"
+#include "wire/scan.h"
+
+#define FRAME_MAGIC "PDR"
+#define DIGEST_BYTES sizeof(digest)
+
+const char *wire_error_text(enum wire_error error)
+{
+    switch (error) {
+    case WIRE_OK:
+        return "ok";
+    case WIRE_NOT_PERDURE:
+        return "not a record of Perdure";
+    case WIRE_NEWER_FORMAT:
+        return "written in a newer format than this version reads";
+    case WIRE_CORRUPT:
+        return "corrupt record";
+    case WIRE_NEWER_RULES:
+        return "needs a newer rule level than this version has";
+    case WIRE_NO_MEMORY:
+        return "out of memory";
+    }
+    return "unknown error";
+}
+
+/* isa-l leaves both inversions of the standard to its caller. */
+uint32_t crc32c(const void *data, size_t size)
+{
+    return ~crc32_iscsi((unsigned char *)(uintptr_t)data, (int)size, 0xffffffffu);
+}
+
+static void put_le32(uint8_t *out, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        out[i] = (uint8_t)(value >> (8 * i));
+}
+
+static uint32_t get_le32(const uint8_t *in)
+{
+    return (uint32_t)in[0] | (uint32_t)in[1] << 8 | (uint32_t)in[2] << 16 | (uint32_t)in[3] << 24;
+}
+
+void *record_encode(const Record *record, size_t *size)
+{
+    size_t body = perdure__v1__record__get_packed_size(record);
+    uint8_t *frame = malloc(FRAME_BYTES + body);
+    if (frame == NULL)
+        return NULL;
+    memcpy(frame, FRAME_MAGIC, 3);
+    frame[3] = FORMAT_VERSION;
+    perdure__v1__record__pack(record, frame + FRAME_BYTES);
+    put_le32(frame + 4, crc32c(frame + FRAME_BYTES, body));
+    *size = FRAME_BYTES + body;
+    return frame;
+}
+
+static enum wire_error frame_check(const uint8_t *frame, size_t size, const char **why)
+{
+    if (size < FRAME_BYTES || memcmp(frame, FRAME_MAGIC, 3) != 0) {
+        *why = "it does not begin with a frame of Perdure";
+        return WIRE_NOT_PERDURE;
+    }
+    if (frame[3] > FORMAT_VERSION) { /* rule 32 */
+        *why = "its frame names a newer format";
+        return WIRE_NEWER_FORMAT;
+    }
+    if (frame[3] != FORMAT_VERSION)
+        *why = "its frame names a format that never was";
+    else if (size > WIRE_SIZE_LIMIT_BYTES)
+        *why = "it is larger than any record may be";
+    else if (get_le32(frame + 4) != crc32c(frame + FRAME_BYTES, size - FRAME_BYTES))
+        *why = "its checksum does not hold";
+    else
+        return WIRE_OK;
+    return WIRE_CORRUPT;
+}
+
+/* protobuf-c ends a string at its first NUL, so the job id is judged where it still has its length. */
+static const char *header_scan(const uint8_t *data, size_t size)
+{
+    struct scan scan = scan_begin(data, size);
+    struct scan_field field;
+    while (scan_next(&scan, &field)) {
+        if (field.number == 11 && field.wire_type == SCAN_LENGTH_DELIMITED && field.size > 0 &&
+            !job_id_valid((const char *)field.data, field.size))
+            return "its job id is too long, or no text";
+    }
+    return scan.bad ? "its header is no protobuf" : NULL;
+}
+
+/* What protobuf-c would not notice, or only by running out of stack. NULL: nothing. */
+static const char *body_scan(const uint8_t *body, size_t size)
+{
+    struct scan scan = scan_begin(body, size);
+    struct scan_field field;
+    unsigned headers = 0;
+    while (scan_next(&scan, &field)) {
+        if (field.wire_type != SCAN_LENGTH_DELIMITED)
+            continue;
+        const char *why = NULL;
+        if (field.number == 1) {
+            headers++;
+            why = header_scan(field.data, field.size);
+        } else if (field.number == 6 && !scan_is_shallow(&perdure__v1__command__descriptor, field.data, field.size,
+                                                         ERROR_CAUSES_LIMIT)) {
+            why = "an error in its command has too many causes, or is no protobuf";
+        }
+        if (why != NULL)
+            return why;
+    }
+    if (scan.bad)
+        return "it is no protobuf";
+    return headers == 1 ? NULL : "it has no header, or several";
+}
+
+static const char *event_record_check(const Record *record)
+{
+    const Header *header = record->header;
+    if (header->job[0] == '\0')
+        return "it names no job";
+    if (header->count == 0 || header->count != record->n_events)
+        return "it holds another number of events than its header says";
+    if (header->seq == 0 || header->seq > UINT64_MAX - header->count)
+        return "its seq is out of range";
+    if (header->prev.len != DIGEST_BYTES || header->digest.len != DIGEST_BYTES)
+        return "a digest in its header is not 16 bytes long";
+    return NULL;
+}
+
+/* The message of its kind must be there. Kinds that are not known pass: the judge stops at them (rule 32). */
+static const char *kind_check(const Record *record)
+{
+    switch (record->header->kind) {
+    case PERDURE__V1__KIND__KIND_GENESIS:
+        return record->genesis != NULL ? NULL : "a genesis without its message";
+    case PERDURE__V1__KIND__KIND_CLAIM:
+        return record->claim != NULL && record->genesis != NULL ? NULL : "a claim without its messages";
+    case PERDURE__V1__KIND__KIND_MARK:
+        if (record->mark == NULL)
+            return "a mark without its message";
+        return record->mark->live_hash.len == DIGEST_BYTES ? NULL : "a live hash that is not 16 bytes long";
+    case PERDURE__V1__KIND__KIND_EVENT:
+        return event_record_check(record);
+    case PERDURE__V1__KIND__KIND_COMMAND:
+        if (record->header->job[0] == '\0')
+            return "it names no job";
+        return record->command != NULL ? NULL : "a command without its message";
+    default:
+        return NULL;
+    }
+}
+
+static enum wire_error record_check(const Record *record, const char **why)
+{
+    const Header *header = record->header;
+    if (header->format > FORMAT_VERSION) { /* rule 32 */
+        *why = "its header names a newer format";
+        return WIRE_NEWER_FORMAT;
+    }
+    if (header->min_reader > RULE_LEVEL) { /* rule 32 */
+        *why = "its header asks for a reader of a higher rule level";
+        return WIRE_NEWER_RULES;
+    }
+    const char *fault = header->format == FORMAT_VERSION ? kind_check(record) : "its header names no format";
+    if (fault == NULL)
+        return WIRE_OK;
+    *why = fault;
+    return WIRE_CORRUPT;
+}
+
+enum wire_error record_decode_in(struct wire_arena *arena, const void *data, size_t size, Record **out,
+                                 const char **why)
+{
+    const char *ignored;
+    if (why == NULL)
+        why = &ignored;
+    *why = "";
+    *out = NULL;
+    const uint8_t *body = (const uint8_t *)data + FRAME_BYTES;
+    enum wire_error error = frame_check(data, size, why);
+    if (error != WIRE_OK)
+        return error;
+    const char *fault = body_scan(body, size - FRAME_BYTES);
+    if (fault != NULL) {
+        *why = fault;
+        return WIRE_CORRUPT;
+    }
+    ProtobufCAllocator allocator = wire_arena_allocator(arena);
+    Record *record = perdure__v1__record__unpack(&allocator, size - FRAME_BYTES, body);
+    if (record == NULL) {
+        *why = arena->failed ? "no memory to decode it" : "its bytes are no Record";
+        return arena->failed ? WIRE_NO_MEMORY : WIRE_CORRUPT;
+    }
+    error = record_check(record, why);
+    if (error == WIRE_OK)
+        *out = record;
+    return error;
+}
+
+/* Structs of a usual record, and room for its strings beside: then one chunk holds it. */
+#define RECORD_CHUNK_BYTES 1024
+
+enum wire_error record_decode_why(const void *data, size_t size, Record **out, const char **why)
+{
+    struct wire_arena arena;
+    size_t estimate = size <= WIRE_SIZE_LIMIT_BYTES ? size + size / 4 : 0;
+    wire_arena_init(&arena, RECORD_CHUNK_BYTES + estimate);
+    enum wire_error error = record_decode_in(&arena, data, size, out, why);
+    if (error != WIRE_OK)
+        wire_arena_release(&arena);
+    return error;
+}
+
+enum wire_error record_decode(const void *data, size_t size, Record **out)
+{
+    return record_decode_why(data, size, out, NULL);
+}
+
+/* unpack() allocates the message itself before its parts: the record is what its first chunk begins with. */
+void record_free(Record *record)
+{
+    if (record != NULL)
+        wire_chunk_free((struct wire_chunk *)((unsigned char *)record - offsetof(struct wire_chunk, bytes)));
+}
