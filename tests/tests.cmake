@@ -7,11 +7,11 @@
 #   tests/kafka/*.sh, test_X.c the same with a real cluster, PERDURE_KAFKA=HOST:PORT,...; skipped without one
 #   tests/modules/NAME/        test-modules/NAME.so
 
-pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+set(PERDURE_SEEDS 20000 CACHE STRING "seeds that the test sim/seeds runs")
 set(TESTS ${PROJECT_SOURCE_DIR}/tests)
 set(TEST_ENVIRONMENT PERDURE_BUILD=${PROJECT_BINARY_DIR} PERDURE_SOURCE=${PROJECT_SOURCE_DIR})
-# A program that needs Kafka and finds none says so and is counted as skipped.
-set(WITH_KAFKA sh -c "test -n \"$PERDURE_KAFKA\" || { echo 'PERDURE_KAFKA is not set'; exit 77; }; exec \"$@\"" sh)
+# A program that needs Kafka and finds none is counted as skipped.
+set(WITH_KAFKA sh -c "test -n \"$PERDURE_KAFKA\" && exec \"$@\" || exit 77" sh)
 
 perdure_runtime(perdure_mutations)
 target_compile_definitions(perdure_mutations PUBLIC PDR_MUTATIONS)
@@ -50,6 +50,8 @@ function(perdure_test_folder folder timeout)
         set_target_properties(${target} PROPERTIES ENABLE_EXPORTS ON
             RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/${folder} OUTPUT_NAME ${name})
         target_link_libraries(${target} PRIVATE perdure_flags ${libraries} PkgConfig::CMOCKA)
+        # A module that such a program loads takes any pdr_ function from it.
+        set_target_properties(${target} PROPERTIES LINK_LIBRARY_OVERRIDE WHOLE_ARCHIVE,perdure_static)
         if(folder STREQUAL kafka)
             add_test(NAME ${folder}/${name} COMMAND ${WITH_KAFKA} $<TARGET_FILE:${target}>)
         else()
@@ -100,6 +102,8 @@ if(sim_sources)
     add_executable(perdure-sim ${sim_sources})
     target_include_directories(perdure-sim PRIVATE ${TESTS}/sim)
     target_link_libraries(perdure-sim PRIVATE perdure_flags ${verify} perdure_mutations)
+    add_test(NAME sim/seeds COMMAND perdure-sim --seeds ${PERDURE_SEEDS})
+    set_tests_properties(sim/seeds PROPERTIES LABELS sim TIMEOUT 1500 ENVIRONMENT "${TEST_ENVIRONMENT}")
 endif()
 
 file(GLOB bench_sources CONFIGURE_DEPENDS ${TESTS}/bench/*.c)

@@ -9,8 +9,8 @@ configure_package_config_file(runtime/package/perdure-config.cmake.in ${PROJECT_
 # Before 1.0 every minor version may change the ABI.
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/perdure-config-version.cmake COMPATIBILITY SameMinorVersion)
 
-install(TARGETS perdure EXPORT perdure-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-foreach(program perdure_program perdure-verify)
+install(TARGETS perdure_library EXPORT perdure-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+foreach(program perdure perdure-verify)
     if(TARGET ${program})
         install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
     endif()
