@@ -184,10 +184,10 @@ enum wire_error record_decode_in(struct wire_arena *arena, const void *data, siz
         why = &ignored;
     *why = "";
     *out = NULL;
-    const uint8_t *body = (const uint8_t *)data + FRAME_BYTES;
     enum wire_error error = frame_check(data, size, why);
     if (error != WIRE_OK)
         return error;
+    const uint8_t *body = (const uint8_t *)data + FRAME_BYTES;
     const char *fault = body_scan(body, size - FRAME_BYTES);
     if (fault != NULL) {
         *why = fault;
