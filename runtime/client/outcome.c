@@ -17,12 +17,7 @@ bool client_state_is_terminal(const char *state)
 
 int client_refusal_exit(const Error *error)
 {
-    static const char *const missing[] = {"not_found", "unknown_job", "NotFound"};
-    const char *type = error ? error->type : "";
-    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++)
-        if (strcmp(type, missing[i]) == 0)
-            return EXIT_NOT_FOUND;
-    return EXIT_USAGE;
+    return error && strcmp(error->type, "NotFound") == 0 ? EXIT_NOT_FOUND : EXIT_USAGE;
 }
 
 static struct question *outcome_watch(struct client *client, const char *job)
