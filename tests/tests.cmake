@@ -50,8 +50,11 @@ function(perdure_test_folder folder timeout)
         set_target_properties(${target} PROPERTIES ENABLE_EXPORTS ON
             RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/${folder} OUTPUT_NAME ${name})
         target_link_libraries(${target} PRIVATE perdure_flags ${libraries} PkgConfig::CMOCKA)
-        # A module that such a program loads takes any pdr_ function from it.
-        set_target_properties(${target} PROPERTIES LINK_LIBRARY_OVERRIDE WHOLE_ARCHIVE,perdure_static)
+        # A module that a test loads takes any pdr_ function from it. The others link only what they use.
+        file(STRINGS ${test} loads_modules REGEX "[.]so\"|dlopen")
+        if(loads_modules)
+            set_target_properties(${target} PROPERTIES LINK_LIBRARY_OVERRIDE WHOLE_ARCHIVE,perdure_static)
+        endif()
         if(folder STREQUAL kafka)
             add_test(NAME ${folder}/${name} COMMAND ${WITH_KAFKA} $<TARGET_FILE:${target}>)
         else()
