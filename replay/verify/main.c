@@ -1,0 +1,128 @@
+/* perdure-verify: reads a whole log, judges it by the rules alone, says what does not hold. */
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "verify.h"
+
+struct options {
+    const char *log, *acked, *ledger;
+    bool json, jobs;
+};
+
+static void usage(FILE *out)
+{
+    fputs("usage: perdure-verify [--log URI] [--json] [--jobs] [--ledger FILE] [--acked FILE] [FILE]\n"
+          "  URI   sqlite:PATH, kafka://BROKERS/NAMESPACE or dump:FILE; without one PERDURE_LOG, else sqlite:perdure.db\n"
+          "  FILE  an SQLite log or a dump\n"
+          "  --json    one JSON object instead of text\n"
+          "  --jobs    also every run\n"
+          "  --ledger  lines `RUN-OP NAME`: effects that were made; every completed step must be among them\n"
+          "  --acked   lines `start REQUEST JOB` or `signal REQUEST JOB`: each must be absorbed exactly once\n"
+          "exit: 0 sound, 1 violated, 2 wrong usage, 5 the log cannot be read\n",
+          out);
+}
+
+/* 0: go on; else the exit code plus one. */
+static int parse(int argc, char **argv, struct options *o)
+{
+    static const struct option known[] = {
+        {"log", required_argument, NULL, 'l'},    {"json", no_argument, NULL, 'j'}, {"jobs", no_argument, NULL, 'a'},
+        {"ledger", required_argument, NULL, 'e'}, {"acked", required_argument, NULL, 'k'}, {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    for (int option; (option = getopt_long(argc, argv, "h", known, NULL)) != -1;) {
+        switch (option) {
+        case 'l':
+            o->log = optarg;
+            break;
+        case 'j':
+            o->json = true;
+            break;
+        case 'a':
+            o->jobs = true;
+            break;
+        case 'e':
+            o->ledger = optarg;
+            break;
+        case 'k':
+            o->acked = optarg;
+            break;
+        case 'h':
+            usage(stdout);
+            return EXIT_SOUND + 1;
+        default:
+            usage(stderr);
+            return EXIT_USAGE + 1;
+        }
+    }
+    if (argc - optind > 1 || (o->log && optind < argc)) {
+        usage(stderr);
+        return EXIT_USAGE + 1;
+    }
+    if (optind < argc)
+        o->log = argv[optind];
+    return 0;
+}
+
+static const char *after(const char *text, const char *prefix)
+{
+    size_t size = strlen(prefix);
+    return strncmp(text, prefix, size) ? NULL : text + size;
+}
+
+static bool is_database(const char *path)
+{
+    char head[16] = "";
+    FILE *file = fopen(path, "re");
+    bool is = file && fread(head, 1, sizeof head, file) == sizeof head && !memcmp(head, "SQLite format 3", sizeof head);
+    if (file)
+        fclose(file);
+    return is;
+}
+
+static bool read_log(struct check *c, const char *log)
+{
+    const char *rest;
+    if ((rest = after(log, "kafka://")))
+        return pv_read_kafka(c, rest);
+    if ((rest = after(log, "sqlite:")))
+        return pv_read_sqlite(c, rest);
+    if ((rest = after(log, "dump:")))
+        return pv_read_file(c, rest);
+    return is_database(log) ? pv_read_sqlite(c, log) : pv_read_file(c, log);
+}
+
+static const char *default_log(void)
+{
+    const char *log = getenv("PERDURE_LOG");
+    return log && *log ? log : "sqlite:perdure.db";
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {0};
+    int stop = parse(argc, argv, &o);
+    if (stop)
+        return stop - 1;
+    if (!o.log)
+        o.log = default_log();
+    struct check c;
+    pv_check_start(&c, pv_report_new(o.json, stdout));
+    int code = EXIT_USAGE;
+    if ((!o.acked || pv_lists_acked(&c, o.acked)) && (!o.ledger || pv_lists_ledger(&c, o.ledger))) {
+        code = EXIT_UNREACHABLE;
+        if (read_log(&c, o.log)) {
+            pv_check_finish(&c);
+            pv_report_end(&c, o.log, o.jobs);
+            code = c.totals.violations ? EXIT_VIOLATED : EXIT_SOUND;
+        }
+    }
+    pv_report_free(c.report);
+    pv_check_free(&c);
+    if (fflush(stdout) || ferror(stdout)) {
+        perror("perdure-verify: standard output");
+        code = EXIT_UNREACHABLE;
+    }
+    return code;
+}

@@ -1,0 +1,319 @@
+/* The independent checker of Perdure's logs. It shares the .proto files and the format document with the runtime, and no
+ * code: what both got wrong in the same way would have to be wrong in those.
+ *
+ * The way through: a reader (read_*.c) hands over every record of every journal, then every record of every inbox;
+ * judge.c decides which count (rules F and S); checks.c looks at the events of one run, inputs.c at what was absorbed,
+ * across.c at what leaves one job and arrives at another; report.c prints. */
+#ifndef PERDURE_VERIFY_H
+#define PERDURE_VERIFY_H
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "perdure/v1/command.pb-c.h"
+#include "perdure/v1/event.pb-c.h"
+#include "perdure/v1/record.pb-c.h"
+
+#include "table.h"
+
+/* What more than one file uses is named pv_, since tests link the runtime beside this. */
+
+typedef Perdure__V1__Record record_pb;
+typedef Perdure__V1__Header header_pb;
+typedef Perdure__V1__Event event_pb;
+typedef Perdure__V1__Genesis genesis_pb;
+typedef Perdure__V1__Mark mark_pb;
+typedef Perdure__V1__Command command_pb;
+typedef Perdure__V1__Position position_pb;
+typedef Perdure__V1__InputRef input_pb;
+typedef Perdure__V1__Sender sender_pb;
+
+enum { FORMAT = 1, RULE_LEVEL = 1, MAP_VERSION = 1, SLOTS = 4096, DIGEST = 16, RULES = 40 };
+enum { RECORD_MOST = 16 * 1024 * 1024, REQUESTS_KEPT = 256, PAYLOAD_MOST = 934464 };
+enum { EVENT_TABLE = 0 }; /* a law of the event table rather than of a numbered rule */
+enum exit_code { EXIT_SOUND = 0, EXIT_VIOLATED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 5 };
+
+static const int64_t LIFE_MS = INT64_C(24) * 3600 * 1000; /* rule 14 */
+static const int64_t BORN_AHEAD_MS = 60 * 1000;           /* rule 14 */
+
+enum stream { JOURNAL = 0, INBOX = 1 };
+
+/* One record as a reader found it. */
+struct message {
+    enum stream stream;
+    uint32_t partition;
+    int64_t offset;
+    int64_t append_ms; /* 0: the log did not say */
+    const uint8_t *data;
+    size_t size;
+    const char *key; /* NULL: this kind of log has no keys, or the record has none */
+    size_t key_size;
+};
+
+/* What a violation is about. */
+struct where {
+    enum stream stream;
+    uint32_t partition;
+    int64_t offset;
+    const char *job; /* NULL: none */
+    uint64_t run;
+    uint64_t seq;
+};
+
+#define NO_JOB UINT32_MAX
+
+enum run_state { RUN_OPEN, RUN_COMPLETED, RUN_FAILED, RUN_CANCELLED, RUN_TERMINATED, RUN_STATES };
+
+/* One operation of an open run. */
+struct operation {
+    bool step_done, timer_started, timer_fired, child_asked, child_ended, signal_sent, send_refused;
+    uint32_t attempt;     /* the last one that failed */
+    uint32_t child_job;   /* index of the child's job */
+    int64_t fire_at;
+    uint64_t step;        /* hash of name and input: one operation is one step */
+};
+
+/* A request id that an open run has absorbed. */
+struct request {
+    int64_t t;
+    bool command; /* a start, signal or cancel, not a result */
+};
+
+/* What is needed of a run only while it is open. */
+struct life {
+    struct table operations; /* by op: struct operation */
+    struct table requests;   /* by hash: struct request */
+};
+
+struct run {
+    uint64_t id;
+    uint32_t job;
+    uint32_t type;   /* index into types */
+    uint32_t parent; /* job that waits for its end, or NO_JOB */
+    uint64_t seq;
+    uint8_t digest[DIGEST];
+    int64_t t, first, last;
+    int64_t in_first, in_last; /* inbox offsets of its start and of its last input */
+    uint32_t in_generation;
+    int64_t previous; /* earlier run of the job, -1: none */
+    uint8_t state;    /* enum run_state */
+    bool cancel_asked, stopped;
+    struct life *life;
+};
+
+struct job {
+    char *id;
+    uint32_t partition;
+    int64_t run;  /* current run, -1: none yet */
+    bool broken;  /* a violation was reported; what follows from it isn't */
+};
+
+/* An output: an event after which a command must reach another inbox. */
+struct output {
+    int64_t offset;
+    uint32_t partition, job, target;
+    uint64_t run, seq, op;
+    uint16_t kind; /* command kind */
+    bool delivered;
+};
+
+struct child_request {
+    uint32_t child;
+    bool ended;
+    bool started;
+};
+
+/* A child's Started, or a parent's ChildEnded: judged when all journals are read. */
+struct child_fact {
+    int64_t offset;
+    uint32_t partition, job, other; /* own job; the parent's or the child's */
+    uint64_t run, seq, other_run, op;
+    uint8_t state; /* of a ChildEnded; RUN_OPEN: refused */
+    bool ended;
+};
+
+/* Signals from one job to another of one name. */
+struct signal_sum {
+    uint64_t sent, received;
+    int64_t offset;
+    uint32_t partition, job, sender;
+    uint64_t run, seq;
+};
+
+struct absorbed {
+    uint32_t run;
+    uint64_t request;
+    int64_t offset;
+    bool seen;
+};
+
+struct refusal {
+    int64_t offset;
+    uint32_t partition, job;
+    uint64_t run, op, request;
+};
+
+struct acked {
+    char *request;
+    uint32_t job;
+    uint32_t line;
+    uint64_t times;
+    bool signal;
+};
+
+struct effect {
+    uint64_t run, op;
+    bool known;
+};
+
+struct partition {
+    bool seen, stopped, inbox_seen, inbox_stopped, owned, damaged;
+    bool has_genesis;
+    uint64_t log_id;
+    uint64_t genesis; /* hash of all that every Claim must repeat */
+    uint32_t partitions;
+    int64_t last, inbox_first, inbox_last;
+    int64_t horizon, inbox_horizon; /* what must have its reason in the log lies below */
+    /* the epoch */
+    int64_t claim;
+    uint64_t nonce, n;
+    bool hole;      /* an append of this epoch is missing */
+    bool any;       /* a record of this epoch counted */
+    bool hash_told; /* one wrong live hash an epoch is reported */
+    int64_t epoch_out;
+    /* the partition as the records that counted say */
+    uint32_t in_generation;
+    int64_t in_pos, out_pos;
+    int64_t largest_t;
+    unsigned __int128 live;
+    uint64_t live_count;
+};
+
+enum verdict { COUNTED, FENCED, DUPLICATE, REJECTED, UNREADABLE, UNJUDGED, VERDICTS };
+
+enum skip { SKIP_DUPLICATE, SKIP_EXPIRED, SKIP_WATCH, SKIP_UNREADABLE, SKIP_FOREIGN, SKIP_REFUSED, SKIP_DROPPED, SKIPS };
+
+struct totals {
+    uint64_t journal, inbox, events;
+    uint64_t kinds[32];
+    uint64_t verdicts[VERDICTS];
+    uint64_t absorbed, waiting, skips[SKIPS];
+    uint64_t effects, strange_effects;
+    uint64_t checks[RULES], violations;
+};
+
+struct report;
+
+struct check {
+    struct report *report;
+    struct totals totals;
+    uint64_t log_id;
+    bool has_log_id;
+
+    struct partition *partitions;
+    uint32_t partition_count;
+    struct job *jobs;
+    size_t job_count, job_room;
+    struct run *runs;
+    size_t run_count, run_room;
+    char **types;
+    uint32_t type_count;
+    struct child_fact *children;
+    size_t child_count, child_room;
+    struct refusal *refusals;
+    size_t refusal_count, refusal_room;
+    struct acked *acked;
+    size_t acked_count, acked_room;
+
+    struct table job_index;   /* by id: uint32_t */
+    struct table type_index;  /* by name: uint32_t */
+    struct table run_index;   /* by job and run: uint32_t */
+    struct table counted;     /* by run and seq: struct value */
+    struct table others;      /* by epoch, run and seq, of what did not count: digest */
+    struct table outputs;     /* by job, run, seq: struct output */
+    struct table requested;   /* by parent, run, op: struct child_request */
+    struct table results;     /* by run and op: a ChildEnded or SendRefused counted */
+    struct table signals;     /* by sender, target, name: struct signal_sum */
+    struct table absorbed;    /* by partition, generation, offset: struct absorbed */
+    struct table known;       /* by job and request: absorbed */
+    struct table tastes;      /* by job type, signal name, payload type: such a signal has been absorbed */
+    struct table from_jobs;   /* by request: absorbed, sent by a job */
+    struct table refused;     /* by request: refused in a Mark */
+    struct table refused_ops; /* by job, run, op: bool, the refusal is in the inbox */
+    struct table acked_index; /* by kind, job, request: index + 1 */
+    struct table effects;     /* by run and op: struct effect */
+    bool has_ledger;
+};
+
+/* check.c: the whole */
+void pv_check_start(struct check *c, struct report *report);
+void pv_check_partitions(struct check *c, uint32_t partitions); /* how many the log itself has */
+void pv_check_horizon(struct check *c, enum stream stream, uint32_t partition, int64_t horizon);
+void pv_check_record(struct check *c, const struct message *m);
+void pv_check_finish(struct check *c);
+void pv_check_free(struct check *c);
+struct partition *pv_check_partition(struct check *c, uint32_t partition);
+uint32_t pv_check_job(struct check *c, const char *id);
+uint32_t pv_check_type(struct check *c, const char *name);
+struct run *pv_check_run(struct check *c, uint32_t job, uint64_t id);
+struct where pv_where_of(const struct message *m, const header_pb *h);
+
+/* frame.c */
+enum frame { FRAME_GOOD, FRAME_SHORT, FRAME_FORMAT, FRAME_SUM, FRAME_RECORD };
+enum frame pv_frame_open(const uint8_t *data, size_t size, record_pb **record);
+const char *pv_frame_text(enum frame frame);
+
+/* digest.c */
+void pv_digest_first(uint64_t run, uint8_t digest[DIGEST]);
+void pv_digest_next(uint8_t digest[DIGEST], const uint8_t *event, size_t size);
+uint64_t pv_digest_run(uint64_t log_id, const char *job, const char *request);
+unsigned __int128 pv_digest_live(const char *job, uint64_t run, uint64_t seq, const uint8_t digest[DIGEST]);
+uint32_t pv_digest_slot(const char *job);
+uint64_t pv_hash_text(const char *text);
+uint64_t pv_hash_bytes(const void *bytes, size_t size);
+uint64_t pv_hash_two(uint64_t a, uint64_t b);
+uint64_t pv_hash_three(uint64_t a, uint64_t b, uint64_t c);
+
+/* judge.c */
+void pv_judge(struct check *c, const struct message *m);
+
+/* checks.c */
+void pv_check_events(struct check *c, const struct message *m, const record_pb *record, struct run *run);
+
+/* inputs.c */
+void pv_absorb_inputs(struct check *c, const struct message *m, const header_pb *h, struct run *run, event_pb *const *events,
+                   size_t count);
+void pv_check_ending(struct check *c, const struct where *w, const struct run *run, const event_pb *event);
+uint64_t pv_taste(const struct check *c, const struct run *run, const char *name, const Perdure__V1__Payload *payload);
+void pv_check_inbox(struct check *c, const struct message *m);
+
+/* across.c */
+void pv_across_event(struct check *c, const struct message *m, struct run *run, const event_pb *event);
+void pv_across_mark(struct check *c, const struct message *m, const mark_pb *mark);
+void pv_across_command(struct check *c, const struct where *w, const record_pb *record);
+void pv_across_finish(struct check *c);
+
+/* lists.c */
+bool pv_lists_acked(struct check *c, const char *path);
+bool pv_lists_ledger(struct check *c, const char *path);
+void pv_lists_event(struct check *c, const struct run *run, const event_pb *event);
+void pv_lists_step(struct check *c, const struct where *w, const struct run *run, uint64_t op);
+void pv_lists_finish(struct check *c);
+
+/* read_*.c: false: not read to the end, and the reason is printed */
+bool pv_read_sqlite(struct check *c, const char *path);
+bool pv_read_kafka(struct check *c, const char *place);
+bool pv_read_file(struct check *c, const char *path);
+
+/* report.c */
+struct report *pv_report_new(bool json, FILE *out);
+bool pv_hold(struct check *c, bool ok, int rule, const struct where *w, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+void pv_report_end(struct check *c, const char *log, bool jobs);
+void pv_report_free(struct report *report);
+
+#endif
