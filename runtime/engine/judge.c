@@ -325,6 +325,8 @@ static enum judge_verdict judge_mark(struct judge *judge, int64_t offset, const 
     }
     if (!mark)
         return judge_stop(judge, offset, "a Mark without its body");
+    if (record->header->n <= judge->n)
+        return JUDGE_DUPLICATE; /* a late copy: its live hash tells of the past */
     judge_counted(judge, offset, record->header);
     judge_positions(judge, mark->in_pos, mark->out_pos);
     if (mark->in_pos)
@@ -370,7 +372,7 @@ static enum judge_verdict judge_chain(struct judge *judge, const struct run *run
         if (last == run->seq && digest_equal(after, run->digest))
             return JUDGE_DUPLICATE;
         if (last < run->seq)
-            return JUDGE_DUPLICATE; /* an older one of this epoch: exact copies only, see judge_is_exact() */
+            return JUDGE_DUPLICATE; /* one epoch never writes two values for a seq (rule 5): a late copy */
         if (!RULE(CHAIN))
             return JUDGE_COUNTED;
         if (run->end != RUN_OPEN || header->seq != run->seq + 1 || !digest_equal(prev, run->digest))

@@ -1,0 +1,766 @@
+/*
+ * Commands: absorbed on arrival, in inbox order per job, without running the job (rule 12). What is refused, is refused
+ * for good only when a confirmed record puts the position beyond it (rule 15).
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/internal.h"
+
+/* ---- the window of inbox records that were read and are not yet behind us --------------------------------------- */
+
+static struct inbox_entry *window_at(const struct engine *engine, size_t index)
+{
+    return &engine->window[(engine->window_start + index) & (engine->window_capacity - 1)];
+}
+
+static bool window_push(struct engine *engine, int64_t offset)
+{
+    if (engine->window_count == engine->window_capacity) {
+        size_t capacity = engine->window_capacity ? engine->window_capacity * 2 : 64;
+        struct inbox_entry *window = calloc(capacity, sizeof *window);
+        if (!window) {
+            engine_stop(engine, "out of memory");
+            return false;
+        }
+        for (size_t i = 0; i < engine->window_count; i++)
+            window[i] = *window_at(engine, i);
+        free(engine->window);
+        engine->window = window;
+        engine->window_start = 0;
+        engine->window_capacity = capacity;
+    }
+    *window_at(engine, engine->window_count++) =
+        (struct inbox_entry){ .offset = offset, .state = INBOX_PENDING, .read_ms = engine->monotonic_ms };
+    return true;
+}
+
+static struct inbox_entry *window_find(struct engine *engine, int64_t offset)
+{
+    size_t low = 0, high = engine->window_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (window_at(engine, middle)->offset < offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == engine->window_count || window_at(engine, low)->offset != offset)
+        return NULL;
+    return window_at(engine, low);
+}
+
+void inbox_done(struct engine *engine, int64_t offset)
+{
+    struct inbox_entry *entry = window_find(engine, offset);
+    if (entry)
+        entry->state = INBOX_DONE;
+    while (engine->window_count > 0 && window_at(engine, 0)->state == INBOX_DONE) {
+        engine->window_start = (engine->window_start + 1) & (engine->window_capacity - 1);
+        engine->window_count--;
+        engine->changed_since_mark = true;
+    }
+}
+
+/* Rule 13: the lowest input that no confirmed record absorbed; never "read so far". In a Mark, what is refused in that
+ * same Mark counts as done: both stand or fall together. */
+Position inbox_low(const struct engine *engine, bool in_mark)
+{
+    Position low = PERDURE__V1__POSITION__INIT;
+    low.generation = engine->inbox_generation;
+    low.offset = engine->inbox_next;
+    if (!RULE(IN_POS))
+        return low;
+    for (size_t i = 0; i < engine->window_count; i++) {
+        const struct inbox_entry *entry = window_at(engine, i);
+        if (entry->state == INBOX_PENDING || (entry->state == INBOX_IN_MARK && !in_mark)) {
+            RULE_FIRED(IN_POS);
+            low.offset = entry->offset;
+            break;
+        }
+    }
+    return low;
+}
+
+void inbox_begin(struct engine *engine)
+{
+    engine->inbox_next = engine->judge->in_pos.offset;
+    engine->inbox_generation = engine->judge->in_pos.generation;
+    struct queued_output *queued = engine_put(engine, ENGINE_OUT_FOLLOW_INBOX);
+    if (queued)
+        queued->output.offset = engine->inbox_next;
+}
+
+void inbox_reset(struct engine *engine)
+{
+    engine->window_count = engine->window_start = 0;
+    while (engine->held_replies) {
+        struct held_reply *next = engine->held_replies->next;
+        reply_free(engine->held_replies->reply);
+        free(engine->held_replies);
+        engine->held_replies = next;
+    }
+    while (engine->held_refusals) {
+        struct held_refusal *next = engine->held_refusals->next;
+        perdure__v1__refusal__free_unpacked(engine->held_refusals->refusal, NULL);
+        free(engine->held_refusals);
+        engine->held_refusals = next;
+    }
+}
+
+/* ---- answers and refusals ---------------------------------------------------------------------------------------- */
+
+/* Leaves when in_pos is confirmed beyond `offset`; takes the reply. */
+void inbox_answer(struct engine *engine, int64_t offset, const ReplyTo *to, Reply *reply)
+{
+    if (!reply || !to) {
+        reply_free(reply);
+        return;
+    }
+    if (!RULE(REFUSE_AFTER_CONFIRM)) {
+        reply_send(engine, to, reply);
+        return;
+    }
+    RULE_FIRED(REFUSE_AFTER_CONFIRM);
+    struct held_reply *held = calloc(1, sizeof *held);
+    if (!held) {
+        reply_free(reply);
+        return;
+    }
+    held->offset = offset;
+    held->reply_to = *to;
+    held->reply = reply;
+    held->next = engine->held_replies;
+    engine->held_replies = held;
+    engine->changed_since_mark = true;
+}
+
+void inbox_release_replies(struct engine *engine)
+{
+    struct held_reply **link = &engine->held_replies;
+    while (*link) {
+        struct held_reply *held = *link;
+        if (held->offset >= engine->confirmed_in_pos.offset) {
+            link = &held->next;
+            continue;
+        }
+        *link = held->next;
+        reply_send(engine, &held->reply_to, held->reply);
+        free(held);
+    }
+}
+
+static void refuse_job(struct engine *engine, int64_t offset, const Header *header, const Command *command,
+                       const char *code, const char *text)
+{
+    struct held_refusal *held = calloc(1, sizeof *held);
+    Refusal *refusal = calloc(1, sizeof *refusal);
+    if (!held || !refusal) {
+        free(held);
+        free(refusal);
+        engine_stop(engine, "out of memory");
+        return;
+    }
+    perdure__v1__refusal__init(refusal);
+    held->refusal = refusal;
+    held->offset = offset;
+    refusal->to = calloc(1, sizeof *refusal->to);
+    if (refusal->to) {
+        perdure__v1__sender__init(refusal->to);
+        refusal->to->job = strdup(header->sender->job);
+        refusal->to->run = header->sender->run;
+        refusal->to->seq = header->sender->seq;
+        refusal->to->index = header->sender->index;
+        refusal->to->partition = header->sender->partition;
+    }
+    refusal->code = strdup(code);
+    refusal->message = strdup(text);
+    refusal->request = strdup(command->request);
+    refusal->of_start = command->kind_case == PERDURE__V1__COMMAND__KIND_START;
+    if (refusal->of_start)
+        refusal->op = command->start->parent_op;
+    else if (command->kind_case == PERDURE__V1__COMMAND__KIND_SIGNAL)
+        refusal->op = command->signal->sender_op;
+    struct held_refusal **link = &engine->held_refusals;
+    while (*link)
+        link = &(*link)->next;
+    *link = held;
+    struct inbox_entry *entry = window_find(engine, offset);
+    if (entry)
+        entry->state = RULE(REFUSAL_IN_MARK) ? INBOX_IN_MARK : INBOX_DONE;
+    if (!RULE(REFUSAL_IN_MARK)) {
+        inbox_done(engine, offset);
+        *link = NULL; /* the mutation: told by nobody's history */
+        perdure__v1__refusal__free_unpacked(refusal, NULL);
+        free(held);
+    } else {
+        RULE_FIRED(REFUSAL_IN_MARK);
+    }
+}
+
+void inbox_refuse(struct engine *engine, int64_t offset, const Header *header, const Command *command,
+                  const char *code, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (header->sender && header->sender->job[0]) {
+        bool answers = command->kind_case == PERDURE__V1__COMMAND__KIND_START ||
+                       command->kind_case == PERDURE__V1__COMMAND__KIND_SIGNAL;
+        if (answers)
+            refuse_job(engine, offset, header, command, code, text);
+        else
+            inbox_done(engine, offset); /* a result or a refusal for a run that is gone: nobody waits */
+        return;
+    }
+    if (command->reply_to) {
+        Reply *reply = reply_make("refused", command->request, true);
+        if (reply && (reply->error = calloc(1, sizeof *reply->error))) {
+            perdure__v1__error__init(reply->error);
+            reply->error->type = strdup(code);
+            reply->error->message = strdup(text);
+            reply->error->code = PDR_FAILED;
+        }
+        inbox_answer(engine, offset, command->reply_to, reply);
+    }
+    inbox_done(engine, offset);
+}
+
+/* ---- Marks (rule 9) ------------------------------------------------------------------------------------------------ */
+
+void engine_mark(struct engine *engine)
+{
+    Header header;
+    Record record = PERDURE__V1__RECORD__INIT;
+    Mark mark = PERDURE__V1__MARK__INIT;
+    Position in_pos = inbox_low(engine, true);
+    size_t count = 0, i = 0;
+    for (struct held_refusal *held = engine->held_refusals; held; held = held->next)
+        count++;
+    Refusal *refusals[count + 1];
+    for (struct held_refusal *held = engine->held_refusals; held; held = held->next) {
+        held->in_mark = true;
+        refusals[i++] = held->refusal;
+    }
+    header_init(engine, &header, PERDURE__V1__KIND__KIND_MARK);
+    header.in_pos = &in_pos;
+    header.out_pos = outbox_position(engine);
+    mark.in_pos = &in_pos;
+    mark.out_pos = header.out_pos;
+    mark.refusals = refusals;
+    mark.n_refusals = count;
+    mark.live_hash = (ProtobufCBinaryData){ .len = 16, .data = engine->judge->live_hash.bytes };
+    mark.live_count = engine->judge->live_count;
+    mark.largest_t = engine->judge->largest_t;
+    record.header = &header;
+    record.mark = &mark;
+    struct append *append = engine_append(engine, &record);
+    if (!append)
+        return;
+    append->in_pos = in_pos;
+    engine->mark_first = engine->mark_wanted = engine->changed_since_mark = false;
+    alarm_set(&engine->alarms, &engine->mark_alarm, engine->monotonic_ms + engine->limits.mark_interval_ms);
+    if (engine->confirmed_in_pos.offset > engine->trim_to && !engine->trim_alarm.place) {
+        engine->trim_to = engine->confirmed_in_pos.offset; /* rule 16: behind it, and after a delay */
+        alarm_set(&engine->alarms, &engine->trim_alarm, engine->monotonic_ms + engine->limits.trim_delay_ms);
+    }
+}
+
+bool inbox_has_refusals(const struct engine *engine)
+{
+    for (const struct held_refusal *held = engine->held_refusals; held; held = held->next)
+        if (!held->in_mark)
+            return true;
+    return false;
+}
+
+/* Only now may the position of other records pass what the Mark refused: it could have been lost before. */
+void inbox_mark_confirmed(struct engine *engine)
+{
+    struct held_refusal **link = &engine->held_refusals;
+    while (*link) {
+        struct held_refusal *held = *link;
+        if (!held->in_mark) {
+            link = &held->next;
+            continue;
+        }
+        *link = held->next;
+        inbox_done(engine, held->offset);
+        perdure__v1__refusal__free_unpacked(held->refusal, NULL);
+        free(held);
+    }
+}
+
+/* ---- commands ---------------------------------------------------------------------------------------------------------- */
+
+struct command_context {
+    struct engine *engine;
+    const struct log_record *at;
+    const Header *header;
+    Command *command;
+    Payload *payload; /* a start's or signal's, a copy: the record's own goes with the record */
+};
+
+static struct input *input_make(const struct command_context *c)
+{
+    struct input *input = calloc(1, sizeof *input);
+    Event *event = calloc(1, sizeof *event);
+    if (!input || !event) {
+        free(input);
+        free(event);
+        engine_stop(c->engine, "out of memory");
+        return NULL;
+    }
+    perdure__v1__event__init(event);
+    input->event = event;
+    input->offset = c->at->offset;
+    input->generation = c->engine->inbox_generation;
+    input->leader_epoch = c->at->leader_epoch;
+    input->t = c->header->t;
+    input->request = strdup(c->command->request);
+    if (c->command->reply_to && (input->reply_to = malloc(sizeof *input->reply_to)))
+        *input->reply_to = *c->command->reply_to;
+    return input;
+}
+
+#define NEW(type, variable)                    \
+    type *variable = calloc(1, sizeof *variable); \
+    if (!variable)                             \
+        return engine_stop(c->engine, "out of memory")
+
+/* Fills an empty string the generated code would not free. */
+static char *text_copy(const char *text) { return strdup(text ? text : ""); }
+
+static void start_push(struct command_context *c, struct active *active, const char *type, const char *build)
+{
+    struct engine *engine = c->engine;
+    Perdure__V1__Start *start = c->command->start;
+    struct input *input = input_make(c);
+    if (!input)
+        return;
+    NEW(Perdure__V1__Started, started);
+    perdure__v1__started__init(started);
+    started->type = text_copy(type);
+    started->build = text_copy(build);
+    started->input = c->payload;
+    c->payload = NULL;
+    started->request = text_copy(c->command->request);
+    started->parent_job = text_copy(start->parent_job);
+    started->parent_run = start->parent_run;
+    started->parent_op = start->parent_op;
+    started->keep_ms = start->keep_ms > engine->limits.keep_ms ? start->keep_ms : engine->limits.keep_ms;
+    input->event->kind_case = PERDURE__V1__EVENT__KIND_STARTED;
+    input->event->started = started;
+    input->watch = start->watch;
+
+    active->run = RULE(RUN_ID) ? run_id_of(engine->config.genesis.log_id, active->head->job, c->command->request)
+                               : hash64(active->head->job, strlen(active->head->job)) | 1;
+    RULE_FIRED(RUN_ID);
+    active->seq = 0;
+    active->digest = digest_of_run(active->run);
+    active->t = 0;
+    active->ending = false;
+    active->parked = false;
+    input_push(active, input);
+}
+
+/* The Started event that is queued or in flight for this job id; NULL: none. */
+static const struct input *start_under_way(const struct active *active)
+{
+    const struct input_list *lists[2] = { &active->inputs, active->in_flight ? &active->in_flight->inputs : NULL };
+    for (size_t l = 0; l < 2; l++)
+        for (const struct input *input = lists[l] ? lists[l]->head : NULL; input; input = input->next)
+            if (input->event && input->event->kind_case == PERDURE__V1__EVENT__KIND_STARTED)
+                return input;
+    return NULL;
+}
+
+static bool request_under_way(const struct active *active, const char *request)
+{
+    const struct input_list *lists[2] = { &active->inputs, active->in_flight ? &active->in_flight->inputs : NULL };
+    for (size_t l = 0; l < 2; l++)
+        for (const struct input *input = lists[l] ? lists[l]->head : NULL; input; input = input->next)
+            if (input->request && strcmp(input->request, request) == 0)
+                return true;
+    return false;
+}
+
+static void watch_add(const struct command_context *c, struct active *active)
+{
+    struct watcher *watcher = calloc(1, sizeof *watcher);
+    if (!watcher)
+        return;
+    watcher->run = active->run;
+    watcher->request = text_copy(c->command->request);
+    watcher->reply_to = *c->command->reply_to;
+    watcher->next = active->watchers;
+    active->watchers = watcher;
+}
+
+/* The id is taken by this very start, or by one with the same type and input: the caller gets that run. */
+static void start_exists(const struct command_context *c, struct run *head, bool pending)
+{
+    struct engine *engine = c->engine;
+    bool watch = c->command->start->watch;
+    if (c->command->reply_to) {
+        bool open = pending || run_is_open(head);
+        Reply *reply = reply_make(watch && !open ? "ended" : "exists", c->command->request, !(watch && open));
+        if (reply)
+            reply->status = pending ? NULL : status_make(engine, head);
+        inbox_answer(engine, c->at->offset, c->command->reply_to, reply);
+        if (watch && open) {
+            struct active *active = active_of(engine, head);
+            if (active)
+                watch_add(c, active);
+        }
+    }
+    inbox_done(engine, c->at->offset);
+}
+
+static bool start_input_is_same(const struct command_context *c, const char *type, const char *other_type,
+                                uint64_t other_digest)
+{
+    const Payload *input = c->payload;
+    uint64_t digest = input ? payload_digest(input->type, input->data.data, input->data.len) : 0;
+    return other_type && strcmp(type, other_type) == 0 && digest == other_digest;
+}
+
+/* An id that is in use. Returns true when the start was answered. */
+static bool start_on_known(const struct command_context *c, struct run *head, const char *type)
+{
+    struct engine *engine = c->engine;
+    struct active *active = head->user;
+    const struct input *pending = active ? start_under_way(active) : NULL;
+    const char *known_type = pending ? pending->event->started->type : head->seq ? head->type : NULL;
+    uint64_t known_digest = head->input_digest;
+    if (pending) {
+        const Payload *input = pending->event->started->input;
+        known_digest = input ? payload_digest(input->type, input->data.data, input->data.len) : 0;
+    }
+    if (!known_type)
+        return false;
+    bool repeated = (head->seq && request_set_has(&head->requests, c->command->request)) ||
+                    (active && request_under_way(active, c->command->request));
+    if (RULE(REQUEST_IDS) && repeated) { /* rule 13 */
+        RULE_FIRED(REQUEST_IDS);
+        start_exists(c, head, pending != NULL);
+        return true;
+    }
+    bool again = c->command->start->id_policy == PERDURE__V1__ID_POLICY__ID_POLICY_AGAIN;
+    if (!pending && head->seq && !run_is_open(head) && (again || (!RULE(REQUEST_IDS) && repeated)))
+        return false;
+    bool from_job = c->header->sender && c->header->sender->job[0];
+    if (!from_job && start_input_is_same(c, type, known_type, known_digest)) {
+        start_exists(c, head, pending != NULL);
+        return true;
+    }
+    inbox_refuse(engine, c->at->offset, c->header, c->command, "Exists",
+                 "job id `%s` is taken by %s job of type `%s`%s", head->job,
+                 pending || run_is_open(head) ? "an open" : "an ended", known_type,
+                 strcmp(known_type, type) == 0 ? " with another input" : "");
+    return true;
+}
+
+static void command_start(struct command_context *c)
+{
+    struct engine *engine = c->engine;
+    Perdure__V1__Start *start = c->command->start;
+    const struct callable *callable = registry_job(engine->config.registry, start->type);
+    const char *type = callable ? callable->name : start->type;
+    char error[512];
+    if (!callable && !(engine->config.type_is_known &&
+                       engine->config.type_is_known(engine->config.type_context, start->type))) {
+        inbox_refuse(engine, c->at->offset, c->header, c->command, "UnknownType",
+                     "no registered module has a job type `%s`; known here: %s", start->type,
+                     registry_job_names(engine->config.registry));
+        return;
+    }
+    if (callable && c->payload && c->payload->json &&
+        payload_from_json(callable->entry->decl->in, c->payload, error, sizeof error) != PDR_OK) {
+        inbox_refuse(engine, c->at->offset, c->header, c->command, "BadInput", "%s", error);
+        return;
+    }
+    if (c->payload && c->payload->data.len > PAYLOAD_LIMIT_BYTES) {
+        inbox_refuse(engine, c->at->offset, c->header, c->command, "TooLarge", "input of %zu bytes; the limit is %d",
+                     c->payload->data.len, PAYLOAD_LIMIT_BYTES);
+        return;
+    }
+    struct run *head = judge_find_or_add(engine->judge, c->header->job);
+    if (!head)
+        return engine_stop(engine, "out of memory");
+    if (start_on_known(c, head, type))
+        return;
+    struct active *active = active_of(engine, head);
+    if (active)
+        start_push(c, active, type, callable ? callable->build : "");
+}
+
+/* The run that a command is for; NULL: answered. A start that is under way is as good as a run: inputs follow it. */
+static struct active *command_target(const struct command_context *c)
+{
+    struct engine *engine = c->engine;
+    struct run *head = judge_find(engine->judge, c->header->job);
+    struct active *active = head ? head->user : NULL;
+    const struct input *starting = active ? start_under_way(active) : NULL;
+    bool open = head && run_is_open(head);
+    if (!starting && !open) {
+        bool known = head && head->seq > 0;
+        if (known && request_set_has(&head->requests, c->command->request) && RULE(REQUEST_IDS)) {
+            if (c->command->reply_to)
+                inbox_answer(engine, c->at->offset, c->command->reply_to,
+                             reply_make("accepted", c->command->request, true));
+            inbox_done(engine, c->at->offset);
+            return NULL;
+        }
+        inbox_refuse(engine, c->at->offset, c->header, c->command, known ? "Closed" : "NotFound",
+                     known ? "job `%s` has ended" : "no job with id `%s`", c->header->job);
+        return NULL;
+    }
+    active = active_of(engine, head);
+    if (!active)
+        return NULL;
+    if (c->header->run && c->header->run != active->run && RULE(RESULT_NAMES_RUN)) { /* rule 14 */
+        RULE_FIRED(RESULT_NAMES_RUN);
+        inbox_refuse(engine, c->at->offset, c->header, c->command, "NotFound", "job `%s` has another run now",
+                     c->header->job);
+        return NULL;
+    }
+    bool repeated = (open && !starting && request_set_has(&head->requests, c->command->request)) ||
+                    request_under_way(active, c->command->request);
+    bool absorbed = open && !starting && engine->inbox_generation == head->last_generation &&
+                    c->at->offset <= head->last_input;
+    if (RULE(REQUEST_IDS) && (repeated || absorbed)) { /* rule 13 */
+        RULE_FIRED(REQUEST_IDS);
+        if (c->command->reply_to)
+            inbox_answer(engine, c->at->offset, c->command->reply_to, reply_make("accepted", c->command->request, true));
+        inbox_done(engine, c->at->offset);
+        return NULL;
+    }
+    return active;
+}
+
+static void command_signal(struct command_context *c)
+{
+    Perdure__V1__Signal *signal = c->command->signal;
+    if (c->payload && c->payload->data.len > PAYLOAD_LIMIT_BYTES) {
+        inbox_refuse(c->engine, c->at->offset, c->header, c->command, "TooLarge",
+                     "signal of %zu bytes; the limit is %d", c->payload->data.len, PAYLOAD_LIMIT_BYTES);
+        return;
+    }
+    struct active *active = command_target(c);
+    struct input *input = active ? input_make(c) : NULL;
+    if (!input)
+        return;
+    NEW(Perdure__V1__SignalReceived, received);
+    perdure__v1__signal_received__init(received);
+    received->name = text_copy(signal->name);
+    received->payload = c->payload;
+    c->payload = NULL;
+    received->request = text_copy(c->command->request);
+    received->sender_job = text_copy(c->header->sender ? c->header->sender->job : "");
+    input->event->kind_case = PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED;
+    input->event->signal_received = received;
+    input_push(active, input);
+}
+
+static void command_cancel(const struct command_context *c)
+{
+    struct active *active = command_target(c);
+    struct input *input = active ? input_make(c) : NULL;
+    if (!input)
+        return;
+    NEW(Perdure__V1__CancelRequested, cancel);
+    perdure__v1__cancel_requested__init(cancel);
+    cancel->request = text_copy(c->command->request);
+    cancel->reason = text_copy(c->command->cancel->reason);
+    input->event->kind_case = PERDURE__V1__EVENT__KIND_CANCEL_REQUESTED;
+    input->event->cancel_requested = cancel;
+    input_push(active, input);
+}
+
+static void command_terminate(const struct command_context *c)
+{
+    struct active *active = command_target(c);
+    struct input *input = active ? input_make(c) : NULL;
+    if (!input)
+        return;
+    NEW(Perdure__V1__Terminated, terminated);
+    perdure__v1__terminated__init(terminated);
+    terminated->request = text_copy(c->command->request);
+    terminated->reason = text_copy(c->command->terminate->reason);
+    input->event->kind_case = PERDURE__V1__EVENT__KIND_TERMINATED;
+    input->event->terminated = terminated;
+    input_push(active, input);
+}
+
+static void command_child_result(const struct command_context *c)
+{
+    Perdure__V1__ChildResult *result = c->command->child_result;
+    struct active *active = command_target(c);
+    struct input *input = active ? input_make(c) : NULL;
+    if (!input)
+        return;
+    NEW(Perdure__V1__ChildEnded, ended);
+    perdure__v1__child_ended__init(ended);
+    ended->state = text_copy(result->state);
+    ended->child_run = result->child_run;
+    ended->result = result->result ? payload_copy(result->result) : NULL;
+    ended->error = result->error ? error_copy(result->error) : NULL;
+    input->event->op = result->op;
+    input->event->kind_case = PERDURE__V1__EVENT__KIND_CHILD_ENDED;
+    input->event->child_ended = ended;
+    input_push(active, input);
+}
+
+static void command_refusal(const struct command_context *c)
+{
+    Perdure__V1__ChildRefusal *refusal = c->command->refusal;
+    struct active *active = command_target(c);
+    struct input *input = active ? input_make(c) : NULL;
+    if (!input)
+        return;
+    input->event->op = refusal->op;
+    if (refusal->of_start) {
+        NEW(Perdure__V1__ChildEnded, ended);
+        perdure__v1__child_ended__init(ended);
+        ended->state = text_copy("refused");
+        ended->error = refusal->error ? error_copy(refusal->error) : NULL;
+        input->event->kind_case = PERDURE__V1__EVENT__KIND_CHILD_ENDED;
+        input->event->child_ended = ended;
+    } else {
+        NEW(Perdure__V1__SendRefused, refused);
+        perdure__v1__send_refused__init(refused);
+        refused->error = refusal->error ? error_copy(refusal->error) : NULL;
+        input->event->kind_case = PERDURE__V1__EVENT__KIND_SEND_REFUSED;
+        input->event->send_refused = refused;
+    }
+    input_push(active, input);
+}
+
+static void command_watch(const struct command_context *c)
+{
+    struct engine *engine = c->engine;
+    struct run *head = judge_find(engine->judge, c->header->job);
+    struct active *active = head ? head->user : NULL;
+    if (c->command->reply_to && ((head && run_is_open(head)) || (active && start_under_way(active)))) {
+        active = active_of(engine, head);
+        if (active)
+            watch_add(c, active);
+    } else if (c->command->reply_to) {
+        bool known = head && head->seq > 0;
+        Reply *reply = reply_make(known ? "ended" : "unknown", c->command->request, true);
+        if (reply && known)
+            reply->status = status_make(engine, head);
+        inbox_answer(engine, c->at->offset, c->command->reply_to, reply);
+    }
+    inbox_done(engine, c->at->offset);
+}
+
+/* Rule 14: a command older than LIFE at its append is dead; so is one from a clock that runs ahead. Results never die. */
+static bool command_is_alive(const struct command_context *c)
+{
+    const Header *header = c->header;
+    int64_t life = header->life > 0 ? header->life : c->engine->limits.life_ms;
+    int64_t age = c->at->append_ms - header->born;
+    bool dies = c->command->kind_case != PERDURE__V1__COMMAND__KIND_CHILD_RESULT &&
+                c->command->kind_case != PERDURE__V1__COMMAND__KIND_REFUSAL;
+    if (!dies || !RULE(LIFE))
+        return true;
+    if (age > life) {
+        RULE_FIRED(LIFE);
+        inbox_refuse(c->engine, c->at->offset, header, c->command, "Expired",
+                     "the command is %lld s old; commands live %lld s", (long long)(age / 1000),
+                     (long long)(life / 1000));
+        return false;
+    }
+    if (-age > BORN_SKEW_MS) {
+        RULE_FIRED(LIFE);
+        inbox_refuse(c->engine, c->at->offset, header, c->command, "ClockAhead",
+                     "the sender's clock is %lld s ahead of the log's; set it right", (long long)(-age / 1000));
+        return false;
+    }
+    return true;
+}
+
+static void command_dispatch(struct command_context *c)
+{
+    const Payload *payload = NULL;
+    if (c->command->kind_case == PERDURE__V1__COMMAND__KIND_START)
+        payload = c->command->start->input;
+    else if (c->command->kind_case == PERDURE__V1__COMMAND__KIND_SIGNAL)
+        payload = c->command->signal->payload;
+    if (payload && !(c->payload = payload_copy(payload)))
+        return engine_stop(c->engine, "out of memory");
+    switch (c->command->kind_case) {
+    case PERDURE__V1__COMMAND__KIND_START:
+        command_start(c);
+        break;
+    case PERDURE__V1__COMMAND__KIND_SIGNAL:
+        command_signal(c);
+        break;
+    case PERDURE__V1__COMMAND__KIND_CANCEL:
+        command_cancel(c);
+        break;
+    case PERDURE__V1__COMMAND__KIND_TERMINATE:
+        command_terminate(c);
+        break;
+    case PERDURE__V1__COMMAND__KIND_WATCH:
+        command_watch(c);
+        break;
+    case PERDURE__V1__COMMAND__KIND_CHILD_RESULT:
+        command_child_result(c);
+        break;
+    case PERDURE__V1__COMMAND__KIND_REFUSAL:
+        command_refusal(c);
+        break;
+    default:
+        inbox_refuse(c->engine, c->at->offset, c->header, c->command, "Unreadable",
+                     "a kind of command that this version does not know");
+        break;
+    }
+}
+
+/* What nobody can read goes to the dead letters and out of the way (rule 12). */
+static void inbox_bury(struct engine *engine, const struct log_record *record, const char *why)
+{
+    struct queued_output *queued = engine_put(engine, ENGINE_OUT_DEAD);
+    if (queued && (queued->owned[0] = malloc(record->size ? record->size : 1)) && (queued->owned[1] = strdup(why))) {
+        memcpy(queued->owned[0], record->data, record->size);
+        queued->output.data = queued->owned[0];
+        queued->output.size = record->size;
+        queued->output.offset = record->offset;
+        queued->output.text = queued->owned[1];
+    }
+    inbox_done(engine, record->offset);
+}
+
+void inbox_record(struct engine *engine, const struct log_record *record)
+{
+    if (!engine_owns(engine) || record->offset < engine->inbox_next)
+        return;
+    if (engine->state == ENGINE_DRAINING)
+        return; /* the next owner reads it */
+    engine->inbox_next = record->offset + 1;
+    if (!window_push(engine, record->offset))
+        return;
+    Record *decoded = NULL;
+    enum wire_error error = record_decode(record->data, record->size, &decoded);
+    if (error != WIRE_OK) {
+        inbox_bury(engine, record, wire_error_text(error));
+        return;
+    }
+    struct command_context context = { engine, record, decoded->header, decoded->command, NULL };
+    if (decoded->header->kind != PERDURE__V1__KIND__KIND_COMMAND || !decoded->command || !decoded->header->job[0] ||
+        decoded->header->log != (uint32_t)engine->config.genesis.log_id)
+        inbox_bury(engine, record, "no command of this log");
+    else if (partition_of(decoded->header->job, engine->config.genesis.partitions) != engine->config.partition)
+        inbox_bury(engine, record, "the job belongs to another partition");
+    else if (command_is_alive(&context))
+        command_dispatch(&context);
+    payload_free(context.payload);
+    record_free(decoded);
+}

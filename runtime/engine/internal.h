@@ -1,0 +1,356 @@
+/*
+ * What the files of the engine share. engine.c: states, claims, reading; turn.c: jobs run and appends are built;
+ * inbox.c: commands; steps.c: attempts and timers; outbox.c: what leaves for other jobs; status.c; save.c.
+ */
+#ifndef PERDURE_ENGINE_INTERNAL_H
+#define PERDURE_ENGINE_INTERNAL_H
+
+#include "constants.h"
+#include "engine/alarm.h"
+#include "engine/engine.h"
+#include "engine/judge.h"
+#include "engine/rules.h"
+
+enum alarm_kind {
+    ALARM_CLAIM,   /* engine: may claim (again) */
+    ALARM_MARK,    /* engine: a Mark is due */
+    ALARM_TRIM,    /* engine: the inbox may be trimmed to trim_to */
+    ALARM_STATUS,  /* active: its wait has outlasted the delay */
+    ALARM_WAKE,    /* active: evicted, a timer or retry of it is due */
+    ALARM_TIMER,   /* timer: fires */
+    ALARM_RETRY,   /* step: its next attempt may start */
+    ALARM_TIMEOUT, /* step: its attempt has run out of time */
+};
+
+/* An input event that a run will get: seq and t are filled when its turn is built. */
+struct input {
+    struct input *next;
+    Event *event;
+    int64_t offset;    /* in the inbox; -1: a step result, a timer */
+    uint32_t generation;
+    int32_t leader_epoch;
+    int64_t t;         /* of the command (rule 30) */
+    char *request;     /* NULL: none */
+    ReplyTo *reply_to; /* who wants to hear that it was accepted */
+    bool watch;        /* ... and how the run ended */
+};
+
+struct input_list {
+    struct input *head, *tail;
+};
+
+enum step_state { STEP_WANTED, STEP_DELAYED, STEP_RUNNING };
+
+struct step {
+    struct step *next;
+    struct active *active;
+    uint64_t op;
+    uint32_t attempt;
+    enum step_state state;
+    bool wanted; /* the replayed job asked for it (again) */
+    const struct callable *callable;
+    char *name;
+    uint64_t input_digest;
+    const Payload *input; /* the job's */
+    struct step_policy policy;
+    Site *site;
+    char *label;
+    int64_t first_started_ms;
+    int64_t started_ms;
+    Error *last_error;
+    struct alarm alarm; /* RETRY or TIMEOUT */
+};
+
+struct timer {
+    struct timer *next;
+    struct active *active;
+    uint64_t op;
+    int64_t fire_at;
+    struct alarm alarm;
+};
+
+struct watcher {
+    struct watcher *next;
+    uint64_t run;
+    char *request;
+    ReplyTo reply_to;
+};
+
+/* A run that the owner works on: it has a stack, inputs, steps, an append in flight, or watchers. */
+struct active {
+    struct run *head;   /* judged state of the job id */
+    struct engine *engine;
+    uint64_t run;       /* the run we work on: head->run, or one whose start is not confirmed yet */
+    uint64_t seq;       /* including the append in flight */
+    digest digest;
+    int64_t t;
+    pdr_job *job;       /* NULL: evicted, or not replayed yet */
+    Payload *input;     /* of the job, for its status; NULL: not known yet */
+    struct input_list inputs;
+    Event **outgoing;   /* command events taken from the job, not yet in an append */
+    size_t outgoing_count, outgoing_next, outgoing_capacity;
+    struct append *in_flight;
+    struct step *steps;
+    struct timer *timers;
+    struct watcher *watchers;
+    size_t running_steps;
+    struct alarm status_alarm;
+    struct alarm wake_alarm;
+    int64_t waiting_since;
+    bool status_dirty;
+    bool ending;        /* a terminal event is in an append or counted */
+    bool parked;        /* diverged, broken, module missing: absorbs without running (rule 12) */
+    const char *parked_state; /* "diverged", "quarantined", "waiting" */
+    char *report;
+    bool queued;
+    struct active *next_queued;
+    struct active *newer, *older; /* least recently used order of those with a stack */
+    bool in_lru;
+    size_t bytes;
+};
+
+/* An append on its way: sent, not yet confirmed. In the order of their counter n. */
+struct append {
+    struct append *next;
+    uint32_t kind; /* Perdure__V1__Kind */
+    uint64_t n;
+    uint64_t cookie;
+    void *data;
+    size_t size;
+    Header *header;        /* for display and for judging it when it is read back */
+    struct active *active; /* EVENT */
+    Event **events;
+    size_t count;
+    digest after;
+    struct input_list inputs;
+    Position in_pos;
+    bool acked;
+    bool read_back;
+    bool taken;            /* handed to the host */
+    int64_t offset;        /* read back at */
+    int64_t known_offset;  /* from the delivery report, -1 */
+    int64_t deadline;      /* monotonic */
+};
+
+/* One inbox record that was read: in order of offsets. */
+enum inbox_state { INBOX_PENDING, INBOX_DONE, INBOX_IN_MARK };
+struct inbox_entry {
+    int64_t offset;
+    enum inbox_state state;
+    int64_t read_ms;
+};
+
+/* A reply that may leave when in_pos is confirmed beyond `offset` (rule 15). */
+struct held_reply {
+    struct held_reply *next;
+    int64_t offset;
+    ReplyTo reply_to;
+    Reply *reply;
+};
+
+/* A refusal to a job that waits for a Mark. */
+struct held_refusal {
+    struct held_refusal *next;
+    int64_t offset; /* of the refused command */
+    bool in_mark;   /* stands in a Mark that is on its way */
+    Refusal *refusal;
+};
+
+struct outbox_entry {
+    struct outbox_entry *newer, *older;  /* all unsent, by (offset, index) */
+    struct outbox_entry *next_to_target;
+    struct outbox_target *target;
+    int64_t offset;  /* of the record that it follows from */
+    uint32_t index;
+    uint32_t partition;
+    void *data;
+    size_t size;
+    bool confirmed;
+    bool sending;
+    uint32_t slot;   /* in outbox.slots while sending */
+};
+
+/* Entries to one job go one after the other (rule 11). */
+struct outbox_target {
+    struct outbox_target *next;
+    char *job;
+    struct outbox_entry *head, *tail;
+    bool busy;
+};
+
+struct send_slot {
+    struct outbox_entry *entry;
+    uint32_t generation;
+};
+
+struct outbox {
+    struct outbox_entry *oldest, *newest;
+    struct outbox_target **targets;
+    size_t target_capacity, target_count;
+    struct send_slot *slots;
+    size_t slot_count;
+    uint32_t next_generation;
+    size_t unsent, sending;
+    bool changed;
+};
+
+struct queued_output {
+    struct queued_output *next;
+    struct engine_output output;
+    void *owned[4]; /* freed when the next output is taken */
+    Reply *owned_reply;
+};
+
+/* Records of open runs that counted and are not in the store yet. */
+struct unsaved_record {
+    struct unsaved_record *next;
+    char *job;
+    uint64_t run;
+    uint64_t seq;
+    int64_t offset;
+    size_t size;
+    unsigned char data[];
+};
+
+struct engine {
+    struct engine_config config;
+    struct engine_limits limits;
+    enum engine_state state;
+    bool assigned;
+    bool began;
+    bool from_store;
+    struct judge *judge;
+    char *stop_reason;
+
+    int64_t wall_ms, monotonic_ms;
+    uint64_t random[4];
+    struct alarms alarms;
+    struct alarm claim_alarm, mark_alarm, trim_alarm;
+    int64_t trim_to;
+
+    /* Ownership. */
+    uint64_t nonce;       /* of our latest claim */
+    const char *claim_cause;
+    struct append *claim; /* not yet read back or not yet acknowledged */
+    bool claim_acked;
+    int64_t claim_backoff_ms;
+    uint64_t n;
+    int64_t own_claim;    /* its offset */
+    bool release_sent;
+
+    /* Appends. */
+    struct append *appends, *appends_tail;
+    size_t append_count;
+    uint64_t acked_n;
+    uint64_t next_cookie;
+
+    /* Inbox. */
+    struct inbox_entry *window;
+    size_t window_start, window_count, window_capacity;
+    int64_t inbox_next;          /* next offset to read */
+    uint32_t inbox_generation;
+    Position confirmed_in_pos;
+    struct held_reply *held_replies;
+    struct held_refusal *held_refusals;
+    bool mark_wanted;
+    bool mark_first;
+    bool changed_since_mark;
+
+    /* Jobs. */
+    struct active *runnable, *runnable_tail;
+    struct active *lru_newest, *lru_oldest;
+    size_t live_jobs, live_bytes, running_steps;
+    int64_t histories_below;
+    size_t replays_this_turn;
+
+    struct outbox outbox;
+    struct queued_output *outputs, *outputs_tail, *taken;
+    struct unsaved_record *unsaved, *unsaved_tail;
+    struct engine_counts counts;
+    bool partition_changed;
+};
+
+/* engine.c */
+void engine_stop(struct engine *engine, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void engine_doubt(struct engine *engine, const char *why); /* rule 5 */
+struct queued_output *engine_put(struct engine *engine, enum engine_output_kind kind);
+void engine_note(struct engine *engine, const char *format, ...) __attribute__((format(printf, 2, 3)));
+uint64_t engine_random(struct engine *engine);
+int64_t engine_due(const struct engine *engine, int64_t wall_ms); /* monotonic time of a wall time */
+void header_init(struct engine *engine, Header *header, uint32_t kind);
+/* Sends `record` as the next append of this epoch. */
+struct append *engine_append(struct engine *engine, Record *record);
+void append_free(struct append *append);
+void engine_confirm(struct engine *engine);
+static inline bool engine_owns(const struct engine *engine)
+{
+    return engine->state == ENGINE_OWNER || engine->state == ENGINE_DRAINING;
+}
+
+/* turn.c */
+struct active *active_of(struct engine *engine, struct run *head); /* finds or makes */
+void active_enqueue(struct active *active);
+void active_free(struct active *active);
+void active_settle(struct active *active); /* frees it when nothing is left to do */
+void turn_run(struct active *active);
+void turn_confirmed(struct active *active, struct append *append);
+void turn_rewind(struct active *active); /* what was not confirmed is to be built again */
+void turn_wake_all(struct engine *engine);
+void turn_evict(struct engine *engine);
+void input_push(struct active *active, struct input *input);
+void input_free(struct input *input);
+void inputs_clear(struct input_list *list);
+
+/* steps.c */
+void step_want(struct active *active, const struct job_command *command);
+void step_abandon(struct active *active, uint64_t op);
+void steps_start(struct active *active); /* what is wanted and allowed now (rule 8) */
+void steps_clear(struct active *active, bool abandon);
+void steps_forget_job(struct active *active); /* the job is gone; running attempts go on */
+void step_on_alarm(struct engine *engine, struct step *step);
+void timer_arm(struct active *active, uint64_t op, int64_t fire_at);
+void timer_disarm(struct active *active, uint64_t op);
+void timers_clear(struct active *active);
+void timer_on_alarm(struct timer *timer);
+
+/* inbox.c */
+void inbox_begin(struct engine *engine);
+void inbox_record(struct engine *engine, const struct log_record *record);
+void inbox_done(struct engine *engine, int64_t offset);
+Position inbox_low(const struct engine *engine, bool in_mark);
+void inbox_reset(struct engine *engine);
+void inbox_release_replies(struct engine *engine);
+void inbox_refuse(struct engine *engine, int64_t offset, const Header *header, const Command *command,
+                  const char *code, const char *format, ...) __attribute__((format(printf, 6, 7)));
+void inbox_answer(struct engine *engine, int64_t offset, const ReplyTo *to, Reply *reply);
+void engine_mark(struct engine *engine);
+void inbox_mark_confirmed(struct engine *engine);
+bool inbox_has_refusals(const struct engine *engine); /* that no Mark carries yet */
+
+/* outbox.c */
+void outbox_collect(struct engine *engine, struct run *run, const struct judged *judged, int64_t offset);
+void outbox_collect_mark(struct engine *engine, const Mark *mark, int64_t offset);
+void outbox_confirm(struct engine *engine, int64_t offset); /* entries up to this record may leave */
+void outbox_drop_below(struct engine *engine, int64_t out_pos);
+void outbox_send(struct engine *engine);
+void outbox_delivered(struct engine *engine, uint64_t cookie, enum log_delivery delivery);
+void outbox_forget_sends(struct engine *engine);
+int64_t outbox_position(const struct engine *engine);
+void outbox_clear(struct engine *engine);
+int outbox_restore(struct engine *engine, const StoredOutput *stored);
+#define COOKIE_SEND (UINT64_C(1) << 63)
+
+/* status.c */
+void status_publish(struct active *active);
+void status_schedule(struct active *active, bool at_once);
+Status *status_make(struct engine *engine, struct run *head);
+Reply *reply_make(const char *answer, const char *request, bool final);
+void reply_send(struct engine *engine, const ReplyTo *to, Reply *reply); /* takes the reply */
+void reply_free(Reply *reply);
+
+/* save.c */
+void save_note_record(struct engine *engine, const struct run *run, const Header *header, int64_t offset,
+                      const void *data, size_t size);
+void save_clear(struct engine *engine);
+
+#endif

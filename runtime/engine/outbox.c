@@ -1,0 +1,397 @@
+/*
+ * The outbox (rules 10, 11): what leaves for other jobs follows from counted events and Marks, under ids that follow from
+ * them too; it is sent until delivered, to one target in order, and again by the next owner.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/internal.h"
+
+/* ---- targets ------------------------------------------------------------------------------------------------------- */
+
+static struct outbox_target *target_of(struct outbox *outbox, const char *job)
+{
+    if (outbox->target_capacity == 0) {
+        outbox->target_capacity = 256;
+        outbox->targets = calloc(outbox->target_capacity, sizeof(struct outbox_target *));
+        if (!outbox->targets) {
+            outbox->target_capacity = 0;
+            return NULL;
+        }
+    }
+    struct outbox_target **bucket = &outbox->targets[hash64(job, strlen(job)) & (outbox->target_capacity - 1)];
+    for (struct outbox_target *target = *bucket; target; target = target->next)
+        if (strcmp(target->job, job) == 0)
+            return target;
+    struct outbox_target *target = calloc(1, sizeof *target);
+    if (!target || !(target->job = strdup(job))) {
+        free(target);
+        return NULL;
+    }
+    target->next = *bucket;
+    *bucket = target;
+    return target;
+}
+
+static void target_drop_if_empty(struct outbox *outbox, struct outbox_target *target)
+{
+    if (target->head || target->busy)
+        return;
+    struct outbox_target **link =
+        &outbox->targets[hash64(target->job, strlen(target->job)) & (outbox->target_capacity - 1)];
+    while (*link != target)
+        link = &(*link)->next;
+    *link = target->next;
+    free(target->job);
+    free(target);
+}
+
+/* ---- entries --------------------------------------------------------------------------------------------------------- */
+
+static bool entry_push(struct engine *engine, const char *job, int64_t offset, uint32_t index, void *data, size_t size)
+{
+    struct outbox *outbox = &engine->outbox;
+    struct outbox_entry *entry = calloc(1, sizeof *entry);
+    struct outbox_target *target = data ? target_of(outbox, job) : NULL;
+    if (!entry || !target) {
+        free(entry);
+        free(data);
+        engine_stop(engine, "out of memory");
+        return false;
+    }
+    entry->target = target;
+    entry->offset = offset;
+    entry->index = index;
+    entry->partition = partition_of(job, engine->config.genesis.partitions);
+    entry->data = data;
+    entry->size = size;
+    entry->older = outbox->newest;
+    if (outbox->newest)
+        outbox->newest->newer = entry;
+    else
+        outbox->oldest = entry;
+    outbox->newest = entry;
+    if (target->tail)
+        target->tail->next_to_target = entry;
+    else
+        target->head = entry;
+    target->tail = entry;
+    outbox->unsent++;
+    outbox->changed = true;
+    return true;
+}
+
+static void entry_remove(struct engine *engine, struct outbox_entry *entry)
+{
+    struct outbox *outbox = &engine->outbox;
+    struct outbox_target *target = entry->target;
+    if (entry->sending) {
+        outbox->slots[entry->slot].entry = NULL;
+        outbox->sending--;
+        target->busy = false;
+    }
+    if (entry->older)
+        entry->older->newer = entry->newer;
+    else
+        outbox->oldest = entry->newer;
+    if (entry->newer)
+        entry->newer->older = entry->older;
+    else
+        outbox->newest = entry->older;
+    struct outbox_entry *previous = NULL;
+    for (struct outbox_entry *at = target->head; at != entry; at = at->next_to_target)
+        previous = at;
+    if (previous)
+        previous->next_to_target = entry->next_to_target;
+    else
+        target->head = entry->next_to_target;
+    if (target->tail == entry)
+        target->tail = previous;
+    target_drop_if_empty(outbox, target);
+    free(entry->data);
+    free(entry);
+    outbox->unsent--;
+    outbox->changed = true;
+    engine->changed_since_mark = true;
+}
+
+/* ---- from events to commands --------------------------------------------------------------------------------------------- */
+
+struct outgoing {
+    Header header;
+    Sender sender;
+    Command command;
+    char request[64];
+};
+
+static void outgoing_init(struct engine *engine, struct outgoing *out, const char *target, uint64_t target_run,
+                          int64_t born)
+{
+    header_init(engine, &out->header, PERDURE__V1__KIND__KIND_COMMAND);
+    perdure__v1__sender__init(&out->sender);
+    perdure__v1__command__init(&out->command);
+    out->header.job = (char *)target;
+    out->header.run = target_run;
+    out->header.slot = slot_of(target);
+    out->header.born = born;
+    out->header.t = born;
+    out->header.sender = &out->sender;
+    out->command.request = out->request;
+}
+
+static void outgoing_from_run(struct engine *engine, struct outgoing *out, const struct run *run, uint64_t seq)
+{
+    out->sender.job = run->job;
+    out->sender.run = run->run;
+    out->sender.seq = seq;
+    out->sender.partition = engine->config.partition;
+    snprintf(out->request, sizeof out->request, "%016" PRIx64 "-%" PRIu64 "-0", run->run, seq);
+}
+
+static void outgoing_push(struct engine *engine, struct outgoing *out, int64_t offset, uint32_t index)
+{
+    Record record = PERDURE__V1__RECORD__INIT;
+    size_t size = 0;
+    record.header = &out->header;
+    record.command = &out->command;
+    void *data = record_encode(&record, &size);
+    entry_push(engine, out->header.job, offset, index, data, size);
+}
+
+static void collect_child(struct engine *engine, struct run *run, const Event *event, int64_t offset, uint32_t index)
+{
+    const Perdure__V1__ChildRequested *child = event->child_requested;
+    Perdure__V1__Start start = PERDURE__V1__START__INIT;
+    struct outgoing out;
+    outgoing_init(engine, &out, child->job, 0, event->t);
+    outgoing_from_run(engine, &out, run, event->seq);
+    start.type = child->type;
+    start.input = child->input;
+    start.parent_job = run->job;
+    start.parent_run = run->run;
+    start.parent_op = event->op;
+    out.command.kind_case = PERDURE__V1__COMMAND__KIND_START;
+    out.command.start = &start;
+    outgoing_push(engine, &out, offset, index);
+}
+
+static void collect_signal(struct engine *engine, struct run *run, const Event *event, int64_t offset, uint32_t index)
+{
+    Perdure__V1__Signal signal = PERDURE__V1__SIGNAL__INIT;
+    struct outgoing out;
+    outgoing_init(engine, &out, event->signal_sent->target, 0, event->t);
+    outgoing_from_run(engine, &out, run, event->seq);
+    signal.name = event->signal_sent->name;
+    signal.payload = event->signal_sent->payload;
+    signal.sender_op = event->op;
+    out.command.kind_case = PERDURE__V1__COMMAND__KIND_SIGNAL;
+    out.command.signal = &signal;
+    outgoing_push(engine, &out, offset, index);
+}
+
+static void collect_result(struct engine *engine, struct run *run, const Event *event, int64_t offset, uint32_t index)
+{
+    Perdure__V1__ChildResult result = PERDURE__V1__CHILD_RESULT__INIT;
+    struct outgoing out;
+    if (!run->parent)
+        return;
+    outgoing_init(engine, &out, run->parent->job, run->parent->run, event->t);
+    outgoing_from_run(engine, &out, run, event->seq);
+    result.op = run->parent->op;
+    result.child_run = run->run;
+    result.state = (char *)run_end_name(run->end);
+    if (event->kind_case == PERDURE__V1__EVENT__KIND_COMPLETED)
+        result.result = event->completed->result;
+    else if (event->kind_case == PERDURE__V1__EVENT__KIND_FAILED)
+        result.error = event->failed->error;
+    out.command.kind_case = PERDURE__V1__COMMAND__KIND_CHILD_RESULT;
+    out.command.child_result = &result;
+    outgoing_push(engine, &out, offset, index);
+}
+
+void outbox_collect(struct engine *engine, struct run *run, const struct judged *judged, int64_t offset)
+{
+    for (uint32_t i = 0; i < judged->count; i++) {
+        const Event *event = judged->events[i];
+        switch (event->kind_case) {
+        case PERDURE__V1__EVENT__KIND_CHILD_REQUESTED:
+            collect_child(engine, run, event, offset, i);
+            break;
+        case PERDURE__V1__EVENT__KIND_SIGNAL_SENT:
+            collect_signal(engine, run, event, offset, i);
+            break;
+        case PERDURE__V1__EVENT__KIND_COMPLETED:
+        case PERDURE__V1__EVENT__KIND_FAILED:
+        case PERDURE__V1__EVENT__KIND_CANCELLED:
+        case PERDURE__V1__EVENT__KIND_TERMINATED:
+            collect_result(engine, run, event, offset, i);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+void outbox_collect_mark(struct engine *engine, const Mark *mark, int64_t offset)
+{
+    for (uint32_t i = 0; i < mark->n_refusals; i++) {
+        const Refusal *refused = mark->refusals[i];
+        Perdure__V1__ChildRefusal refusal = PERDURE__V1__CHILD_REFUSAL__INIT;
+        Error error = PERDURE__V1__ERROR__INIT;
+        struct outgoing out;
+        if (!refused->to)
+            continue;
+        outgoing_init(engine, &out, refused->to->job, refused->to->run, engine->judge->largest_t);
+        out.sender.job = (char *)"";
+        out.sender.partition = engine->config.partition;
+        out.sender.index = i;
+        snprintf(out.request, sizeof out.request, "mark-%" PRIu32 "-%" PRId64 "-%" PRIu32, engine->config.partition,
+                 offset, i);
+        error.type = refused->code;
+        error.message = refused->message;
+        error.code = PDR_FAILED;
+        error.final = true;
+        refusal.op = refused->op;
+        refusal.of_start = refused->of_start;
+        refusal.error = &error;
+        out.command.kind_case = PERDURE__V1__COMMAND__KIND_REFUSAL;
+        out.command.refusal = &refusal;
+        outgoing_push(engine, &out, offset, i);
+    }
+}
+
+/* ---- sending ------------------------------------------------------------------------------------------------------------------ */
+
+void outbox_confirm(struct engine *engine, int64_t offset)
+{
+    for (struct outbox_entry *entry = engine->outbox.newest; entry; entry = entry->older)
+        if (entry->offset <= offset) {
+            if (entry->confirmed)
+                break;
+            entry->confirmed = true;
+        }
+}
+
+void outbox_drop_below(struct engine *engine, int64_t out_pos)
+{
+    if (engine_owns(engine))
+        return; /* the owner knows better: it said so */
+    while (engine->outbox.oldest && engine->outbox.oldest->offset < out_pos)
+        entry_remove(engine, engine->outbox.oldest);
+}
+
+int64_t outbox_position(const struct engine *engine)
+{
+    return engine->outbox.oldest ? engine->outbox.oldest->offset : engine->judge->position;
+}
+
+static bool slot_take(struct outbox *outbox, struct outbox_entry *entry, uint64_t *cookie)
+{
+    size_t index = 0;
+    while (index < outbox->slot_count && outbox->slots[index].entry)
+        index++;
+    if (index == outbox->slot_count) {
+        size_t count = outbox->slot_count ? outbox->slot_count * 2 : 64;
+        struct send_slot *slots = realloc(outbox->slots, count * sizeof *slots);
+        if (!slots)
+            return false;
+        memset(slots + outbox->slot_count, 0, (count - outbox->slot_count) * sizeof *slots);
+        outbox->slots = slots;
+        outbox->slot_count = count;
+    }
+    outbox->slots[index].entry = entry;
+    outbox->slots[index].generation = ++outbox->next_generation;
+    entry->slot = (uint32_t)index;
+    *cookie = COOKIE_SEND | ((uint64_t)outbox->slots[index].generation << 24 & ~COOKIE_SEND) | index;
+    return true;
+}
+
+#define SENDS_IN_FLIGHT_LIMIT 1024
+
+static bool entry_may_go(const struct engine *engine, const struct outbox_entry *entry)
+{
+    if (entry->sending)
+        return false;
+    if (!entry->confirmed && RULE(CONFIRM)) /* rule 8 */
+        return false;
+    if (!RULE(RESEND) && entry->offset < engine->own_claim)
+        return false;
+    if (!RULE(OUTBOX_ORDER))
+        return true;
+    return entry->target->head == entry && !entry->target->busy; /* rule 11 */
+}
+
+void outbox_send(struct engine *engine)
+{
+    struct outbox *outbox = &engine->outbox;
+    if (!engine->claim_acked && RULE(ACKED))
+        return;
+    for (struct outbox_entry *entry = outbox->oldest; entry && outbox->sending < SENDS_IN_FLIGHT_LIMIT;
+         entry = entry->newer) {
+        uint64_t cookie;
+        if (!entry_may_go(engine, entry))
+            continue;
+        struct queued_output *queued = engine_put(engine, ENGINE_OUT_SEND);
+        if (!queued || !slot_take(outbox, entry, &cookie))
+            return;
+        entry->sending = true;
+        entry->target->busy = true;
+        outbox->sending++;
+        queued->output.cookie = cookie;
+        queued->output.partition = entry->partition;
+        queued->output.key = entry->target->job;
+        queued->output.data = entry->data;
+        queued->output.size = entry->size;
+    }
+}
+
+void outbox_delivered(struct engine *engine, uint64_t cookie, enum log_delivery delivery)
+{
+    struct outbox *outbox = &engine->outbox;
+    size_t index = cookie & 0xffffff;
+    uint32_t generation = (uint32_t)((cookie & ~COOKIE_SEND) >> 24);
+    if (index >= outbox->slot_count || outbox->slots[index].generation != generation || !outbox->slots[index].entry)
+        return;
+    struct outbox_entry *entry = outbox->slots[index].entry;
+    if (delivery == LOG_PERSISTED) {
+        entry_remove(engine, entry);
+        return;
+    }
+    /* Sent again, under the same request id: its receiver drops the second. */
+    outbox->slots[index].entry = NULL;
+    outbox->sending--;
+    entry->sending = false;
+    entry->target->busy = false;
+}
+
+/* Deliveries of an epoch that is over are not waited for: all is sent again by whoever owns next. */
+void outbox_forget_sends(struct engine *engine)
+{
+    struct outbox *outbox = &engine->outbox;
+    for (struct outbox_entry *entry = outbox->oldest; entry; entry = entry->newer) {
+        entry->sending = false;
+        entry->target->busy = false;
+    }
+    for (size_t i = 0; i < outbox->slot_count; i++)
+        outbox->slots[i].entry = NULL;
+    outbox->sending = 0;
+}
+
+void outbox_clear(struct engine *engine)
+{
+    outbox_forget_sends(engine);
+    while (engine->outbox.oldest)
+        entry_remove(engine, engine->outbox.oldest);
+}
+
+int outbox_restore(struct engine *engine, const StoredOutput *stored)
+{
+    void *data = malloc(stored->record.len ? stored->record.len : 1);
+    if (!data)
+        return PDR_NO_MEMORY;
+    memcpy(data, stored->record.data, stored->record.len);
+    return entry_push(engine, stored->target, stored->offset, stored->index, data, stored->record.len) ? PDR_OK
+                                                                                                       : PDR_NO_MEMORY;
+}

@@ -1,0 +1,204 @@
+/*
+ * What goes into the store and comes out of it (rule 22): heads of open runs, stubs of closed ones, records of open runs
+ * that counted since the last save, unsent outputs, and the position all this stands at.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/internal.h"
+
+void save_note_record(struct engine *engine, const struct run *run, const Header *header, int64_t offset,
+                      const void *data, size_t size)
+{
+    if (engine->histories_below == INT64_MAX)
+        return; /* the log keeps them itself */
+    struct unsaved_record *record = malloc(sizeof *record + size);
+    if (!record || !(record->job = strdup(run->job))) {
+        free(record);
+        engine_stop(engine, "out of memory");
+        return;
+    }
+    record->next = NULL;
+    record->run = run->run;
+    record->seq = header->seq;
+    record->offset = offset;
+    record->size = size;
+    memcpy(record->data, data, size);
+    if (engine->unsaved_tail)
+        engine->unsaved_tail->next = record;
+    else
+        engine->unsaved = record;
+    engine->unsaved_tail = record;
+}
+
+void save_clear(struct engine *engine)
+{
+    while (engine->unsaved) {
+        struct unsaved_record *next = engine->unsaved->next;
+        free(engine->unsaved->job);
+        free(engine->unsaved);
+        engine->unsaved = next;
+    }
+    engine->unsaved_tail = NULL;
+}
+
+static void save_partition(struct engine *engine, const struct engine_save *save)
+{
+    struct judge *judge = engine->judge;
+    StoredPartition row = PERDURE__V1__STORED_PARTITION__INIT;
+    Genesis genesis = engine->config.genesis;
+    row.log_id = genesis.log_id;
+    row.partition = engine->config.partition;
+    row.format = FORMAT_VERSION;
+    row.position = judge->position;
+    row.claim = judge->owned ? judge->claim : -1;
+    row.nonce = judge->nonce;
+    row.n = judge->n;
+    row.in_pos = &judge->in_pos;
+    row.mark_in_pos = &judge->mark_in_pos;
+    row.out_pos = judge->out_pos;
+    row.largest_t = judge->largest_t;
+    row.anchor_offset = judge->anchor;
+    row.anchor_digest = judge->anchor_digest;
+    row.genesis = &genesis;
+    save->partition(save->context, &row);
+}
+
+static void save_run(const struct engine_save *save, struct run *run)
+{
+    StoredRun row = PERDURE__V1__STORED_RUN__INIT;
+    Position last = PERDURE__V1__POSITION__INIT;
+    row.job = run->job;
+    row.run = run->run;
+    row.seq = run->seq;
+    row.digest = (ProtobufCBinaryData){ .len = sizeof run->digest.bytes, .data = run->digest.bytes };
+    row.open = run_is_open(run);
+    row.first = run->first;
+    row.last = run->last;
+    row.t = run->t;
+    row.type = (char *)(run->type ? run->type : "");
+    row.build = (char *)(run->build ? run->build : "");
+    row.created = run->created;
+    row.requests = run->requests.recent;
+    row.n_requests = run->requests.recent_count;
+    last.generation = run->last_generation;
+    last.offset = run->last_input;
+    row.last_input = &last;
+    row.keep_until = run->keep_until;
+    row.keep_ms = run->keep_ms;
+    row.state = (char *)run_end_name(run->end);
+    row.result = run->outcome ? run->outcome->result : NULL;
+    row.error = run->outcome ? run->outcome->error : NULL;
+    row.input_digest = run->input_digest;
+    if (run->parent) {
+        row.parent_job = run->parent->job;
+        row.parent_run = run->parent->run;
+        row.parent_op = run->parent->op;
+    }
+    save->run(save->context, &row);
+}
+
+static void save_runs(struct engine *engine, const struct engine_save *save)
+{
+    for (size_t i = 0; i < engine->judge->capacity; i++)
+        for (struct run *run = engine->judge->table[i]; run; run = run->next) {
+            if (!run->changed || run->seq == 0)
+                continue;
+            run->changed = false;
+            if (!run_is_open(run) && !RULE(STORE_STUBS))
+                continue; /* the mutation: a job that ended left no trace */
+            RULE_FIRED(STORE_STUBS);
+            save_run(save, run);
+            if (!run_is_open(run))
+                save->closed(save->context, run->job, run->run);
+        }
+}
+
+/* A run that ended since the last save never touches the store but for its stub. */
+static void save_records(struct engine *engine, const struct engine_save *save)
+{
+    for (struct unsaved_record *record = engine->unsaved; record; record = record->next) {
+        const struct run *run = judge_find(engine->judge, record->job);
+        if (run && run->run == record->run && run_is_open(run))
+            save->record(save->context, record->job, record->run, record->seq, record->offset, record->data,
+                         record->size);
+    }
+    save_clear(engine);
+}
+
+static void save_outputs(struct engine *engine, const struct engine_save *save)
+{
+    if (!engine->outbox.changed)
+        return;
+    engine->outbox.changed = false;
+    size_t count = 0, i = 0;
+    StoredOutput *rows = calloc(engine->outbox.unsent + 1, sizeof *rows);
+    const StoredOutput **pointers = calloc(engine->outbox.unsent + 1, sizeof *pointers);
+    if (!rows || !pointers) {
+        engine_stop(engine, "out of memory");
+    } else {
+        for (struct outbox_entry *entry = engine->outbox.oldest; entry; entry = entry->newer, i++) {
+            perdure__v1__stored_output__init(&rows[i]);
+            rows[i].offset = entry->offset;
+            rows[i].index = entry->index;
+            rows[i].target = entry->target->job;
+            rows[i].record = (ProtobufCBinaryData){ .len = entry->size, .data = entry->data };
+            pointers[count++] = &rows[i];
+        }
+        save->outputs(save->context, pointers, count);
+    }
+    free(rows);
+    free(pointers);
+}
+
+void engine_store(struct engine *engine, const struct engine_save *save)
+{
+    if (!engine->partition_changed || !engine->began)
+        return;
+    engine->partition_changed = false;
+    save_runs(engine, save);
+    save_records(engine, save);
+    save_outputs(engine, save);
+    save_partition(engine, save);
+}
+
+/* ---- from the store ------------------------------------------------------------------------------------------- */
+
+int engine_load_partition(struct engine *engine, const StoredPartition *row)
+{
+    struct judge *judge = engine->judge;
+    judge->position = row->position;
+    judge->owned = row->claim >= 0;
+    judge->claim = row->claim;
+    judge->nonce = row->nonce;
+    judge->n = row->n;
+    if (row->in_pos)
+        judge->in_pos = *row->in_pos;
+    if (row->mark_in_pos)
+        judge->mark_in_pos = *row->mark_in_pos;
+    judge->out_pos = row->out_pos;
+    judge->largest_t = row->largest_t;
+    judge->anchor = row->anchor_offset;
+    judge->anchor_digest = row->anchor_digest;
+    engine->from_store = true;
+    if (engine->histories_below < row->position)
+        engine->histories_below = row->position;
+    return PDR_OK;
+}
+
+int engine_load_run(struct engine *engine, const StoredRun *stored)
+{
+    struct run *run = judge_restore(engine->judge, stored);
+    if (!run)
+        return PDR_NO_MEMORY;
+    if (!stored->open && (stored->result || stored->error)) {
+        run->outcome = calloc(1, sizeof *run->outcome);
+        if (!run->outcome)
+            return PDR_NO_MEMORY;
+        run->outcome->result = stored->result ? payload_copy(stored->result) : NULL;
+        run->outcome->error = stored->error ? error_copy(stored->error) : NULL;
+    }
+    return PDR_OK;
+}
+
+int engine_load_output(struct engine *engine, const StoredOutput *stored) { return outbox_restore(engine, stored); }

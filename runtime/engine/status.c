@@ -1,0 +1,192 @@
+/*
+ * What the outside sees of a job: replies to clients and the status record (design: a wait is written down when it
+ * outlasts a moment, at each retry, at each change of state). Only what is confirmed is shown (rule 8).
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/internal.h"
+
+/* ---- replies ----------------------------------------------------------------------------------------------- */
+
+Reply *reply_make(const char *answer, const char *request, bool final)
+{
+    Reply *reply = calloc(1, sizeof *reply);
+    if (!reply)
+        return NULL;
+    perdure__v1__reply__init(reply);
+    reply->answer = strdup(answer);
+    reply->request = strdup(request);
+    reply->final = final;
+    return reply;
+}
+
+void reply_free(Reply *reply)
+{
+    if (reply)
+        perdure__v1__reply__free_unpacked(reply, NULL);
+}
+
+void reply_send(struct engine *engine, const ReplyTo *to, Reply *reply)
+{
+    struct queued_output *queued = reply ? engine_put(engine, ENGINE_OUT_REPLY) : NULL;
+    ReplyTo *address = queued ? malloc(sizeof *address) : NULL;
+    if (!address) {
+        reply_free(reply);
+        return;
+    }
+    *address = *to;
+    reply->client = to->client;
+    reply->correlation = to->correlation;
+    queued->owned[0] = address;
+    queued->owned_reply = reply;
+    queued->output.reply_to = address;
+    queued->output.reply = reply;
+}
+
+/* ---- the status record -------------------------------------------------------------------------------------- */
+
+static Waiting *waiting_copy(const Waiting *waiting)
+{
+    size_t size = perdure__v1__waiting__get_packed_size(waiting);
+    uint8_t *packed = malloc(size ? size : 1);
+    if (!packed)
+        return NULL;
+    perdure__v1__waiting__pack(waiting, packed);
+    Waiting *copy = perdure__v1__waiting__unpack(NULL, size, packed);
+    free(packed);
+    return copy;
+}
+
+/* What only the engine knows of a wait: attempts and retry times. */
+static void waiting_add_step(const struct active *active, Waiting *waiting)
+{
+    for (const struct step *step = active->steps; step; step = step->next) {
+        if (step->op != waiting->op)
+            continue;
+        waiting->attempt = step->attempt;
+        if (step->state == STEP_DELAYED && step->alarm.place && step->alarm.kind == ALARM_RETRY) {
+            free(waiting->kind);
+            waiting->kind = strdup("retry");
+            waiting->until = active->engine->wall_ms + (step->alarm.due - active->engine->monotonic_ms);
+        } else if (step->state == STEP_RUNNING && step->policy.timeout_ms > 0) {
+            waiting->until = step->started_ms + step->policy.timeout_ms;
+        }
+    }
+}
+
+static void status_add_waiting(Status *status, const struct active *active)
+{
+    const Waiting *const *waiting = NULL;
+    size_t count = active->job ? job_waiting(active->job, &waiting) : 0;
+    status->waiting = calloc(count + 1, sizeof *status->waiting);
+    for (size_t i = 0; i < count && status->waiting; i++) {
+        Waiting *copy = waiting_copy(waiting[i]);
+        if (!copy)
+            return;
+        waiting_add_step(active, copy);
+        status->waiting[status->n_waiting++] = copy;
+    }
+}
+
+static const char *status_state(const struct run *head, const struct active *active)
+{
+    if (!run_is_open(head))
+        return run_end_name(head->end);
+    if (active && active->parked)
+        return active->parked_state;
+    return active && (active->running_steps || active->in_flight || active->queued) ? "running" : "waiting";
+}
+
+static void status_add_module_wait(Status *status, const struct active *active)
+{
+    Waiting *waiting = calloc(1, sizeof *waiting);
+    if (!waiting || !(status->waiting = calloc(1, sizeof *status->waiting))) {
+        free(waiting);
+        return;
+    }
+    perdure__v1__waiting__init(waiting);
+    waiting->kind = strdup("module");
+    waiting->name = strdup(active->head->type ? active->head->type : "");
+    waiting->since = active->head->t;
+    status->waiting[status->n_waiting++] = waiting;
+}
+
+Status *status_make(struct engine *engine, struct run *head)
+{
+    const struct active *active = head->user;
+    Status *status = calloc(1, sizeof *status);
+    if (!status)
+        return NULL;
+    perdure__v1__status__init(status);
+    status->id = strdup(head->job);
+    status->run = head->run;
+    status->type = strdup(head->type ? head->type : "");
+    status->state = strdup(status_state(head, active));
+    status->created = head->created;
+    status->updated = head->t;
+    status->events = head->seq;
+    status->worker = strdup(engine->config.worker ? engine->config.worker : "");
+    status->build = strdup(head->build ? head->build : "");
+    status->claim = engine->own_claim;
+    status->nonce = engine->nonce;
+    status->offset = head->last;
+    if (active && active->report)
+        status->report = strdup(active->report);
+    if (head->outcome && head->outcome->result)
+        status->result = payload_copy(head->outcome->result);
+    if (head->outcome && head->outcome->error)
+        status->error = error_copy(head->outcome->error);
+    if (active && active->input)
+        status->input = payload_copy(active->input);
+    if (run_is_open(head) && active && active->parked && strcmp(active->parked_state, "waiting") == 0)
+        status_add_module_wait(status, active);
+    else if (run_is_open(head) && active)
+        status_add_waiting(status, active);
+    return status;
+}
+
+static void status_put(struct engine *engine, struct run *head)
+{
+    Status *status = status_make(engine, head);
+    if (!status)
+        return;
+    size_t size = perdure__v1__status__get_packed_size(status);
+    struct queued_output *queued = engine_put(engine, ENGINE_OUT_STATUS);
+    if (queued && (queued->owned[0] = malloc(size ? size : 1)) && (queued->owned[1] = strdup(head->job))) {
+        perdure__v1__status__pack(status, queued->owned[0]);
+        queued->output.data = queued->owned[0];
+        queued->output.size = size;
+        queued->output.key = queued->owned[1];
+    }
+    status_free(status);
+}
+
+void status_publish(struct active *active)
+{
+    struct engine *engine = active->engine;
+    alarm_clear(&engine->alarms, &active->status_alarm);
+    /* While something is unconfirmed the job in memory is ahead of what may be shown. */
+    if (active->in_flight || !engine_owns(engine) || active->head->seq == 0) {
+        if (active->in_flight)
+            alarm_set(&engine->alarms, &active->status_alarm, engine->monotonic_ms + engine->limits.status_delay_ms);
+        return;
+    }
+    active->status_dirty = false;
+    status_put(engine, active->head);
+}
+
+void status_schedule(struct active *active, bool at_once)
+{
+    struct engine *engine = active->engine;
+    if (at_once)
+        status_publish(active);
+    else if (!active->status_alarm.place && run_is_open(active->head))
+        alarm_set(&engine->alarms, &active->status_alarm, engine->monotonic_ms + engine->limits.status_delay_ms);
+}
+
+Status *engine_status(struct engine *engine, const char *job)
+{
+    struct run *head = judge_find(engine->judge, job);
+    return head && head->seq > 0 ? status_make(engine, head) : NULL;
+}
