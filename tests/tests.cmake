@@ -8,6 +8,7 @@
 #   tests/modules/NAME/        test-modules/NAME.so
 
 set(PERDURE_SEEDS 20000 CACHE STRING "seeds that the test sim/seeds runs")
+set(PERDURE_TIMEOUT_FACTOR 1 CACHE STRING "multiplies the time limits of tests: for sanitizers, long runs, slow machines")
 set(TESTS ${PROJECT_SOURCE_DIR}/tests)
 set(TEST_ENVIRONMENT PERDURE_BUILD=${PROJECT_BINARY_DIR} PERDURE_SOURCE=${PROJECT_SOURCE_DIR})
 # A program that needs Kafka and finds none is counted as skipped.
@@ -26,6 +27,7 @@ endif()
 
 # perdure_test_folder(FOLDER TIMEOUT libraries...): its test_*.c, one program each.
 function(perdure_test_folder folder timeout)
+    math(EXPR timeout "${timeout} * ${PERDURE_TIMEOUT_FACTOR}")
     file(GLOB tests CONFIGURE_DEPENDS ${TESTS}/${folder}/test_*.c)
     file(GLOB helpers CONFIGURE_DEPENDS ${TESTS}/${folder}/*.c)
     file(GLOB protos CONFIGURE_DEPENDS ${TESTS}/${folder}/*.proto)
@@ -66,6 +68,7 @@ endfunction()
 
 # perdure_test_scripts(FOLDER TIMEOUT)
 function(perdure_test_scripts folder timeout)
+    math(EXPR timeout "${timeout} * ${PERDURE_TIMEOUT_FACTOR}")
     file(GLOB scripts CONFIGURE_DEPENDS ${TESTS}/${folder}/*.sh)
     list(FILTER scripts EXCLUDE REGEX "/(lib|common)[^/]*\\.sh$")
     foreach(script IN LISTS scripts)
@@ -104,7 +107,7 @@ if(sim_sources)
     add_executable(perdure-sim ${sim_sources})
     target_include_directories(perdure-sim PRIVATE ${TESTS}/sim)
     target_link_libraries(perdure-sim PRIVATE perdure_flags ${verify} perdure_mutations)
-    math(EXPR sim_timeout "1500 + ${PERDURE_SEEDS} / 10")
+    math(EXPR sim_timeout "(1500 + ${PERDURE_SEEDS} / 10) * ${PERDURE_TIMEOUT_FACTOR}")
     add_test(NAME sim/seeds COMMAND perdure-sim --seeds ${PERDURE_SEEDS})
     set_tests_properties(sim/seeds PROPERTIES LABELS sim TIMEOUT ${sim_timeout} ENVIRONMENT "${TEST_ENVIRONMENT}")
 endif()
