@@ -100,6 +100,8 @@ struct log_operations {
     int (*poll)(struct log *, int timeout_ms);
     void (*wake)(struct log *);
     void (*close)(struct log *);
+    /* Where answers to this client go: fills partition and client (never 0). Answers sent from then on arrive. */
+    int (*reply_address)(struct log *, ReplyTo *to);
 };
 
 /* What every backend's struct begins with. */

@@ -1,0 +1,356 @@
+/*
+ * The Kafka backend as a whole: opening, the one wait, closing.
+ *
+ * librdkafka has threads of its own. Each queue that has something for us says so by a callback on such a thread, which
+ * sets a flag and, when our thread sleeps, wakes it through one eventfd. kafka_poll() empties the queues that said so.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log/kafka_internal.h"
+
+static int64_t kafka_clock_ms(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+}
+
+int64_t kafka_monotonic_ms(void)
+{
+    return kafka_clock_ms(CLOCK_MONOTONIC);
+}
+
+int64_t kafka_wall_ms(void)
+{
+    return kafka_clock_ms(CLOCK_REALTIME);
+}
+
+uint64_t kafka_random(void)
+{
+    uint64_t random = 0;
+    while (getrandom(&random, sizeof random, 0) != sizeof random)
+        ;
+    return random;
+}
+
+int kafka_fail(struct kafka_log *log, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(log->base.error, sizeof log->base.error, format, arguments);
+    va_end(arguments);
+    log->base.error_exit = 2;
+    return LOG_FAILED;
+}
+
+void kafka_fault(struct kafka_log *log, enum log_fault fault, uint32_t partition, const char *format, ...)
+{
+    char message[640];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    if (log->base.handler.fault)
+        log->base.handler.fault(log->base.handler.context, fault, partition, message);
+}
+
+/* ---- sources ------------------------------------------------------------------------------------------------------ */
+
+/* On librdkafka's threads, with the queue locked: something came into an empty queue. */
+static void kafka_source_ready(rd_kafka_t *client, void *opaque)
+{
+    struct kafka_source *source = opaque;
+    (void)client;
+    atomic_store(&source->ready, true);
+    if (atomic_exchange(&source->log->sleeping, false)) {
+        uint64_t one = 1;
+        ssize_t written = write(source->log->wake_fd, &one, sizeof one);
+        (void)written; /* it can only fail when the counter is far above zero: then it wakes anyway */
+    }
+}
+
+bool kafka_source_open(struct kafka_log *log, struct kafka_source *source, rd_kafka_queue_t *queue)
+{
+    if (!queue)
+        return false;
+    if (!source->listed) {
+        if (log->source_count == log->source_space) {
+            size_t space = log->source_space ? 2 * log->source_space : 16;
+            struct kafka_source **sources = realloc(log->sources, space * sizeof *sources);
+            if (!sources)
+                return false;
+            log->sources = sources;
+            log->source_space = space;
+        }
+        log->sources[log->source_count++] = source;
+        source->listed = true;
+    }
+    source->log = log;
+    source->queue = queue;
+    rd_kafka_queue_cb_event_enable(queue, kafka_source_ready, source);
+    atomic_store(&source->ready, true); /* what came before the callback was there */
+    return true;
+}
+
+void kafka_source_close(struct kafka_source *source)
+{
+    if (!source->queue)
+        return;
+    rd_kafka_queue_cb_event_enable(source->queue, NULL, NULL);
+    rd_kafka_queue_destroy(source->queue);
+    source->queue = NULL;
+}
+
+/* ---- polling ------------------------------------------------------------------------------------------------------ */
+
+static bool kafka_serve(struct kafka_log *log)
+{
+    bool any = false;
+    for (size_t i = 0; i < log->source_count; i++) {
+        struct kafka_source *source = log->sources[i];
+        if (!source->queue || !atomic_load_explicit(&source->ready, memory_order_relaxed))
+            continue;
+        any = true;
+        atomic_store(&source->ready, false); /* before it is emptied: what comes later sets it again */
+        source->serve(log, source);
+    }
+    return any;
+}
+
+static bool kafka_any_ready(struct kafka_log *log)
+{
+    for (size_t i = 0; i < log->source_count; i++)
+        if (log->sources[i]->queue && atomic_load(&log->sources[i]->ready))
+            return true;
+    return atomic_load(&log->woken);
+}
+
+static void kafka_sleep(struct kafka_log *log, int64_t timeout_ms)
+{
+    atomic_store(&log->sleeping, true);
+    if (!kafka_any_ready(log)) { /* looked at after `sleeping` is set: no wake-up falls between */
+        struct pollfd wait = { .fd = log->wake_fd, .events = POLLIN };
+        /* Whoever took the flag may write only later: then the next sleep is short. */
+        if (poll(&wait, 1, (int)timeout_ms) > 0) {
+            uint64_t count;
+            ssize_t got = read(log->wake_fd, &count, sizeof count);
+            (void)got;
+        }
+    }
+    atomic_store(&log->sleeping, false);
+}
+
+static void kafka_chores(struct kafka_log *log, int64_t now)
+{
+    log->chore_ms = now + KAFKA_CHORE_MS;
+    kafka_produce_chores(log);
+    kafka_consume_chores(log);
+    kafka_members_chores(log);
+    kafka_trim_chores(log);
+}
+
+static int kafka_poll(struct log *base, int timeout_ms)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    int64_t now = kafka_monotonic_ms();
+    int64_t deadline = timeout_ms < 0 ? INT64_MAX : now + timeout_ms;
+    for (;;) {
+        bool any = kafka_serve(log);
+        if (log->producer_failed)
+            kafka_produce_chores(log), any = true;
+        if (now >= log->chore_ms)
+            kafka_chores(log, now);
+        if (atomic_exchange(&log->woken, false) || any || now >= deadline)
+            return LOG_OK;
+        int64_t until = deadline < log->chore_ms ? deadline : log->chore_ms;
+        kafka_sleep(log, until - now);
+        now = kafka_monotonic_ms();
+    }
+}
+
+static void kafka_wake(struct log *base)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    atomic_store(&log->woken, true);
+    if (atomic_exchange(&log->sleeping, false)) {
+        uint64_t one = 1;
+        ssize_t written = write(log->wake_fd, &one, sizeof one);
+        (void)written;
+    }
+}
+
+/* ---- errors of clients ---------------------------------------------------------------------------------------------- */
+
+void kafka_reachable(struct kafka_log *log)
+{
+    log->unreachable = NULL;
+}
+
+/* librdkafka tells once in an outage, but each client of ours does. */
+static void kafka_unreachable(struct kafka_log *log, rd_kafka_t *client, const char *reason)
+{
+    char said[256];
+    if (log->unreachable && log->unreachable != client)
+        return;
+    log->unreachable = client;
+    kafka_notes_get(&log->notes, said, sizeof said);
+    kafka_fault(log, LOG_UNREACHABLE, LOG_ALL, "no Kafka broker of %s answers (%s). Work waits and goes on by itself when one "
+                "is back. Is Kafka running, is the network up?", log->uri.brokers, *said ? said : reason);
+}
+
+void kafka_on_error(struct kafka_log *log, rd_kafka_t *client, rd_kafka_event_t *event)
+{
+    rd_kafka_resp_err_t code = rd_kafka_event_error(event);
+    const char *text = rd_kafka_event_error_string(event);
+    switch (code) {
+    case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+        kafka_unreachable(log, client, text);
+        break;
+    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+    case RD_KAFKA_RESP_ERR__SSL:
+    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+        kafka_fault(log, LOG_FATAL, LOG_ALL, "Kafka at %s refuses us: %s. Check the user's rights on topics and group of %s",
+                    log->uri.brokers, text, log->uri.name);
+        break;
+    case RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL:
+        kafka_fault(log, LOG_FATAL, LOG_ALL, "the group %s at %s has members with another assignment strategy: its workers "
+                    "run with librdkafka below and above 2.10.1, or a foreign consumer uses the group", log->uri.name,
+                    log->uri.brokers);
+        break;
+    default:
+        break; /* connections that come and go: librdkafka tries again by itself */
+    }
+}
+
+/* ---- open and close ------------------------------------------------------------------------------------------------- */
+
+static int kafka_flush(struct log *base)
+{
+    (void)base; /* appends are on their way already */
+    return LOG_OK;
+}
+
+static void kafka_close(struct log *base)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    memset(&log->base.handler, 0, sizeof log->base.handler);
+    kafka_members_stop(log);
+    kafka_produce_stop(log);
+    kafka_consume_stop(log);
+    if (log->wake_fd >= 0)
+        close(log->wake_fd);
+    kafka_notes_free(&log->notes);
+    free(log->sources);
+    free(log->lanes);
+    free(log->followings);
+    free(log->assigned);
+    free(log->member);
+    free(log);
+}
+
+static const struct log_operations kafka_operations = {
+    .name = "kafka",
+    .append = kafka_append,
+    .flush = kafka_flush,
+    .follow = kafka_follow,
+    .unfollow = kafka_unfollow,
+    .bounds = kafka_bounds,
+    .trim = kafka_trim,
+    .join = kafka_join,
+    .leave = kafka_leave,
+    .put_status = kafka_put_status,
+    .get_status = kafka_get_status,
+    .each_status = kafka_each_status,
+    .reply = kafka_reply,
+    .dead = kafka_dead,
+    .history = NULL,
+    .poll = kafka_poll,
+    .wake = kafka_wake,
+    .close = kafka_close,
+    .reply_address = kafka_reply_address,
+};
+
+/* Each partition of a stream has a share of what librdkafka can queue, so that one without a leader cannot take the
+ * room of the others (H28). */
+static void kafka_set_budgets(struct kafka_log *log)
+{
+    int64_t lanes = (int64_t)log->partitions * 2;
+    int64_t messages = (KAFKA_QUEUE_MESSAGES_MAX - KAFKA_ASIDE_MESSAGES) / lanes;
+    log->lane_count_max = (size_t)(messages < APPENDS_IN_FLIGHT_LIMIT ? messages : APPENDS_IN_FLIGHT_LIMIT);
+    log->lane_bytes_max = KAFKA_IN_FLIGHT_BYTES / lanes;
+    if (log->lane_bytes_max < KAFKA_LANE_BYTES_MIN)
+        log->lane_bytes_max = KAFKA_LANE_BYTES_MIN;
+}
+
+static bool kafka_log_allocate(struct kafka_log *log, const struct log_options *options)
+{
+    log->lanes = calloc(log->partitions * 2, sizeof *log->lanes);
+    log->followings = calloc(log->partitions * 2, sizeof *log->followings);
+    log->assigned = calloc(log->partitions, sizeof *log->assigned);
+    log->member = options->member ? strdup(options->member) : NULL;
+    if (!log->lanes || !log->followings || !log->assigned || (options->member && !log->member))
+        return false;
+    for (uint32_t i = 0; i < log->partitions * 2; i++) {
+        log->followings[i].topic = i < log->partitions ? KAFKA_JOURNAL : KAFKA_INBOX;
+        log->followings[i].partition = i % log->partitions;
+        log->followings[i].trim_below = -1;
+    }
+    return true;
+}
+
+int kafka_log_open_as(const struct kafka_uri *uri, const struct log_options *options, const Genesis *genesis,
+                      const struct kafka_shape *shape, struct kafka_log **out, char *error, size_t error_size)
+{
+    struct kafka_log *log = calloc(1, sizeof *log);
+    *out = NULL;
+    if (!log) {
+        snprintf(error, error_size, "out of memory");
+        return 2;
+    }
+    log->base.operations = &kafka_operations;
+    log->base.genesis = *genesis;
+    log->uri = *uri;
+    /* The options point into their own text. */
+    for (size_t i = 0; i < log->uri.option_count; i++) {
+        log->uri.option_names[i] = log->uri.options + (uri->option_names[i] - uri->options);
+        log->uri.option_values[i] = log->uri.options + (uri->option_values[i] - uri->options);
+    }
+    log->base.genesis.namespace_ = log->uri.name;
+    kafka_notes_init(&log->notes);
+    snprintf(log->client_name, sizeof log->client_name, "%s", options->client_name ? options->client_name : "perdure");
+    log->session_timeout_ms = options->session_timeout_ms;
+    log->read_only = options->read_only;
+    log->partitions = genesis->partitions;
+    log->replies_partitions = shape->partitions[KAFKA_REPLIES];
+    log->client_id = kafka_random() | 1;
+    for (int topic = 0; topic < KAFKA_TOPICS; topic++)
+        kafka_topic_name(&log->uri, (enum kafka_topic)topic, log->topics[topic], sizeof log->topics[topic]);
+    log->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    kafka_set_budgets(log);
+    int code = 0;
+    if (log->wake_fd < 0 || !kafka_log_allocate(log, options)) {
+        snprintf(error, error_size, "cannot open: %s", strerror(errno));
+        code = 2;
+    }
+    if (!code)
+        code = kafka_produce_start(log, error, error_size);
+    if (code) {
+        kafka_close(&log->base);
+        return code;
+    }
+    *out = log;
+    return 0;
+}

@@ -1,0 +1,30 @@
+/*
+ * The distributed log: a namespace of topics in Kafka.
+ *
+ *     kafka://host:port[,host:port]/NAMESPACE[?dev=1&security.protocol=ssl&...]
+ *
+ * Topics: NAMESPACE.inbox, .journal, .jobs (statuses), .replies, .dead. After `?` stand options: dev=1 (a namespace that
+ * one broker keeps, for trials), and librdkafka's own options of the groups security, sasl, ssl and broker.
+ */
+#ifndef PERDURE_LOG_KAFKA_H
+#define PERDURE_LOG_KAFKA_H
+
+#include "log/log.h"
+
+/* Opens a namespace; what log_open() calls for kafka:// (see there). Members read and check every setting of every
+ * topic, clients only what they need: partition count and log id. */
+int kafka_log_open(const char *uri, const struct log_options *options, struct log **out, char *error,
+                   size_t error_size);
+
+/*
+ * Creates the topics of a namespace and writes the Genesis records. `dev`: for one broker, nothing is replicated. Running
+ * it again is harmless: it goes on with what is missing. The result is an exit code: 0 done (`text` says whether the
+ * namespace was there before), 2 something is there that differs, 5 no broker answers.
+ */
+int kafka_namespace_create(const char *uri, uint32_t partitions, bool dev, char *text, size_t text_size);
+
+/* Compares every setting of every topic with what Perdure needs. 0; 2 (`text` names topic, setting, value found and value
+ * needed), 3 no such namespace, 5 no broker answers. `dev`: as above; a cluster of one broker is always taken for one. */
+int kafka_namespace_check(const char *uri, bool dev, char *text, size_t text_size);
+
+#endif

@@ -1,0 +1,336 @@
+/*
+ * Reading: one consumer that joins no group and is assigned what we follow; each partition has a queue of its own, so
+ * that a long catch-up of one does not keep the others waiting.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log/kafka_internal.h"
+
+/* The end must be seen below the position so often in a row, a chore interval apart: a new leader may for a moment tell
+ * an end that lags. */
+#define KAFKA_SHORT_CHORES 3
+
+static struct kafka_source *kafka_following(struct kafka_log *log, enum log_stream stream, uint32_t partition)
+{
+    return &log->followings[(stream == LOG_JOURNAL ? 0 : log->partitions) + partition];
+}
+
+static enum log_stream kafka_stream_of(const struct kafka_source *source)
+{
+    return source->topic == KAFKA_JOURNAL ? LOG_JOURNAL : LOG_INBOX;
+}
+
+static void kafka_reading_serve(struct kafka_log *log, struct kafka_source *source)
+{
+    while (rd_kafka_queue_length(source->queue) > 0) {
+        rd_kafka_event_t *event = rd_kafka_queue_poll(source->queue, 0);
+        if (event && rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
+            kafka_on_error(log, log->reader, event);
+        rd_kafka_event_destroy(event);
+    }
+}
+
+bool kafka_reader_open(struct kafka_log *log)
+{
+    const struct kafka_setting settings[] = {
+        { "group.id", log->uri.name }, /* assign() wants one; nothing is joined or committed */
+        { "enable.auto.commit", "false" },
+        { "enable.auto.offset.store", "false" },
+        { "auto.offset.reset", "error" },
+        { "isolation.level", "read_uncommitted" }, /* a foreign open transaction must not freeze the read-back */
+        { "check.crcs", "true" },
+        { "enable.partition.eof", "true" },
+        { "fetch.wait.max.ms", "20" }, /* a partition just followed waits so long for its turn */
+        { "fetch.error.backoff.ms", "50" },
+        { "queued.max.messages.kbytes", "4096" }, /* for each partition */
+        { NULL, NULL },
+    };
+    char error[256];
+    if (log->reader)
+        return true;
+    log->reader = kafka_client_new(&log->uri, RD_KAFKA_CONSUMER, log->client_name, settings, &log->notes,
+                                   RD_KAFKA_EVENT_ERROR, error, sizeof error);
+    if (!log->reader) {
+        kafka_fail(log, "%s", error);
+        return false;
+    }
+    rd_kafka_poll_set_consumer(log->reader);
+    log->reading.serve = kafka_reading_serve;
+    return kafka_source_open(log, &log->reading, rd_kafka_queue_get_consumer(log->reader));
+}
+
+/* ---- following ------------------------------------------------------------------------------------------------------ */
+
+static rd_kafka_topic_partition_list_t *kafka_list_of(struct kafka_log *log, const struct kafka_source *source,
+                                                      int64_t offset)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, log->topics[source->topic], (int32_t)source->partition)->offset = offset;
+    return list;
+}
+
+static void kafka_unassign(struct kafka_log *log, struct kafka_source *source)
+{
+    if (!source->followed)
+        return;
+    source->followed = false;
+    rd_kafka_topic_partition_list_t *list = kafka_list_of(log, source, RD_KAFKA_OFFSET_INVALID);
+    rd_kafka_error_t *error = rd_kafka_incremental_unassign(log->reader, list);
+    if (error)
+        rd_kafka_error_destroy(error);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+/* What is queued from before is dropped by librdkafka: unassigning made it out of date. */
+bool kafka_consume_assign(struct kafka_log *log, struct kafka_source *source, int64_t from)
+{
+    kafka_unassign(log, source);
+    if (!source->queue) {
+        rd_kafka_queue_t *queue = rd_kafka_queue_get_partition(log->reader, log->topics[source->topic],
+                                                               (int32_t)source->partition);
+        if (queue)
+            rd_kafka_queue_forward(queue, NULL);
+        if (!kafka_source_open(log, source, queue)) {
+            kafka_fail(log, "out of memory");
+            return false;
+        }
+    }
+    source->position = from;
+    source->end_told = -1;
+    source->short_seen = 0;
+    rd_kafka_topic_partition_list_t *list = kafka_list_of(log, source, from);
+    rd_kafka_error_t *error = rd_kafka_incremental_assign(log->reader, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    if (error) {
+        kafka_fail(log, "topic %s, partition %u cannot be read: %s", log->topics[source->topic], source->partition,
+                   rd_kafka_error_string(error));
+        rd_kafka_error_destroy(error);
+        return false;
+    }
+    source->followed = true;
+    return true;
+}
+
+/* ---- what went wrong ------------------------------------------------------------------------------------------------ */
+
+/*
+ * Is it still the log that we opened? A topic that was deleted and made again begins with another Genesis, or none.
+ * True: it is, or nobody can tell now.
+ */
+static bool kafka_same_log(struct kafka_log *log, uint32_t partition)
+{
+    struct kafka_genesis found;
+    char error[256] = "";
+    int code = kafka_genesis_read(&log->uri, partition, 1, &found, error, sizeof error);
+    if (code == 5 || (!code && found.found && found.genesis.log_id == log->base.genesis.log_id))
+        return true;
+    if (!log->dead)
+        kafka_fault(log, LOG_FATAL, LOG_ALL, "topic %s is not the one that was opened (log id %016" PRIx64 "): partition %u "
+                    "now %s%s. It was deleted, or made anew", log->topics[KAFKA_JOURNAL], log->base.genesis.log_id,
+                    partition, code ? error : found.found ? "has another log id" : "is empty", "");
+    log->dead = true;
+    return false;
+}
+
+static void kafka_lost(struct kafka_log *log, struct kafka_source *source)
+{
+    int64_t start = -1, end = -1, position = source->position;
+    enum log_stream stream = kafka_stream_of(source);
+    kafka_unassign(log, source);
+    if (log->dead || !kafka_same_log(log, source->partition))
+        return;
+    if (kafka_bounds(&log->base, stream, source->partition, &start, &end) != LOG_OK) {
+        kafka_consume_assign(log, source, position); /* no leader just now: the same will be asked again */
+        return;
+    }
+    if (position > end)
+        kafka_fault(log, LOG_TRUNCATED, source->partition, "topic %s, partition %u ends at %" PRId64 ", but was read up to "
+                    "%" PRId64 ": records were lost, as by an unclean leader election or a restored disk",
+                    log->topics[source->topic], source->partition, end, position);
+    else if (position < start)
+        kafka_fault(log, LOG_OUT_OF_RANGE, source->partition, "topic %s, partition %u begins at %" PRId64 ", the records from "
+                    "%" PRId64 " on are gone", log->topics[source->topic], source->partition, start, position);
+    else
+        kafka_consume_assign(log, source, position);
+}
+
+static void kafka_partition_error(struct kafka_log *log, struct kafka_source *source, const rd_kafka_message_t *message)
+{
+    switch (message->err) {
+    case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+    case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+#if RD_KAFKA_VERSION >= 0x020100ff
+    case RD_KAFKA_RESP_ERR__LOG_TRUNCATION:
+#endif
+        kafka_lost(log, source);
+        break;
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+        kafka_same_log(log, source->partition);
+        break;
+    case RD_KAFKA_RESP_ERR__BAD_MSG:
+    case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
+    case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED:
+    case RD_KAFKA_RESP_ERR_INVALID_MSG:
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+        /* Going on behind it would skip records. */
+        kafka_unassign(log, source);
+        kafka_fault(log, LOG_FATAL, source->partition, "topic %s, partition %u cannot be read from offset %" PRId64 " on: %s",
+                    log->topics[source->topic], source->partition, source->position, rd_kafka_message_errstr(message));
+        break;
+    default:
+        if (kafka_monotonic_ms() - source->told_ms < 10000)
+            break;
+        source->told_ms = kafka_monotonic_ms();
+        kafka_fault(log, LOG_UNREACHABLE, source->partition, "topic %s, partition %u: %s; it is tried again",
+                    log->topics[source->topic], source->partition, rd_kafka_message_errstr(message));
+    }
+}
+
+/* ---- handing over --------------------------------------------------------------------------------------------------- */
+
+static void kafka_end(struct kafka_log *log, struct kafka_source *source, int64_t end)
+{
+    if (source->end_told == end)
+        return;
+    source->end_told = end;
+    if (log->base.handler.end)
+        log->base.handler.end(log->base.handler.context, kafka_stream_of(source), source->partition, end);
+}
+
+static void kafka_hand_over(struct kafka_log *log, struct kafka_source *source, const rd_kafka_message_t *message)
+{
+    if (message->offset < source->position)
+        return;
+    rd_kafka_timestamp_type_t type;
+    struct log_record record = {
+        .stream = kafka_stream_of(source),
+        .partition = source->partition,
+        .offset = message->offset,
+        .append_ms = rd_kafka_message_timestamp(message, &type),
+        .leader_epoch = -1,
+        .data = message->payload,
+        .size = message->len,
+    };
+#if RD_KAFKA_VERSION >= 0x020100ff
+    record.leader_epoch = rd_kafka_message_leader_epoch(message);
+#endif
+    source->position = message->offset + 1;
+    if (log->base.handler.record)
+        log->base.handler.record(log->base.handler.context, &record);
+}
+
+/* The end of the partition is known from the answer that brought the last records; the event that says so comes only
+ * with the next one. */
+static void kafka_look_for_end(struct kafka_log *log, struct kafka_source *source)
+{
+    int64_t low, high;
+    if (source->followed && source->end_told != source->position &&
+        rd_kafka_get_watermark_offsets(log->reader, log->topics[source->topic], (int32_t)source->partition, &low, &high) ==
+            RD_KAFKA_RESP_ERR_NO_ERROR &&
+        high >= 0 && source->position == high)
+        kafka_end(log, source, high);
+}
+
+static void kafka_following_serve(struct kafka_log *log, struct kafka_source *source)
+{
+    size_t count = 0;
+    bool any = false;
+    for (; count < KAFKA_TURN_MESSAGES && rd_kafka_queue_length(source->queue) > 0; count++) {
+        rd_kafka_message_t *message = rd_kafka_consume_queue(source->queue, 0);
+        if (!message)
+            continue;
+        if (!source->followed) {
+            /* left over from before unfollow() */
+        } else if (!message->err) {
+            any = true;
+            kafka_hand_over(log, source, message);
+        } else if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+            any = true;
+            if (message->offset == source->position)
+                kafka_end(log, source, message->offset);
+        } else {
+            kafka_partition_error(log, source, message);
+        }
+        rd_kafka_message_destroy(message);
+    }
+    if (any)
+        kafka_reachable(log);
+    if (count == KAFKA_TURN_MESSAGES)
+        atomic_store(&source->ready, true);
+    else if (any)
+        kafka_look_for_end(log, source);
+}
+
+/* ---- operations ----------------------------------------------------------------------------------------------------- */
+
+int kafka_follow(struct log *base, enum log_stream stream, uint32_t partition, int64_t from)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    if (partition >= log->partitions || from < 0)
+        return kafka_fail(log, "there is no partition %u, or no offset %" PRId64, partition, from);
+    if (!kafka_reader_open(log))
+        return LOG_FAILED;
+    struct kafka_source *source = kafka_following(log, stream, partition);
+    source->serve = kafka_following_serve;
+    return kafka_consume_assign(log, source, from) ? LOG_OK : LOG_FAILED;
+}
+
+int kafka_unfollow(struct log *base, enum log_stream stream, uint32_t partition)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    if (partition >= log->partitions)
+        return kafka_fail(log, "there is no partition %u", partition);
+    kafka_unassign(log, kafka_following(log, stream, partition));
+    return LOG_OK;
+}
+
+int kafka_bounds(struct log *base, enum log_stream stream, uint32_t partition, int64_t *start, int64_t *end)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    const char *topic = log->topics[stream == LOG_JOURNAL ? KAFKA_JOURNAL : KAFKA_INBOX];
+    rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(log->producer, topic, (int32_t)partition, start, end,
+                                                                KAFKA_ASK_TIMEOUT_MS);
+    if (!code)
+        return LOG_OK;
+    kafka_fail(log, "topic %s, partition %u: its bounds are not known: %s", topic, partition, rd_kafka_err2str(code));
+    log->base.error_exit = 5;
+    return LOG_FAILED;
+}
+
+/* librdkafka 2.0.2 cannot see a truncation while nothing is read: the end that the broker tells with each answer can. */
+static void kafka_check_end(struct kafka_log *log, struct kafka_source *source)
+{
+    int64_t low, high;
+    if (rd_kafka_get_watermark_offsets(log->reader, log->topics[source->topic], (int32_t)source->partition, &low, &high) ||
+        high < 0 || high >= source->position) {
+        source->short_seen = 0;
+        return;
+    }
+    if (++source->short_seen < KAFKA_SHORT_CHORES)
+        return;
+    source->short_seen = 0;
+    kafka_lost(log, source);
+}
+
+void kafka_consume_chores(struct kafka_log *log)
+{
+    for (uint32_t i = 0; log->reader && i < log->partitions * 2; i++)
+        if (log->followings[i].followed)
+            kafka_check_end(log, &log->followings[i]);
+}
+
+void kafka_consume_stop(struct kafka_log *log)
+{
+    for (uint32_t i = 0; log->followings && i < log->partitions * 2; i++)
+        kafka_source_close(&log->followings[i]);
+    kafka_source_close(&log->answers);
+    kafka_source_close(&log->reading);
+    if (log->reader)
+        rd_kafka_destroy_flags(log->reader, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    log->reader = NULL;
+}

@@ -1,0 +1,255 @@
+/*
+ * What the files of the Kafka backend share. Nobody else includes this, but tests.
+ */
+#ifndef PERDURE_LOG_KAFKA_INTERNAL_H
+#define PERDURE_LOG_KAFKA_INTERNAL_H
+
+#include <librdkafka/rdkafka.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "constants.h"
+#include "log/kafka.h"
+
+/* A broker must answer within this at open, or the log is unreachable. */
+#define KAFKA_OPEN_TIMEOUT_MS 10000
+/* Blocking questions to a broker that answered before: watermarks, statuses. */
+#define KAFKA_ASK_TIMEOUT_MS 5000
+/* Messages taken from one queue before the next has its turn, so that one long catch-up does not starve the others. */
+#define KAFKA_TURN_MESSAGES 512
+/* Bytes of appends in flight over all partitions; each has its share, at least two records of the largest size (H28). */
+#define KAFKA_IN_FLIGHT_BYTES (INT64_C(256) * 1024 * 1024)
+#define KAFKA_LANE_BYTES_MIN (INT64_C(2) * RECORD_LIMIT_BYTES)
+/* librdkafka's own limit of queued messages, and how many of them are for statuses, replies and dead letters. */
+#define KAFKA_QUEUE_MESSAGES_MAX 10000000
+#define KAFKA_ASIDE_MESSAGES 20000
+/* Membership, watermarks and trims are looked after this often. */
+#define KAFKA_CHORE_MS 1000
+/* What is left to send at close (statuses, replies, a group membership to give back) gets this long. */
+#define KAFKA_CLOSE_TIMEOUT_MS 3000
+
+enum kafka_topic { KAFKA_INBOX, KAFKA_JOURNAL, KAFKA_JOBS, KAFKA_REPLIES, KAFKA_DEAD, KAFKA_TOPICS };
+
+/* ---- kafka_uri.c: where the namespace is, and the configuration of every client ----------------------------- */
+
+#define KAFKA_URI_OPTIONS 16
+struct kafka_uri {
+    char brokers[512];
+    char name[200];
+    char options[512]; /* names and values, each ended by NUL */
+    const char *option_names[KAFKA_URI_OPTIONS];
+    const char *option_values[KAFKA_URI_OPTIONS];
+    size_t option_count;
+    bool dev;
+};
+bool kafka_uri_parse(struct kafka_uri *uri, const char *text, char *error, size_t error_size);
+void kafka_topic_name(const struct kafka_uri *uri, enum kafka_topic topic, char *name, size_t size);
+#define KAFKA_TOPIC_NAME_BYTES 256
+
+/* What librdkafka's threads last said, for error texts: it must never print by itself. */
+struct kafka_notes {
+    pthread_mutex_t lock;
+    char last[256];
+};
+void kafka_notes_init(struct kafka_notes *notes);
+void kafka_notes_free(struct kafka_notes *notes);
+void kafka_notes_get(struct kafka_notes *notes, char *text, size_t size);
+
+struct kafka_setting {
+    const char *name;
+    const char *value;
+};
+/* A client with the common settings and `settings` (ended by a NULL name). NULL: `error` says why. */
+rd_kafka_t *kafka_client_new(const struct kafka_uri *uri, rd_kafka_type_t type, const char *client_name,
+                             const struct kafka_setting *settings, struct kafka_notes *notes, int events,
+                             char *error, size_t error_size);
+rd_kafka_t *kafka_producer_new(const struct kafka_uri *uri, const char *client_name, struct kafka_notes *notes,
+                               char *error, size_t error_size);
+/* For one read from beginning to end, on the caller's thread. */
+rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *notes, char *error, size_t error_size);
+
+/* ---- kafka_topics.c: the table of settings ------------------------------------------------------------------ */
+
+struct kafka_shape {         /* of a namespace, as its brokers describe it */
+    int brokers;
+    int partitions[KAFKA_TOPICS]; /* 0: no such topic */
+    int replicas[KAFKA_TOPICS];   /* of partition 0 */
+    bool leaderless;              /* some partition has no leader at present */
+};
+/* Asks the brokers; an exit code. */
+int kafka_topics_shape(rd_kafka_t *client, const struct kafka_uri *uri, struct kafka_notes *notes, int timeout_ms,
+                       struct kafka_shape *shape, char *error, size_t error_size);
+int kafka_topics_check_partitions(const struct kafka_uri *uri, const struct kafka_shape *shape, char *error,
+                                  size_t error_size);
+int kafka_topics_check_settings(rd_kafka_t *client, const struct kafka_uri *uri, const struct kafka_shape *shape,
+                                char *error, size_t error_size);
+int kafka_topics_create(rd_kafka_t *client, const struct kafka_uri *uri, const struct kafka_shape *shape,
+                        uint32_t partitions, bool *created, char *error, size_t error_size);
+
+/* ---- kafka_genesis.c: the first record of each journal partition --------------------------------------------- */
+
+struct kafka_genesis {
+    bool found;
+    Genesis genesis; /* `namespace_` is not kept */
+};
+/* Reads the first records of journal partitions [first, first + count); an exit code. */
+int kafka_genesis_read(const struct kafka_uri *uri, uint32_t first, uint32_t count, struct kafka_genesis *out,
+                       char *error, size_t error_size);
+/* Every partition has one, and they agree with one another and with the topics. */
+int kafka_genesis_check(const struct kafka_uri *uri, const struct kafka_genesis *found, uint32_t count,
+                        uint32_t partitions, char *error, size_t error_size);
+int kafka_genesis_write(rd_kafka_t *producer, const struct kafka_uri *uri, const struct kafka_genesis *found,
+                        uint32_t partitions, char *error, size_t error_size);
+
+/* ---- the open log --------------------------------------------------------------------------------------------- */
+
+struct kafka_log;
+
+/* A queue of librdkafka. Its threads say that something is in it; our one thread empties it. */
+struct kafka_source {
+    struct kafka_log *log;
+    rd_kafka_queue_t *queue;
+    atomic_bool ready;
+    void (*serve)(struct kafka_log *log, struct kafka_source *source);
+    /* Partitions that are followed: */
+    enum kafka_topic topic;
+    uint32_t partition;
+    bool listed;        /* in log->sources */
+    bool followed;
+    int64_t position;   /* offset of the next record to hand over */
+    int64_t end_told;   /* -1: none since follow() */
+    int short_seen;     /* chores that found the end below the position, one after the other */
+    int64_t told_ms;    /* when a passing error was last told */
+    int64_t trim_below; /* asked for; -1: nothing */
+};
+
+/* One append between append() and delivered(). */
+struct kafka_append {
+    struct kafka_append *next, **link;
+    struct kafka_lane *lane;
+    uint64_t cookie;
+    size_t size;
+};
+
+/* The in-flight budget of one partition of one stream. */
+struct kafka_lane {
+    size_t count;
+    int64_t bytes;
+};
+
+struct kafka_log {
+    struct log base;
+    struct kafka_uri uri;
+    struct kafka_notes notes;
+    char topics[KAFKA_TOPICS][KAFKA_TOPIC_NAME_BYTES];
+    char client_name[128];
+    char *member;
+    int64_t session_timeout_ms;
+    bool read_only;
+    uint32_t partitions;
+    int replies_partitions;
+
+    /* waiting */
+    int wake_fd;
+    atomic_bool sleeping;
+    atomic_bool woken;
+    struct kafka_source **sources; /* all that have a queue */
+    size_t source_count, source_space;
+    int64_t chore_ms; /* monotonic: when chores are due */
+
+    /* producing */
+    rd_kafka_t *producer;
+    rd_kafka_topic_t *handles[KAFKA_TOPICS];
+    struct kafka_source produced;
+    struct kafka_lane *lanes; /* partitions of journal, then of inbox */
+    size_t lane_count_max;
+    int64_t lane_bytes_max;
+    struct kafka_append *in_flight; /* all appends without a report */
+    struct kafka_append *spare;
+    size_t aside;          /* statuses, replies, dead letters in flight */
+    bool producer_failed;
+    char producer_reason[256];
+    bool trimming;         /* a DeleteRecords call is under way */
+
+    /* reading */
+    rd_kafka_t *reader;
+    struct kafka_source reading;     /* errors of the reader as a whole */
+    struct kafka_source *followings; /* partitions of journal, then of inbox */
+    struct kafka_source answers;     /* our partition of the replies */
+    uint64_t client_id;
+
+    /* membership */
+    rd_kafka_t *membership;
+    struct kafka_source member_events;
+    bool *assigned;
+    bool leaving;
+    bool taken;
+
+    rd_kafka_t *unreachable; /* the client that told of the present outage */
+    int64_t unreachable_ms;
+    bool dead; /* LOG_FATAL was told for the whole log */
+};
+
+static inline struct kafka_log *kafka_log_of(struct log *base)
+{
+    return (struct kafka_log *)base;
+}
+
+int kafka_fail(struct kafka_log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void kafka_fault(struct kafka_log *log, enum log_fault fault, uint32_t partition, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+int64_t kafka_monotonic_ms(void);
+int64_t kafka_wall_ms(void);
+uint64_t kafka_random(void);
+/* Opens without looking at settings: mock brokers cannot describe theirs. `genesis` is copied. */
+int kafka_log_open_as(const struct kafka_uri *uri, const struct log_options *options, const Genesis *genesis,
+                      const struct kafka_shape *shape, struct kafka_log **out, char *error, size_t error_size);
+bool kafka_source_open(struct kafka_log *log, struct kafka_source *source, rd_kafka_queue_t *queue);
+void kafka_source_close(struct kafka_source *source);
+/* An error event of any of the clients. */
+void kafka_on_error(struct kafka_log *log, rd_kafka_t *client, rd_kafka_event_t *event);
+void kafka_reachable(struct kafka_log *log);
+
+/* kafka_produce.c */
+int kafka_produce_start(struct kafka_log *log, char *error, size_t error_size);
+void kafka_produce_chores(struct kafka_log *log);
+void kafka_produce_serve(struct kafka_log *log, struct kafka_source *source);
+void kafka_produce_stop(struct kafka_log *log);
+int kafka_append(struct log *base, enum log_stream stream, uint32_t partition, const struct log_message *message,
+                 uint64_t cookie);
+/* Statuses, replies, dead letters: sent once, nobody waits. Takes `headers` over. */
+int kafka_produce_aside(struct kafka_log *log, enum kafka_topic topic, int32_t partition, const char *key,
+                        const void *data, size_t size, rd_kafka_headers_t *headers);
+
+/* kafka_consume.c */
+int kafka_follow(struct log *base, enum log_stream stream, uint32_t partition, int64_t from);
+int kafka_unfollow(struct log *base, enum log_stream stream, uint32_t partition);
+int kafka_bounds(struct log *base, enum log_stream stream, uint32_t partition, int64_t *start, int64_t *end);
+bool kafka_reader_open(struct kafka_log *log);
+bool kafka_consume_assign(struct kafka_log *log, struct kafka_source *source, int64_t from);
+void kafka_consume_chores(struct kafka_log *log);
+void kafka_consume_stop(struct kafka_log *log);
+
+/* kafka_trim.c */
+int kafka_trim(struct log *base, enum log_stream stream, uint32_t partition, int64_t below);
+void kafka_trim_chores(struct kafka_log *log);
+void kafka_trim_done(struct kafka_log *log, rd_kafka_event_t *event);
+
+/* kafka_members.c */
+int kafka_join(struct log *base);
+int kafka_leave(struct log *base, bool for_good);
+void kafka_members_chores(struct kafka_log *log);
+void kafka_members_stop(struct kafka_log *log);
+
+/* kafka_status.c */
+int kafka_put_status(struct log *base, const char *key, const void *data, size_t size);
+int kafka_get_status(struct log *base, const char *key, void **data, size_t *size);
+int kafka_each_status(struct log *base, const char *prefix,
+                      bool (*visit)(void *context, const char *key, const void *data, size_t size), void *context);
+
+/* kafka_replies.c */
+int kafka_reply(struct log *base, const ReplyTo *to, const Reply *reply);
+int kafka_reply_address(struct log *base, ReplyTo *to);
+int kafka_dead(struct log *base, const struct log_record *record, const char *reason);
+
+#endif

@@ -1,0 +1,189 @@
+/*
+ * `perdure namespace create` and `perdure check`, and what every start checks.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "log/kafka_internal.h"
+
+/* A producer that knows the topics, and what the brokers say of them. */
+struct kafka_namespace {
+    struct kafka_uri uri;
+    struct kafka_notes notes;
+    rd_kafka_t *client;
+    rd_kafka_topic_t *handles[KAFKA_TOPICS];
+    struct kafka_shape shape;
+};
+
+static int kafka_namespace_open(struct kafka_namespace *ns, const char *uri, bool dev, char *text, size_t text_size)
+{
+    memset(ns, 0, sizeof *ns);
+    kafka_notes_init(&ns->notes);
+    if (!kafka_uri_parse(&ns->uri, uri, text, text_size))
+        return 2;
+    ns->uri.dev = ns->uri.dev || dev;
+    ns->client = kafka_producer_new(&ns->uri, "perdure-namespace", &ns->notes, text, text_size);
+    if (!ns->client)
+        return 2;
+    for (int topic = 0; topic < KAFKA_TOPICS; topic++) { /* librdkafka asks for the topics that it knows of */
+        char name[KAFKA_TOPIC_NAME_BYTES];
+        kafka_topic_name(&ns->uri, (enum kafka_topic)topic, name, sizeof name);
+        ns->handles[topic] = rd_kafka_topic_new(ns->client, name, NULL);
+    }
+    return kafka_topics_shape(ns->client, &ns->uri, &ns->notes, KAFKA_OPEN_TIMEOUT_MS, &ns->shape, text, text_size);
+}
+
+static void kafka_namespace_close(struct kafka_namespace *ns)
+{
+    for (int topic = 0; topic < KAFKA_TOPICS; topic++)
+        if (ns->handles[topic])
+            rd_kafka_topic_destroy(ns->handles[topic]);
+    if (ns->client)
+        rd_kafka_destroy(ns->client);
+    kafka_notes_free(&ns->notes);
+}
+
+static int kafka_namespace_verify(struct kafka_namespace *ns, struct kafka_genesis **found, char *text, size_t text_size)
+{
+    int code = kafka_topics_check_partitions(&ns->uri, &ns->shape, text, text_size);
+    if (!code)
+        code = kafka_topics_check_settings(ns->client, &ns->uri, &ns->shape, text, text_size);
+    if (code)
+        return code;
+    uint32_t partitions = (uint32_t)ns->shape.partitions[KAFKA_JOURNAL];
+    *found = calloc(partitions, sizeof **found);
+    if (!*found) {
+        snprintf(text, text_size, "out of memory");
+        return 2;
+    }
+    return kafka_genesis_read(&ns->uri, 0, partitions, *found, text, text_size);
+}
+
+int kafka_namespace_check(const char *uri, bool dev, char *text, size_t text_size)
+{
+    struct kafka_namespace ns;
+    struct kafka_genesis *found = NULL;
+    int code = kafka_namespace_open(&ns, uri, dev, text, text_size);
+    if (!code)
+        code = kafka_namespace_verify(&ns, &found, text, text_size);
+    if (!code) {
+        uint32_t partitions = (uint32_t)ns.shape.partitions[KAFKA_JOURNAL];
+        code = kafka_genesis_check(&ns.uri, found, partitions, partitions, text, text_size);
+        if (!code)
+            snprintf(text, text_size, "namespace %s: %u partitions, log id %016" PRIx64 ", all settings are right",
+                     ns.uri.name, partitions, found[0].genesis.log_id);
+    }
+    free(found);
+    kafka_namespace_close(&ns);
+    return code;
+}
+
+/* Metadata spreads over the brokers a moment after the topics are made. */
+static int kafka_namespace_settle(struct kafka_namespace *ns, char *text, size_t text_size)
+{
+    int64_t deadline = kafka_monotonic_ms() + KAFKA_OPEN_TIMEOUT_MS;
+    for (;;) {
+        int code = kafka_topics_shape(ns->client, &ns->uri, &ns->notes, KAFKA_OPEN_TIMEOUT_MS, &ns->shape, text, text_size);
+        if (code)
+            return code;
+        bool whole = !ns->shape.leaderless;
+        for (int topic = 0; topic < KAFKA_TOPICS; topic++)
+            whole = whole && ns->shape.partitions[topic] > 0;
+        if (whole || kafka_monotonic_ms() > deadline)
+            return 0;
+        nanosleep(&(struct timespec){ .tv_nsec = 50 * 1000 * 1000 }, NULL);
+    }
+}
+
+static int kafka_namespace_refuse(const struct kafka_namespace *ns, uint32_t partitions, char *text, size_t text_size)
+{
+    if (partitions == 0 || partitions > SLOT_COUNT || (partitions & (partitions - 1))) {
+        snprintf(text, text_size, "%u partitions: must be a power of two from 1 to %d", partitions, SLOT_COUNT);
+        return 2;
+    }
+    if (!ns->uri.dev && ns->shape.brokers < 2) {
+        snprintf(text, text_size, "the cluster at %s has one broker, and what it alone keeps is lost with it: two are needed, "
+                 "three are better. For a trial make the namespace with the dev profile", ns->uri.brokers);
+        return 2;
+    }
+    int there = ns->shape.partitions[KAFKA_JOURNAL];
+    if (there > 0 && there != (int)partitions) {
+        snprintf(text, text_size, "namespace %s is there already, with %d partitions instead of %u: the number is fixed when "
+                 "a namespace is made", ns->uri.name, there, partitions);
+        return 2;
+    }
+    return 0;
+}
+
+static int kafka_namespace_write(struct kafka_namespace *ns, struct kafka_genesis **found, uint32_t *written, char *text,
+                                 size_t text_size)
+{
+    uint32_t partitions = (uint32_t)ns->shape.partitions[KAFKA_JOURNAL];
+    int code = kafka_namespace_verify(ns, found, text, text_size);
+    for (uint32_t i = 0; i < partitions && !code; i++)
+        *written += !(*found)[i].found;
+    if (!code && *written > 0)
+        code = kafka_genesis_write(ns->client, &ns->uri, *found, partitions, text, text_size);
+    if (!code && *written > 0) /* two that ran at once would show here */
+        code = kafka_genesis_read(&ns->uri, 0, partitions, *found, text, text_size);
+    return code ? code : kafka_genesis_check(&ns->uri, *found, partitions, partitions, text, text_size);
+}
+
+int kafka_namespace_create(const char *uri, uint32_t partitions, bool dev, char *text, size_t text_size)
+{
+    struct kafka_namespace ns;
+    struct kafka_genesis *found = NULL;
+    bool created = false;
+    uint32_t written = 0;
+    int code = kafka_namespace_open(&ns, uri, dev, text, text_size);
+    if (!code)
+        code = kafka_namespace_refuse(&ns, partitions, text, text_size);
+    if (!code)
+        code = kafka_topics_create(ns.client, &ns.uri, &ns.shape, partitions, &created, text, text_size);
+    if (!code)
+        code = kafka_namespace_settle(&ns, text, text_size);
+    if (!code)
+        code = kafka_namespace_write(&ns, &found, &written, text, text_size);
+    if (!code && !created && written == 0)
+        snprintf(text, text_size, "namespace %s is there already: %u partitions, log id %016" PRIx64 ", all settings are "
+                 "right; nothing was changed", ns.uri.name, partitions, found[0].genesis.log_id);
+    else if (!code)
+        snprintf(text, text_size, "namespace %s is made: %u partitions, log id %016" PRIx64, ns.uri.name, partitions,
+                 found[0].genesis.log_id);
+    free(found);
+    kafka_namespace_close(&ns);
+    return code;
+}
+
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
+
+int kafka_log_open(const char *uri, const struct log_options *options, struct log **out, char *error, size_t error_size)
+{
+    struct kafka_namespace ns;
+    struct kafka_genesis *found = NULL;
+    *out = NULL;
+    int code = kafka_namespace_open(&ns, uri, false, error, error_size);
+    if (!code)
+        code = kafka_topics_check_partitions(&ns.uri, &ns.shape, error, error_size);
+    uint32_t partitions = (uint32_t)ns.shape.partitions[KAFKA_JOURNAL];
+    uint32_t count = options->member ? partitions : 1;
+    if (!code && options->member) {
+        code = kafka_namespace_verify(&ns, &found, error, error_size);
+    } else if (!code) {
+        found = calloc(1, sizeof *found);
+        code = found ? kafka_genesis_read(&ns.uri, 0, 1, found, error, error_size) : 2;
+    }
+    if (!code)
+        code = kafka_genesis_check(&ns.uri, found, count, partitions, error, error_size);
+    if (!code) {
+        struct kafka_log *log = NULL;
+        code = kafka_log_open_as(&ns.uri, options, &found[0].genesis, &ns.shape, &log, error, error_size);
+        *out = log ? &log->base : NULL;
+    }
+    free(found);
+    kafka_namespace_close(&ns);
+    return code;
+}

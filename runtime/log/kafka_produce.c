@@ -1,0 +1,347 @@
+/*
+ * Appending: one idempotent producer, acks=all, replaced when it fails for good.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log/kafka_internal.h"
+
+static bool kafka_produce_handles(struct kafka_log *log)
+{
+    for (int topic = 0; topic < KAFKA_TOPICS; topic++) {
+        log->handles[topic] = rd_kafka_topic_new(log->producer, log->topics[topic], NULL);
+        if (!log->handles[topic])
+            return false;
+    }
+    return true;
+}
+
+/* A new producer. It need not reach a broker: what is appended meanwhile waits in its queues. */
+static bool kafka_produce_new(struct kafka_log *log, char *error, size_t error_size)
+{
+    log->producer = kafka_producer_new(&log->uri, log->client_name, &log->notes, error, error_size);
+    if (!log->producer)
+        return false;
+    log->produced.serve = kafka_produce_serve;
+    if (kafka_produce_handles(log) && kafka_source_open(log, &log->produced, rd_kafka_queue_get_main(log->producer)))
+        return true;
+    snprintf(error, error_size, "out of memory");
+    return false;
+}
+
+int kafka_produce_start(struct kafka_log *log, char *error, size_t error_size)
+{
+    struct kafka_shape shape;
+    if (!kafka_produce_new(log, error, error_size))
+        return 2;
+    /* The first append need not wait for the partitions to be known. */
+    return kafka_topics_shape(log->producer, &log->uri, &log->notes, KAFKA_OPEN_TIMEOUT_MS, &shape, error, error_size);
+}
+
+/* ---- what plain tools see ------------------------------------------------------------------------------------------- */
+
+static const char *kafka_kind_name(uint32_t kind)
+{
+    static const char *const names[] = { "none",  "genesis", "claim",    "release", "mark",
+                                         "event", "copy",    "stub",     "slot_out", "slot_in" };
+    if (kind < sizeof names / sizeof *names)
+        return names[kind];
+    return kind == PERDURE__V1__KIND__KIND_COMMAND ? "command" : kind == PERDURE__V1__KIND__KIND_FORWARDED ? "forwarded" : "";
+}
+
+static rd_kafka_headers_t *kafka_headers(const Header *header)
+{
+    rd_kafka_headers_t *headers = rd_kafka_headers_new(5);
+    char number[24];
+    if (header->job && *header->job)
+        rd_kafka_header_add(headers, "job", 3, header->job, -1);
+    if (header->run) {
+        int length = snprintf(number, sizeof number, "%016" PRIx64, header->run);
+        rd_kafka_header_add(headers, "run", 3, number, length);
+    }
+    if (header->seq) {
+        int length = snprintf(number, sizeof number, "%" PRIu64, header->seq);
+        rd_kafka_header_add(headers, "seq", 3, number, length);
+    }
+    rd_kafka_header_add(headers, "kind", 4, kafka_kind_name(header->kind), -1);
+    if (header->name && *header->name)
+        rd_kafka_header_add(headers, "name", 4, header->name, -1);
+    return headers;
+}
+
+/* ---- sending -------------------------------------------------------------------------------------------------------- */
+
+/* Takes `headers` over. */
+static rd_kafka_resp_err_t kafka_send(struct kafka_log *log, enum kafka_topic topic, int32_t partition, const char *key,
+                                      const void *data, size_t size, rd_kafka_headers_t *headers, void *opaque)
+{
+    rd_kafka_vu_t fields[] = {
+        { .vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = log->handles[topic] },
+        { .vtype = RD_KAFKA_VTYPE_PARTITION, .u.i32 = partition },
+        { .vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY },
+        { .vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = { .ptr = (void *)(uintptr_t)data, .size = size } },
+        { .vtype = RD_KAFKA_VTYPE_KEY, .u.mem = { .ptr = (void *)(uintptr_t)key, .size = key ? strlen(key) : 0 } },
+        { .vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = opaque },
+        { .vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers },
+    };
+    size_t count = sizeof fields / sizeof *fields - (headers ? 0 : 1);
+    rd_kafka_error_t *error = rd_kafka_produceva(log->producer, fields, count);
+    if (!error)
+        return RD_KAFKA_RESP_ERR_NO_ERROR;
+    rd_kafka_resp_err_t code = rd_kafka_error_code(error);
+    rd_kafka_error_destroy(error);
+    if (headers)
+        rd_kafka_headers_destroy(headers);
+    return code;
+}
+
+static void kafka_producer_fail(struct kafka_log *log, const char *reason)
+{
+    if (!log->producer_failed)
+        snprintf(log->producer_reason, sizeof log->producer_reason, "%s", reason);
+    log->producer_failed = true;
+}
+
+/* Why a message was not taken: LOG_FULL when a poll helps. */
+static int kafka_send_refused(struct kafka_log *log, enum kafka_topic topic, rd_kafka_resp_err_t code)
+{
+    switch (code) {
+    case RD_KAFKA_RESP_ERR__QUEUE_FULL:
+        return LOG_FULL;
+    case RD_KAFKA_RESP_ERR__FATAL:
+        kafka_producer_fail(log, "a fatal error");
+        return LOG_FULL;
+    default:
+        return kafka_fail(log, "topic %s at %s does not take a message: %s", log->topics[topic], log->uri.brokers,
+                          rd_kafka_err2str(code));
+    }
+}
+
+static struct kafka_append *kafka_append_new(struct kafka_log *log)
+{
+    struct kafka_append *append = log->spare;
+    if (append)
+        log->spare = append->next;
+    else
+        append = malloc(sizeof *append);
+    return append;
+}
+
+static void kafka_append_unlink(struct kafka_log *log, struct kafka_append *append)
+{
+    append->lane->count--;
+    append->lane->bytes -= (int64_t)append->size;
+    *append->link = append->next;
+    if (append->next)
+        append->next->link = append->link;
+    append->next = log->spare;
+    log->spare = append;
+}
+
+int kafka_append(struct log *base, enum log_stream stream, uint32_t partition, const struct log_message *message,
+                 uint64_t cookie)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    enum kafka_topic topic = stream == LOG_JOURNAL ? KAFKA_JOURNAL : KAFKA_INBOX;
+    if (log->read_only)
+        return kafka_fail(log, "the log was opened to read only");
+    if (partition >= log->partitions)
+        return kafka_fail(log, "%s has no partition %u", log->topics[topic], partition);
+    if (message->size > RECORD_LIMIT_BYTES)
+        return kafka_fail(log, "a record of %zu bytes is above the limit of %d", message->size, RECORD_LIMIT_BYTES);
+    struct kafka_lane *lane = &log->lanes[(stream == LOG_JOURNAL ? 0 : log->partitions) + partition];
+    if (log->producer_failed || lane->count >= log->lane_count_max ||
+        lane->bytes + (int64_t)message->size > log->lane_bytes_max)
+        return LOG_FULL;
+    struct kafka_append *append = kafka_append_new(log);
+    if (!append)
+        return kafka_fail(log, "out of memory");
+    rd_kafka_resp_err_t code = kafka_send(log, topic, (int32_t)partition, message->key, message->data, message->size,
+                                          message->header ? kafka_headers(message->header) : NULL, append);
+    if (code) {
+        append->next = log->spare;
+        log->spare = append;
+        return kafka_send_refused(log, topic, code);
+    }
+    append->lane = lane;
+    append->cookie = cookie;
+    append->size = message->size;
+    append->link = &log->in_flight;
+    append->next = log->in_flight;
+    if (append->next)
+        append->next->link = &append->next;
+    log->in_flight = append;
+    lane->count++;
+    lane->bytes += (int64_t)message->size;
+    return LOG_OK;
+}
+
+int kafka_produce_aside(struct kafka_log *log, enum kafka_topic topic, int32_t partition, const char *key,
+                        const void *data, size_t size, rd_kafka_headers_t *headers)
+{
+    int result = LOG_FULL;
+    if (log->read_only)
+        result = kafka_fail(log, "the log was opened to read only");
+    if (log->read_only || log->producer_failed || log->aside >= KAFKA_ASIDE_MESSAGES) {
+        if (headers)
+            rd_kafka_headers_destroy(headers);
+        return result;
+    }
+    rd_kafka_resp_err_t code = kafka_send(log, topic, partition, key, data, size, headers, NULL);
+    if (code)
+        return kafka_send_refused(log, topic, code);
+    log->aside++;
+    return LOG_OK;
+}
+
+/* ---- reports -------------------------------------------------------------------------------------------------------- */
+
+static void kafka_report(struct kafka_log *log, const rd_kafka_message_t *message)
+{
+    struct kafka_append *append = message->_private;
+    if (!message->err)
+        kafka_reachable(log);
+    if (!append) {
+        log->aside--;
+        return;
+    }
+    uint64_t cookie = append->cookie;
+    enum log_delivery delivery = LOG_POSSIBLY_PERSISTED;
+    switch (rd_kafka_message_status(message)) {
+    case RD_KAFKA_MSG_STATUS_PERSISTED:
+        delivery = LOG_PERSISTED;
+        break;
+    case RD_KAFKA_MSG_STATUS_NOT_PERSISTED:
+        delivery = LOG_NOT_PERSISTED;
+        break;
+    case RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED:
+        break;
+    }
+    /* A duplicate after a retry is persisted, but where is not told (hazard 6). */
+    int64_t offset = delivery == LOG_PERSISTED && message->offset >= 0 ? message->offset : -1;
+    kafka_append_unlink(log, append);
+    if (log->base.handler.delivered)
+        log->base.handler.delivered(log->base.handler.context, cookie, delivery, offset);
+}
+
+static void kafka_produce_error(struct kafka_log *log, rd_kafka_event_t *event)
+{
+    char reason[256];
+    if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__FATAL) {
+        kafka_on_error(log, log->producer, event);
+        return;
+    }
+    rd_kafka_fatal_error(log->producer, reason, sizeof reason);
+    kafka_producer_fail(log, reason);
+}
+
+void kafka_produce_serve(struct kafka_log *log, struct kafka_source *source)
+{
+    size_t count = 0;
+    while (count < KAFKA_TURN_MESSAGES && source->queue && rd_kafka_queue_length(source->queue) > 0) {
+        rd_kafka_event_t *event = rd_kafka_queue_poll(source->queue, 0);
+        const rd_kafka_message_t *message;
+        count++;
+        switch (event ? rd_kafka_event_type(event) : RD_KAFKA_EVENT_NONE) {
+        case RD_KAFKA_EVENT_DR:
+            for (; (message = rd_kafka_event_message_next(event)); count++)
+                kafka_report(log, message);
+            break;
+        case RD_KAFKA_EVENT_ERROR:
+            kafka_produce_error(log, event);
+            break;
+        case RD_KAFKA_EVENT_DELETERECORDS_RESULT:
+            kafka_trim_done(log, event);
+            break;
+        default:
+            break;
+        }
+        rd_kafka_event_destroy(event);
+    }
+    if (count >= KAFKA_TURN_MESSAGES)
+        atomic_store(&source->ready, true);
+}
+
+/* ---- replacing ------------------------------------------------------------------------------------------------------ */
+
+static void kafka_producer_destroy(struct kafka_log *log)
+{
+    kafka_source_close(&log->produced);
+    for (int topic = 0; topic < KAFKA_TOPICS; topic++) {
+        if (log->handles[topic])
+            rd_kafka_topic_destroy(log->handles[topic]);
+        log->handles[topic] = NULL;
+    }
+    if (log->producer) {
+        if (log->unreachable == log->producer)
+            log->unreachable = NULL;
+        rd_kafka_destroy(log->producer);
+    }
+    log->producer = NULL;
+}
+
+/*
+ * After a fatal error nothing more can be sent with a producer, and what it had in flight may or may not be in the log,
+ * also later than this moment. So all of it is doubt, and every owner claims anew (rule 5).
+ */
+static void kafka_produce_replace(struct kafka_log *log)
+{
+    char error[256], reason[256];
+    /* Reports that are waiting still tell the truth. */
+    while (log->produced.queue && rd_kafka_queue_length(log->produced.queue) > 0)
+        kafka_produce_serve(log, &log->produced);
+    snprintf(reason, sizeof reason, "%s", log->producer_reason);
+    kafka_producer_destroy(log);
+    log->trimming = false;
+    log->aside = 0;
+    log->producer_failed = false;
+    if (!kafka_produce_new(log, error, sizeof error)) {
+        kafka_producer_destroy(log);
+        log->producer_failed = true; /* tried again with the next chores */
+        kafka_fault(log, LOG_UNREACHABLE, LOG_ALL, "the producer for %s cannot be replaced: %s", log->uri.brokers, error);
+        return;
+    }
+    /* Collected first: the handler may append at once. */
+    struct kafka_append *lost = log->in_flight;
+    log->in_flight = NULL;
+    if (lost)
+        lost->link = &lost;
+    kafka_fault(log, LOG_PRODUCER_REPLACED, LOG_ALL, "the Kafka producer failed for good (%s) and was replaced; what was in "
+                "flight is in doubt", reason);
+    while (lost) {
+        uint64_t cookie = lost->cookie;
+        kafka_append_unlink(log, lost);
+        if (log->base.handler.delivered)
+            log->base.handler.delivered(log->base.handler.context, cookie, LOG_POSSIBLY_PERSISTED, -1);
+    }
+}
+
+void kafka_produce_chores(struct kafka_log *log)
+{
+    if (log->producer_failed)
+        kafka_produce_replace(log);
+}
+
+/* Statuses and replies under way get a moment; appends are their owner's to wait for. */
+void kafka_produce_stop(struct kafka_log *log)
+{
+    int64_t deadline = kafka_monotonic_ms() + KAFKA_CLOSE_TIMEOUT_MS;
+    while (log->produced.queue && log->aside > 0 && !log->producer_failed && kafka_monotonic_ms() < deadline) {
+        rd_kafka_event_t *event = rd_kafka_queue_poll(log->produced.queue, 50);
+        const rd_kafka_message_t *message;
+        if (event && rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)
+            while ((message = rd_kafka_event_message_next(event)))
+                kafka_report(log, message);
+        rd_kafka_event_destroy(event);
+    }
+    kafka_producer_destroy(log);
+    while (log->in_flight)
+        kafka_append_unlink(log, log->in_flight);
+    while (log->spare) {
+        struct kafka_append *append = log->spare;
+        log->spare = append->next;
+        free(append);
+    }
+}

@@ -1,0 +1,225 @@
+/*
+ * Statuses: NAMESPACE.jobs, one compacted record a job, and the registrations of modules.
+ */
+#include <inttypes.h>
+#include <search.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log/kafka_internal.h"
+
+#define REGISTRATION_PREFIX "type:"
+
+static bool kafka_is_registration(const char *key)
+{
+    return strncmp(key, REGISTRATION_PREFIX, strlen(REGISTRATION_PREFIX)) == 0;
+}
+
+static uint32_t kafka_status_partition(const struct kafka_log *log, const char *key)
+{
+    return kafka_is_registration(key) ? 0 : partition_of(key, log->partitions);
+}
+
+int kafka_put_status(struct log *base, const char *key, const void *data, size_t size)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    return kafka_produce_aside(log, KAFKA_JOBS, (int32_t)kafka_status_partition(log, key), key, data, size, NULL);
+}
+
+/* ---- scanning: from the beginning to the end that was there when the scan began -------------------------------------- */
+
+struct kafka_scan {
+    void *context;
+    void (*take)(void *context, const char *key, const void *data, size_t size); /* data NULL: deleted */
+};
+
+static void kafka_scan_message(const rd_kafka_message_t *message, const struct kafka_scan *scan)
+{
+    char key[512];
+    if (!message->key || message->key_len >= sizeof key || memchr(message->key, '\0', message->key_len))
+        return; /* not one of ours */
+    memcpy(key, message->key, message->key_len);
+    key[message->key_len] = '\0';
+    scan->take(scan->context, key, message->payload, message->len);
+}
+
+static int kafka_scan_partitions(struct kafka_log *log, rd_kafka_t *scanner, uint32_t first, uint32_t count,
+                                 const struct kafka_scan *scan)
+{
+    const char *topic = log->topics[KAFKA_JOBS];
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
+    for (uint32_t i = 0; i < count; i++)
+        rd_kafka_topic_partition_list_add(list, topic, (int32_t)(first + i))->offset = RD_KAFKA_OFFSET_BEGINNING;
+    rd_kafka_resp_err_t code = rd_kafka_assign(scanner, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    /* A partition is read to its end once: what comes while the others are read need not be seen. */
+    bool *ended = calloc(count, sizeof *ended);
+    int64_t deadline = kafka_monotonic_ms() + KAFKA_OPEN_TIMEOUT_MS;
+    uint32_t left = count;
+    if (!ended)
+        return kafka_fail(log, "out of memory");
+    while (!code && left > 0) {
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(scanner, 100);
+        if (!message) {
+            code = kafka_monotonic_ms() > deadline ? RD_KAFKA_RESP_ERR__TIMED_OUT : RD_KAFKA_RESP_ERR_NO_ERROR;
+            continue;
+        }
+        uint32_t i = (uint32_t)message->partition - first;
+        if (!message->err) {
+            kafka_scan_message(message, scan);
+            deadline = kafka_monotonic_ms() + KAFKA_OPEN_TIMEOUT_MS;
+        } else if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF && message->rkt && i < count && !ended[i]) {
+            ended[i] = true, left--;
+        } else if (message->rkt && message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+            code = message->err;
+        }
+        rd_kafka_message_destroy(message);
+    }
+    free(ended);
+    if (!code)
+        return LOG_OK;
+    kafka_fail(log, "topic %s at %s cannot be read: %s", topic, log->uri.brokers, rd_kafka_err2str(code));
+    log->base.error_exit = 5;
+    return LOG_FAILED;
+}
+
+static int kafka_scan(struct kafka_log *log, uint32_t first, uint32_t count, const struct kafka_scan *scan)
+{
+    char error[256];
+    rd_kafka_t *scanner = kafka_scanner_new(&log->uri, &log->notes, error, sizeof error);
+    if (!scanner)
+        return kafka_fail(log, "%s", error);
+    int result = kafka_scan_partitions(log, scanner, first, count, scan);
+    rd_kafka_destroy_flags(scanner, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    return result;
+}
+
+/* ---- one key --------------------------------------------------------------------------------------------------------- */
+
+struct kafka_last {
+    const char *key;
+    void *data; /* NULL: none */
+    size_t size;
+    bool no_memory;
+};
+
+static void kafka_last_take(void *context, const char *key, const void *data, size_t size)
+{
+    struct kafka_last *last = context;
+    if (strcmp(key, last->key) != 0)
+        return;
+    free(last->data);
+    last->data = data ? malloc(size ? size : 1) : NULL;
+    last->size = size;
+    last->no_memory = last->no_memory || (data && !last->data);
+    if (last->data)
+        memcpy(last->data, data, size);
+}
+
+int kafka_get_status(struct log *base, const char *key, void **data, size_t *size)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    struct kafka_last last = { .key = key };
+    const struct kafka_scan scan = { &last, kafka_last_take };
+    *data = NULL;
+    int result = kafka_scan(log, kafka_status_partition(log, key), 1, &scan);
+    if (result == LOG_OK && last.no_memory)
+        result = kafka_fail(log, "out of memory");
+    if (result != LOG_OK) {
+        free(last.data);
+        return result;
+    }
+    *data = last.data;
+    *size = last.size;
+    return last.data ? LOG_OK : LOG_NOT_FOUND;
+}
+
+/* ---- all of a prefix ------------------------------------------------------------------------------------------------- */
+
+struct kafka_row {
+    char *key;
+    void *data; /* NULL: deleted */
+    size_t size;
+};
+
+struct kafka_rows {
+    const char *prefix;
+    void *tree; /* of struct kafka_row, by key */
+    bool no_memory;
+    bool (*visit)(void *context, const char *key, const void *data, size_t size);
+    void *context;
+    bool stopped;
+};
+
+static int kafka_row_compare(const void *a, const void *b)
+{
+    return strcmp(((const struct kafka_row *)a)->key, ((const struct kafka_row *)b)->key);
+}
+
+static void kafka_row_free(void *item)
+{
+    struct kafka_row *row = item;
+    free(row->key);
+    free(row->data);
+    free(row);
+}
+
+static struct kafka_row *kafka_rows_find(struct kafka_rows *rows, const char *key)
+{
+    struct kafka_row wanted = { .key = (char *)(uintptr_t)key };
+    struct kafka_row **found = tfind(&wanted, &rows->tree, kafka_row_compare);
+    if (found)
+        return *found;
+    struct kafka_row *row = calloc(1, sizeof *row);
+    if (row && (row->key = strdup(key)) && tsearch(row, &rows->tree, kafka_row_compare))
+        return row;
+    if (row)
+        kafka_row_free(row);
+    return NULL;
+}
+
+static void kafka_rows_take(void *context, const char *key, const void *data, size_t size)
+{
+    struct kafka_rows *rows = context;
+    if (strncmp(key, rows->prefix, strlen(rows->prefix)) != 0)
+        return;
+    if (*rows->prefix == '\0' && kafka_is_registration(key))
+        return; /* no jobs */
+    struct kafka_row *row = kafka_rows_find(rows, key);
+    void *copy = data ? malloc(size ? size : 1) : NULL;
+    if (!row || (data && !copy)) {
+        free(copy);
+        rows->no_memory = true;
+        return;
+    }
+    if (copy)
+        memcpy(copy, data, size);
+    free(row->data);
+    row->data = copy;
+    row->size = size;
+}
+
+static void kafka_rows_walk(const void *node, VISIT which, void *closure)
+{
+    struct kafka_rows *rows = closure;
+    const struct kafka_row *row = *(struct kafka_row *const *)node;
+    if ((which == postorder || which == leaf) && !rows->stopped && row->data)
+        rows->stopped = !rows->visit(rows->context, row->key, row->data, row->size);
+}
+
+int kafka_each_status(struct log *base, const char *prefix,
+                      bool (*visit)(void *context, const char *key, const void *data, size_t size), void *context)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    struct kafka_rows rows = { .prefix = prefix ? prefix : "", .visit = visit, .context = context };
+    const struct kafka_scan scan = { &rows, kafka_rows_take };
+    bool registrations = kafka_is_registration(rows.prefix);
+    int result = kafka_scan(log, 0, registrations ? 1 : log->partitions, &scan);
+    if (result == LOG_OK && rows.no_memory)
+        result = kafka_fail(log, "out of memory");
+    if (result == LOG_OK)
+        twalk_r(rows.tree, kafka_rows_walk, &rows);
+    tdestroy(rows.tree, kafka_row_free);
+    return result;
+}

@@ -1,0 +1,212 @@
+/*
+ * Where a namespace is, and the configuration that every Kafka client of ours begins with.
+ */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log/kafka_internal.h"
+
+static const char *const kafka_topic_suffixes[KAFKA_TOPICS] = { "inbox", "journal", "jobs", "replies", "dead" };
+
+void kafka_topic_name(const struct kafka_uri *uri, enum kafka_topic topic, char *name, size_t size)
+{
+    snprintf(name, size, "%s.%s", uri->name, kafka_topic_suffixes[topic]);
+}
+
+/* Only how to reach the brokers may be set from outside: anything else could take away what the protocol rests on. */
+static bool kafka_uri_option_allowed(const char *name)
+{
+    static const char *const groups[] = { "security.", "sasl.", "ssl.", "broker.address." };
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+        if (strncmp(name, groups[i], strlen(groups[i])) == 0)
+            return true;
+    return false;
+}
+
+static bool kafka_uri_parse_options(struct kafka_uri *uri, const char *text, char *error, size_t error_size)
+{
+    if (strlen(text) >= sizeof uri->options) {
+        snprintf(error, error_size, "the options after '?' are longer than %zu bytes", sizeof uri->options - 1);
+        return false;
+    }
+    strcpy(uri->options, text);
+    char *rest = NULL;
+    for (char *option = strtok_r(uri->options, "&", &rest); option; option = strtok_r(NULL, "&", &rest)) {
+        char *value = strchr(option, '=');
+        if (!value) {
+            snprintf(error, error_size, "option '%s' has no value: write %s=VALUE", option, option);
+            return false;
+        }
+        *value++ = '\0';
+        if (strcmp(option, "dev") == 0) {
+            uri->dev = strcmp(value, "0") != 0;
+            continue;
+        }
+        if (!kafka_uri_option_allowed(option) || uri->option_count == KAFKA_URI_OPTIONS) {
+            snprintf(error, error_size, "option '%s' is not known here; there are dev and librdkafka's security.*, sasl.*, "
+                     "ssl.* and broker.address.*", option);
+            return false;
+        }
+        uri->option_names[uri->option_count] = option;
+        uri->option_values[uri->option_count++] = value;
+    }
+    return true;
+}
+
+static bool kafka_uri_name_valid(const char *name)
+{
+    size_t length = strlen(name);
+    if (length == 0 || length >= sizeof ((struct kafka_uri *)0)->name)
+        return false;
+    for (const char *c = name; *c; c++)
+        if (!isalnum((unsigned char)*c) && !strchr("._-", *c))
+            return false;
+    return strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+bool kafka_uri_parse(struct kafka_uri *uri, const char *text, char *error, size_t error_size)
+{
+    memset(uri, 0, sizeof *uri);
+    const char *brokers = strncmp(text, "kafka://", 8) == 0 ? text + 8 : NULL;
+    const char *slash = brokers ? strchr(brokers, '/') : NULL;
+    if (!slash || slash == brokers || (size_t)(slash - brokers) >= sizeof uri->brokers) {
+        snprintf(error, error_size, "'%s' is no address of a log in Kafka: kafka://host:port[,host:port]/NAMESPACE", text);
+        return false;
+    }
+    memcpy(uri->brokers, brokers, (size_t)(slash - brokers));
+    char name[sizeof uri->name + 1];
+    size_t length = strcspn(slash + 1, "?");
+    snprintf(name, sizeof name, "%.*s", (int)(length < sizeof uri->name ? length : sizeof uri->name), slash + 1);
+    if (!kafka_uri_name_valid(name)) {
+        snprintf(error, error_size, "'%s' names no namespace after the last '/': letters, digits, '.', '_' and '-', at most "
+                 "%zu", text, sizeof uri->name - 1);
+        return false;
+    }
+    strcpy(uri->name, name);
+    if (slash[1 + length] != '?')
+        return true;
+    return kafka_uri_parse_options(uri, slash + 2 + length, error, error_size);
+}
+
+/* ---- what librdkafka says ------------------------------------------------------------------------------------ */
+
+void kafka_notes_init(struct kafka_notes *notes)
+{
+    pthread_mutex_init(&notes->lock, NULL);
+    notes->last[0] = '\0';
+}
+
+void kafka_notes_free(struct kafka_notes *notes)
+{
+    pthread_mutex_destroy(&notes->lock);
+}
+
+void kafka_notes_get(struct kafka_notes *notes, char *text, size_t size)
+{
+    pthread_mutex_lock(&notes->lock);
+    snprintf(text, size, "%s", notes->last);
+    pthread_mutex_unlock(&notes->lock);
+}
+
+/* On librdkafka's threads. Warnings and worse are kept, of which the last explains an error best. */
+static void kafka_notes_take(const rd_kafka_t *client, int level, const char *facility, const char *text)
+{
+    struct kafka_notes *notes = rd_kafka_opaque(client);
+    (void)facility;
+    if (!notes || level > 4)
+        return;
+    const char *start = strstr(text, "]: ");
+    pthread_mutex_lock(&notes->lock);
+    snprintf(notes->last, sizeof notes->last, "%s", start ? start + 3 : text);
+    pthread_mutex_unlock(&notes->lock);
+}
+
+/* ---- clients --------------------------------------------------------------------------------------------------- */
+
+static bool kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *error, size_t error_size)
+{
+    char reason[256];
+    if (rd_kafka_conf_set(conf, name, value, reason, sizeof reason) == RD_KAFKA_CONF_OK)
+        return true;
+    snprintf(error, error_size, "Kafka setting %s=%s: %s", name, value, reason);
+    return false;
+}
+
+rd_kafka_t *kafka_client_new(const struct kafka_uri *uri, rd_kafka_type_t type, const char *client_name,
+                             const struct kafka_setting *settings, struct kafka_notes *notes, int events,
+                             char *error, size_t error_size)
+{
+    static const struct kafka_setting common[] = {
+        { "socket.nagle.disable", "true" },     /* on by default in 2.0.2: 40 ms for small requests */
+        { "socket.keepalive.enable", "true" },
+        { "reconnect.backoff.ms", "50" },
+        { "reconnect.backoff.max.ms", "1000" }, /* back within a second of the broker's return, not ten */
+        { "allow.auto.create.topics", "false" },/* a topic that somebody deleted must not come back by itself */
+        { NULL, NULL },
+    };
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    bool good = kafka_conf_set(conf, "bootstrap.servers", uri->brokers, error, error_size) &&
+                kafka_conf_set(conf, "client.id", client_name, error, error_size);
+    for (const struct kafka_setting *s = common; good && s->name; s++)
+        good = kafka_conf_set(conf, s->name, s->value, error, error_size);
+    for (const struct kafka_setting *s = settings; good && s->name; s++)
+        good = kafka_conf_set(conf, s->name, s->value, error, error_size);
+    for (size_t i = 0; good && i < uri->option_count; i++)
+        good = kafka_conf_set(conf, uri->option_names[i], uri->option_values[i], error, error_size);
+    if (!good) {
+        rd_kafka_conf_destroy(conf);
+        return NULL;
+    }
+    rd_kafka_conf_set_opaque(conf, notes);
+    rd_kafka_conf_set_log_cb(conf, kafka_notes_take);
+    rd_kafka_conf_set_events(conf, events);
+    char reason[256];
+    rd_kafka_t *client = rd_kafka_new(type, conf, reason, sizeof reason);
+    if (!client) {
+        rd_kafka_conf_destroy(conf);
+        snprintf(error, error_size, "cannot make a Kafka client: %s", reason);
+    }
+    return client;
+}
+
+rd_kafka_t *kafka_producer_new(const struct kafka_uri *uri, const char *client_name, struct kafka_notes *notes,
+                               char *error, size_t error_size)
+{
+    static const struct kafka_setting settings[] = {
+        { "enable.idempotence", "true" },
+        { "acks", "all" },
+        { "linger.ms", "0" },
+        { "message.timeout.ms", "300000" }, /* rule 5 */
+        { "queue.buffering.max.messages", "10000000" },
+        { "queue.buffering.max.kbytes", "1048576" },
+        /* H20: a batch that the topic would refuse must not be built. */
+        { "message.max.bytes", "1048588" },
+        { "batch.size", "1000000" },
+        { "batch.num.messages", "10000" },
+        { NULL, NULL },
+    };
+    return kafka_client_new(uri, RD_KAFKA_PRODUCER, client_name, settings, notes, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR,
+                            error, error_size);
+}
+
+rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *notes, char *error, size_t error_size)
+{
+    const struct kafka_setting settings[] = {
+        { "group.id", uri->name },
+        { "enable.auto.commit", "false" },
+        { "enable.auto.offset.store", "false" },
+        { "auto.offset.reset", "error" },
+        { "isolation.level", "read_uncommitted" },
+        { "check.crcs", "true" },
+        { "enable.partition.eof", "true" },
+        { "fetch.wait.max.ms", "20" },
+        { NULL, NULL },
+    };
+    rd_kafka_t *client = kafka_client_new(uri, RD_KAFKA_CONSUMER, "perdure-scan", settings, notes, 0, error,
+                                          error_size);
+    if (client)
+        rd_kafka_poll_set_consumer(client);
+    return client;
+}
