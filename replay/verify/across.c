@@ -33,12 +33,18 @@ static struct signal_sum *signal_sum(struct check *c, uint32_t sender, uint32_t 
     return sum;
 }
 
-static void add_output(struct check *c, const struct message *m, const struct run *run, const event_pb *e, uint32_t target,
-                       uint16_t kind)
+static void add_output(struct check *c, const struct message *m, const struct run *run, const event_pb *e,
+                       uint32_t target, uint16_t kind)
 {
     struct output *output = pv_table_put(&c->outputs, pv_hash_three(run->job, run->id, e->seq), NULL);
-    *output = (struct output){.offset = m->offset, .partition = m->partition, .job = run->job, .target = target,
-                              .run = run->id, .seq = e->seq, .op = e->op, .kind = kind};
+    *output = (struct output){.offset = m->offset,
+                              .partition = m->partition,
+                              .job = run->job,
+                              .target = target,
+                              .run = run->id,
+                              .seq = e->seq,
+                              .op = e->op,
+                              .kind = kind};
 }
 
 static void add_child_fact(struct check *c, const struct message *m, const struct child_fact *fact)
@@ -55,8 +61,13 @@ static void child_started(struct check *c, const struct message *m, const struct
     const Perdure__V1__Started *s = e->started;
     if (!*s->parent_job)
         return;
-    struct child_fact fact = {.offset = m->offset, .partition = m->partition, .job = run->job, .run = run->id,
-                              .seq = e->seq, .other = pv_check_job(c, s->parent_job), .other_run = s->parent_run,
+    struct child_fact fact = {.offset = m->offset,
+                              .partition = m->partition,
+                              .job = run->job,
+                              .run = run->id,
+                              .seq = e->seq,
+                              .other = pv_check_job(c, s->parent_job),
+                              .other_run = s->parent_run,
                               .op = s->parent_op};
     add_child_fact(c, m, &fact);
     pv_table_put(&c->from_jobs, pv_hash_text(s->request), NULL);
@@ -68,9 +79,16 @@ static void child_ended(struct check *c, const struct message *m, const struct r
     pv_table_put(&c->results, pv_hash_three(run->job, run->id, e->op), NULL);
     if (!op || !op->child_asked)
         return; /* checks.c says so */
-    struct child_fact fact = {.offset = m->offset, .partition = m->partition, .job = run->job, .run = run->id,
-                              .seq = e->seq, .other = op->child_job, .other_run = e->child_ended->child_run, .op = e->op,
-                              .state = state_of(e->child_ended->state), .ended = true};
+    struct child_fact fact = {.offset = m->offset,
+                              .partition = m->partition,
+                              .job = run->job,
+                              .run = run->id,
+                              .seq = e->seq,
+                              .other = op->child_job,
+                              .other_run = e->child_ended->child_run,
+                              .op = e->op,
+                              .state = state_of(e->child_ended->state),
+                              .ended = true};
     add_child_fact(c, m, &fact);
 }
 
@@ -150,9 +168,12 @@ void pv_across_mark(struct check *c, const struct message *m, const mark_pb *mar
         if (!pv_hold(c, r->to && *r->to->job && r->to->run, 15, &w, "a refusal to no job"))
             continue;
         c->refusals = pv_must_grow(c->refusals, c->refusal_count, &c->refusal_room, sizeof *c->refusals);
-        c->refusals[c->refusal_count++] = (struct refusal){
-            .offset = m->offset, .partition = m->partition, .job = pv_check_job(c, r->to->job), .run = r->to->run, .op = r->op,
-            .request = pv_hash_text(r->request)};
+        c->refusals[c->refusal_count++] = (struct refusal){.offset = m->offset,
+                                                           .partition = m->partition,
+                                                           .job = pv_check_job(c, r->to->job),
+                                                           .run = r->to->run,
+                                                           .op = r->op,
+                                                           .request = pv_hash_text(r->request)};
         pv_table_put(&c->refused, pv_hash_text(r->request), NULL);
         pv_table_put(&c->refused_ops, pv_hash_three(pv_check_job(c, r->to->job), r->to->run, r->op), NULL);
     }
@@ -189,11 +210,11 @@ void pv_across_command(struct check *c, const struct where *w, const record_pb *
     struct output *o = sender ? pv_table_find(&c->outputs, pv_hash_three(*sender, s->run, s->seq)) : NULL;
     if (sender && c->jobs[*sender].broken)
         return;
-    if (!pv_hold(c, o != NULL, 8, w, "sent by job '%s', run %016" PRIx64 ", seq %" PRIu64 ": no such record counts", s->job,
-              s->run, s->seq))
+    if (!pv_hold(c, o != NULL, 8, w, "sent by job '%s', run %016" PRIx64 ", seq %" PRIu64 ": no such record counts",
+                 s->job, s->run, s->seq))
         return;
     pv_hold(c, o->kind == kind_sent(record->command) && !strcmp(c->jobs[o->target].id, h->job), 8, w,
-         "it is not what job '%s' sent at seq %" PRIu64, s->job, s->seq);
+            "it is not what job '%s' sent at seq %" PRIu64, s->job, s->seq);
     o->delivered = true;
 }
 
@@ -212,8 +233,12 @@ static bool judged(struct check *c, uint32_t job)
 
 static struct where where_fact(const struct check *c, const struct child_fact *f)
 {
-    return (struct where){.stream = JOURNAL, .partition = f->partition, .offset = f->offset, .job = c->jobs[f->job].id,
-                          .run = f->run, .seq = f->seq};
+    return (struct where){.stream = JOURNAL,
+                          .partition = f->partition,
+                          .offset = f->offset,
+                          .job = c->jobs[f->job].id,
+                          .run = f->run,
+                          .seq = f->seq};
 }
 
 static void finish_started(struct check *c, const struct child_fact *f)
@@ -221,8 +246,9 @@ static void finish_started(struct check *c, const struct child_fact *f)
     struct where w = where_fact(c, f);
     struct child_request *asked = pv_table_find(&c->requested, pv_hash_three(f->other, f->other_run, f->op));
     if (!pv_hold(c, asked && asked->child == f->job, 8, &w,
-              "a child without its parent's request: no ChildRequested of job '%s', run %016" PRIx64 ", op %" PRIu64 " counts",
-              c->jobs[f->other].id, f->other_run, f->op))
+                 "a child without its parent's request: no ChildRequested of job '%s', run %016" PRIx64 ", op %" PRIu64
+                 " counts",
+                 c->jobs[f->other].id, f->other_run, f->op))
         return;
     pv_hold(c, !asked->started, 8, &w, "the child of one request started twice");
     asked->started = true;
@@ -233,13 +259,17 @@ static void finish_ended(struct check *c, const struct child_fact *f)
     struct where w = where_fact(c, f);
     const struct child_request *asked = pv_table_find(&c->requested, pv_hash_three(f->job, f->run, f->op));
     if (f->state == RUN_OPEN) {
-        pv_hold(c, !asked || !asked->started, 15, &w, "the start of child '%s' was refused, and yet it ran", c->jobs[f->other].id);
+        pv_hold(c, !asked || !asked->started, 15, &w, "the start of child '%s' was refused, and yet it ran",
+                c->jobs[f->other].id);
         return;
     }
     const struct run *child = pv_check_run(c, f->other, f->other_run);
     pv_hold(c, child && child->state == f->state, 8, &w,
-         "ChildEnded says that '%s', run %016" PRIx64 ", is %s; by its own history it is %s", c->jobs[f->other].id,
-         f->other_run, state_names[f->state], !child ? "unknown" : child->state ? state_names[child->state] : "open");
+            "ChildEnded says that '%s', run %016" PRIx64 ", is %s; by its own history it is %s", c->jobs[f->other].id,
+            f->other_run, state_names[f->state],
+            !child         ? "unknown"
+            : child->state ? state_names[child->state]
+                           : "open");
 }
 
 static void finish_children(struct check *c)
@@ -263,10 +293,14 @@ static void finish_signals(struct check *c)
     for (size_t at = 0; (s = pv_table_next(&c->signals, &at, NULL));) {
         if (!s->received || !judged(c, s->sender))
             continue;
-        struct where w = {.stream = JOURNAL, .partition = s->partition, .offset = s->offset, .job = c->jobs[s->job].id,
-                          .run = s->run, .seq = s->seq};
+        struct where w = {.stream = JOURNAL,
+                          .partition = s->partition,
+                          .offset = s->offset,
+                          .job = c->jobs[s->job].id,
+                          .run = s->run,
+                          .seq = s->seq};
         pv_hold(c, s->received <= s->sent, 8, &w, "%" PRIu64 " signals from job '%s' were absorbed, it sent %" PRIu64,
-             s->received, c->jobs[s->sender].id, s->sent);
+                s->received, c->jobs[s->sender].id, s->sent);
     }
 }
 
@@ -287,12 +321,17 @@ static void finish_outputs(struct check *c)
     const struct output *o;
     for (size_t at = 0; (o = pv_table_next(&c->outputs, &at, NULL));) {
         const struct partition *p = &c->partitions[o->partition];
-        struct where w = {.stream = JOURNAL, .partition = o->partition, .offset = o->offset, .job = c->jobs[o->job].id,
-                          .run = o->run, .seq = o->seq};
+        struct where w = {.stream = JOURNAL,
+                          .partition = o->partition,
+                          .offset = o->offset,
+                          .job = c->jobs[o->job].id,
+                          .run = o->run,
+                          .seq = o->seq};
         bool answered = pv_table_find(&c->results, pv_hash_three(o->job, o->run, o->op)); /* expired unsent: rule 14 */
         if (o->offset < p->out_pos && !answered && inbox_whole(c, o->target, p))
-            pv_hold(c, o->delivered, 10, &w, "out_pos %" PRId64 " says that its output to '%s' is sent; no inbox has it",
-                 p->out_pos, c->jobs[o->target].id);
+            pv_hold(c, o->delivered, 10, &w,
+                    "out_pos %" PRId64 " says that its output to '%s' is sent; no inbox has it", p->out_pos,
+                    c->jobs[o->target].id);
     }
 }
 
@@ -301,12 +340,15 @@ static void finish_refusals(struct check *c)
     for (size_t i = 0; i < c->refusal_count; i++) {
         const struct refusal *r = &c->refusals[i];
         const struct partition *p = &c->partitions[r->partition];
-        struct where w = {.stream = JOURNAL, .partition = r->partition, .offset = r->offset, .job = c->jobs[r->job].id,
+        struct where w = {.stream = JOURNAL,
+                          .partition = r->partition,
+                          .offset = r->offset,
+                          .job = c->jobs[r->job].id,
                           .run = r->run};
         pv_hold(c, !pv_table_find(&c->from_jobs, r->request), 15, &w, "the refused command was absorbed as well");
         if (r->offset < p->out_pos && inbox_whole(c, r->job, p))
             pv_hold(c, *(bool *)pv_table_find(&c->refused_ops, pv_hash_three(r->job, r->run, r->op)), 10, &w,
-                 "out_pos %" PRId64 " says that this refusal is sent; no inbox has it", p->out_pos);
+                    "out_pos %" PRId64 " says that this refusal is sent; no inbox has it", p->out_pos);
     }
 }
 

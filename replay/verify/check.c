@@ -30,9 +30,9 @@ void pv_check_start(struct check *c, struct report *report)
 static void free_tables(struct check *c)
 {
     struct table *const all[] = {
-        &c->job_index, &c->type_index, &c->run_index, &c->counted,   &c->others,  &c->outputs,     &c->requested, &c->results,
-        &c->signals,   &c->absorbed,   &c->known,     &c->from_jobs, &c->refused, &c->acked_index, &c->effects,
-        &c->refused_ops, &c->tastes,
+        &c->job_index, &c->type_index,  &c->run_index, &c->counted,     &c->others, &c->outputs,
+        &c->requested, &c->results,     &c->signals,   &c->absorbed,    &c->known,  &c->from_jobs,
+        &c->refused,   &c->acked_index, &c->effects,   &c->refused_ops, &c->tastes,
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         pv_table_free(all[i]);
@@ -73,8 +73,13 @@ struct partition *pv_check_partition(struct check *c, uint32_t partition)
             memcpy(wider, c->partitions, c->partition_count * sizeof *wider);
         free(c->partitions);
         for (uint32_t i = c->partition_count; i <= partition; i++)
-            wider[i] = (struct partition){.last = -1, .inbox_first = -1, .inbox_last = -1, .horizon = INT64_MAX,
-                                          .inbox_horizon = INT64_MAX, .in_pos = -1, .out_pos = -1};
+            wider[i] = (struct partition){.last = -1,
+                                          .inbox_first = -1,
+                                          .inbox_last = -1,
+                                          .horizon = INT64_MAX,
+                                          .inbox_horizon = INT64_MAX,
+                                          .in_pos = -1,
+                                          .out_pos = -1};
         c->partitions = wider;
         c->partition_count = partition + 1;
     }
@@ -169,7 +174,8 @@ void pv_check_finish(struct check *c)
         pv_hold(c, p->has_genesis, 1, &w, "the partition has neither a Genesis nor a Claim");
         if (p->has_genesis)
             pv_hold(c, p->partitions >= c->partition_count, 24, &w,
-                 "its genesis names %" PRIu32 " partitions, but the log has %" PRIu32, p->partitions, c->partition_count);
+                    "its genesis names %" PRIu32 " partitions, but the log has %" PRIu32, p->partitions,
+                    c->partition_count);
     }
     pv_across_finish(c);
     pv_lists_finish(c);

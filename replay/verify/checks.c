@@ -15,10 +15,12 @@ static void check_step(struct check *c, const struct where *w, struct operation 
                        uint32_t attempt)
 {
     uint64_t step = pv_hash_two(pv_hash_text(name), input);
-    pv_hold(c, !op->step || op->step == step, EVENT_TABLE, w, "the operation's step has another name or input than before");
+    pv_hold(c, !op->step || op->step == step, EVENT_TABLE, w,
+            "the operation's step has another name or input than before");
     op->step = step;
     pv_hold(c, !op->step_done, EVENT_TABLE, w, "the step of this operation has been completed before");
-    pv_hold(c, attempt > op->attempt, EVENT_TABLE, w, "attempt %" PRIu32 " comes after attempt %" PRIu32, attempt, op->attempt);
+    pv_hold(c, attempt > op->attempt, EVENT_TABLE, w, "attempt %" PRIu32 " comes after attempt %" PRIu32, attempt,
+            op->attempt);
     op->attempt = attempt;
 }
 
@@ -95,7 +97,7 @@ static void check_started(struct check *c, const struct where *w, struct run *ru
     const Perdure__V1__Started *s = e->started;
     if (!s->previous_run) /* continue-as-new and reset make their ids otherwise: rule 6 */
         pv_hold(c, pv_digest_run(c->log_id, w->job, s->request) == run->id, 6, w,
-             "the run id is not made of log id, job id and request id '%s'", s->request);
+                "the run id is not made of log id, job id and request id '%s'", s->request);
     run->type = pv_check_type(c, s->type);
 }
 
@@ -154,8 +156,9 @@ static void check_unpacked(struct check *c, const struct message *m, const heade
     struct where w = pv_where_of(m, h);
     for (uint32_t i = 0; i < h->count && !run->stopped; i++, w.seq++) {
         /* rule 32: an event of no known kind stops its job, not the partition */
-        run->stopped = !pv_hold(c, events[i] && events[i]->kind_case, 32, &w,
-                             "an event that cannot be read, or of an unknown kind; the job is not judged from here on");
+        run->stopped =
+            !pv_hold(c, events[i] && events[i]->kind_case, 32, &w,
+                     "an event that cannot be read, or of an unknown kind; the job is not judged from here on");
         if (run->stopped || !check_place(c, &w, run, h, events[i]))
             continue;
         if (i == 0)
@@ -165,7 +168,8 @@ static void check_unpacked(struct check *c, const struct message *m, const heade
         pv_lists_event(c, run, events[i]);
     }
     if (!run->stopped)
-        pv_hold(c, h->t == run->t, 33, &w, "the record's t %" PRId64 " is not that of its last event, %" PRId64, h->t, run->t);
+        pv_hold(c, h->t == run->t, 33, &w, "the record's t %" PRId64 " is not that of its last event, %" PRId64, h->t,
+                run->t);
 }
 
 void pv_check_events(struct check *c, const struct message *m, const record_pb *record, struct run *run)

@@ -34,11 +34,13 @@ static bool event_takes(const event_pb *e, const input_pb *input)
 
 static bool is_reply(const event_pb *e)
 {
-    return e && (e->kind_case == PERDURE__V1__EVENT__KIND_CHILD_ENDED || e->kind_case == PERDURE__V1__EVENT__KIND_SEND_REFUSED);
+    return e && (e->kind_case == PERDURE__V1__EVENT__KIND_CHILD_ENDED ||
+                 e->kind_case == PERDURE__V1__EVENT__KIND_SEND_REFUSED);
 }
 
 /* rule 33: the header repeats the request ids that stand in the events. Results carry none there, so they are counted. */
-static void compare_requests(struct check *c, const struct where *w, const header_pb *h, event_pb *const *events, size_t count)
+static void compare_requests(struct check *c, const struct where *w, const header_pb *h, event_pb *const *events,
+                             size_t count)
 {
     size_t nameless = 0, replies = 0, at = 0;
     for (size_t i = 0; i < count; i++) {
@@ -48,7 +50,8 @@ static void compare_requests(struct check *c, const struct where *w, const heade
         while (request && j < h->n_inputs && strcmp(h->inputs[j]->request, request))
             j++;
         if (request)
-            pv_hold(c, j < h->n_inputs, 13, w, "an event absorbs request '%s', which the header's inputs do not name", request);
+            pv_hold(c, j < h->n_inputs, 13, w, "an event absorbs request '%s', which the header's inputs do not name",
+                    request);
     }
     for (size_t i = 0; i < h->n_inputs; i++) {
         size_t tried = 0; /* mostly both are in one order, so the search goes on where it last ended */
@@ -57,7 +60,8 @@ static void compare_requests(struct check *c, const struct where *w, const heade
         nameless += tried == count;
         at = tried < count ? (at + tried + 1) % count : at;
     }
-    pv_hold(c, nameless <= replies, 13, w, "the header names %zu inputs that no event absorbs", nameless - (nameless ? replies : 0));
+    pv_hold(c, nameless <= replies, 13, w, "the header names %zu inputs that no event absorbs",
+            nameless - (nameless ? replies : 0));
 }
 
 static bool is_command(const header_pb *h, event_pb *const *events, size_t i)
@@ -84,7 +88,8 @@ static void absorb_request(struct check *c, const struct where *w, const header_
     pv_table_put(&c->known, pv_hash_two(run->job, pv_hash_text(request)), NULL);
 }
 
-static void absorb_one(struct check *c, const struct message *m, const header_pb *h, struct run *run, const input_pb *in)
+static void absorb_one(struct check *c, const struct message *m, const header_pb *h, struct run *run,
+                       const input_pb *in)
 {
     struct where w = pv_where_of(m, h);
     const struct partition *p = pv_check_partition(c, m->partition);
@@ -92,23 +97,23 @@ static void absorb_one(struct check *c, const struct message *m, const header_pb
     bool fresh;
     struct absorbed *a = pv_table_put(&c->absorbed, input_key(in->partition, in->generation, in->offset), &fresh);
     if (!pv_hold(c, fresh, 13, &w, "input %" PRIu32 ":%" PRId64 " is absorbed twice, first at %" PRId64, in->generation,
-              in->offset, a->offset))
+                 in->offset, a->offset))
         return;
     *a = (struct absorbed){.run = (uint32_t)(run - c->runs), .request = pv_hash_text(in->request), .offset = m->offset};
     c->totals.absorbed++;
     pv_hold(c, in->generation != p->in_generation || in->offset >= p->in_pos, 13, &w,
-         "input %" PRId64 " is absorbed though in_pos had reached %" PRId64 " without it", in->offset, p->in_pos);
+            "input %" PRId64 " is absorbed though in_pos had reached %" PRId64 " without it", in->offset, p->in_pos);
     bool same = run->in_first >= 0 && in->generation == run->in_generation;
-    pv_hold(c, !same || in->offset > run->in_last, 13, &w, "input %" PRId64 " is not above the run's last one, %" PRId64,
-         in->offset, run->in_last);
+    pv_hold(c, !same || in->offset > run->in_last, 13, &w,
+            "input %" PRId64 " is not above the run's last one, %" PRId64, in->offset, run->in_last);
     if (!same) /* a run from an earlier generation was open at every offset of this one so far */
         run->in_first = run->in_first < 0 ? in->offset : 0;
     run->in_generation = in->generation;
     run->in_last = in->offset;
 }
 
-void pv_absorb_inputs(struct check *c, const struct message *m, const header_pb *h, struct run *run, event_pb *const *events,
-                   size_t count)
+void pv_absorb_inputs(struct check *c, const struct message *m, const header_pb *h, struct run *run,
+                      event_pb *const *events, size_t count)
 {
     struct where w = pv_where_of(m, h);
     compare_requests(c, &w, h, events, count);
@@ -144,8 +149,10 @@ void pv_check_ending(struct check *c, const struct where *w, const struct run *r
     for (size_t i = 0; i < ending->n_requests; i++) {
         uint64_t key = pv_hash_text(ending->requests[i]);
         pv_table_put(&named, key, NULL);
-        pv_hold(c, pv_table_find(&run->life->requests, key) != NULL, 20, w, "the ending names request '%s', which the run never "
-             "absorbed", ending->requests[i]);
+        pv_hold(c, pv_table_find(&run->life->requests, key) != NULL, 20, w,
+                "the ending names request '%s', which the run never "
+                "absorbed",
+                ending->requests[i]);
     }
     const char *own = request_of(event); /* a Terminated names its request itself */
     uint64_t skip = own ? pv_hash_text(own) : 0, key;
@@ -153,12 +160,13 @@ void pv_check_ending(struct check *c, const struct where *w, const struct run *r
     const struct request *r;
     for (size_t at = 0; (r = pv_table_next(&run->life->requests, &at, &key));) {
         if (whole && r->command && key != skip && r->t > event->t - LIFE_MS)
-            pv_hold(c, pv_table_find(&named, key) != NULL, 20, w, "the ending lacks a request absorbed at %" PRId64, r->t);
+            pv_hold(c, pv_table_find(&named, key) != NULL, 20, w, "the ending lacks a request absorbed at %" PRId64,
+                    r->t);
     }
     pv_table_free(&named);
     for (size_t i = 0; i < ending->n_unconsumed; i++)
         pv_hold(c, ending->unconsumed[i] > 0 && ending->unconsumed[i] < event->seq, 20, w,
-             "the ending names an unconsumed input at seq %" PRIu64, ending->unconsumed[i]);
+                "the ending names an unconsumed input at seq %" PRIu64, ending->unconsumed[i]);
 }
 
 static bool is_result(const command_pb *command)
@@ -197,26 +205,31 @@ static void check_absorbed(struct check *c, const struct message *m, const recor
     const char *job = c->jobs[run->job].id;
     a->seen = true;
     pv_hold(c, a->request == pv_hash_text(r->command->request), 13, &w,
-         "journal record %" PRId64 " absorbed this input under another request id than '%s'", a->offset, r->command->request);
-    pv_hold(c, !strcmp(job, h->job), 13, &w, "journal record %" PRId64 " of job '%s' absorbed this input", a->offset, job);
+            "journal record %" PRId64 " absorbed this input under another request id than '%s'", a->offset,
+            r->command->request);
+    pv_hold(c, !strcmp(job, h->job), 13, &w, "journal record %" PRId64 " of job '%s' absorbed this input", a->offset,
+            job);
     bool started = r->command->kind_case == PERDURE__V1__COMMAND__KIND_START;
-    pv_hold(c, started || !h->run || h->run == run->id, 14, &w, "it names another run than %016" PRIx64 ", which absorbed it",
-         run->id);
+    pv_hold(c, started || !h->run || h->run == run->id, 14, &w,
+            "it names another run than %016" PRIx64 ", which absorbed it", run->id);
     pv_hold(c, r->command->kind_case != PERDURE__V1__COMMAND__KIND_WATCH, 12, &w, "a Watch was absorbed");
     int died = dead(m, r);
-    pv_hold(c, !died, 14, &w, died > 0 ? "a command was absorbed that was born more than 60 s after its append"
-                                    : "a command was absorbed that had outlived its life");
+    pv_hold(c, !died, 14, &w,
+            died > 0 ? "a command was absorbed that was born more than 60 s after its append"
+                     : "a command was absorbed that had outlived its life");
 }
 
 /* A run of the job that was open when this input's turn came: it absorbed something before it, and is open or absorbed
  * something after it. */
-static const struct run *open_across(struct check *c, const struct partition *p, const struct message *m, const header_pb *h)
+static const struct run *open_across(struct check *c, const struct partition *p, const struct message *m,
+                                     const header_pb *h)
 {
     const uint32_t *job = pv_table_find(&c->job_index, pv_hash_text(h->job));
     for (int64_t at = job ? c->jobs[*job].run : -1; at >= 0; at = c->runs[at].previous) {
         const struct run *run = &c->runs[at];
         bool named = !h->run || h->run == run->id;
-        if (c->jobs[*job].broken || run->stopped || run->in_first < 0 || run->in_generation != p->in_generation || !named)
+        if (c->jobs[*job].broken || run->stopped || run->in_first < 0 || run->in_generation != p->in_generation ||
+            !named)
             continue;
         if (run->in_first < m->offset && (run->state == RUN_OPEN || run->in_last > m->offset))
             return run;
@@ -226,7 +239,8 @@ static const struct run *open_across(struct check *c, const struct partition *p,
 
 uint64_t pv_taste(const struct check *c, const struct run *run, const char *name, const Perdure__V1__Payload *payload)
 {
-    return pv_hash_three(pv_hash_text(c->types[run->type]), pv_hash_text(name), pv_hash_text(payload ? payload->type : ""));
+    return pv_hash_three(pv_hash_text(c->types[run->type]), pv_hash_text(name),
+                         pv_hash_text(payload ? payload->type : ""));
 }
 
 /* A client's signal may be refused for its name, type, size or JSON, which leaves no trace. Not so one whose like was
@@ -275,8 +289,10 @@ static enum skip why_skipped(struct check *c, const struct partition *p, const s
     bool told = !h->sender || is_result(r->command); /* rule 15: a job is told of the end of its command */
     pv_hold(c, told, 15, &w, "a job's command lies below in_pos, neither absorbed nor refused in a Mark");
     const struct run *run = told ? open_across(c, p, m, h) : NULL;
-    pv_hold(c, !run || droppable(c, r->command, run), 13, &w, "in_pos %" PRId64 " passed this input to an open run; nothing "
-         "absorbed it", p->in_pos);
+    pv_hold(c, !run || droppable(c, r->command, run), 13, &w,
+            "in_pos %" PRId64 " passed this input to an open run; nothing "
+            "absorbed it",
+            p->in_pos);
     return SKIP_DROPPED;
 }
 
@@ -314,19 +330,23 @@ void pv_check_inbox(struct check *c, const struct message *m)
     enum frame frame = pv_frame_open(m->data, m->size, &r);
     const struct absorbed *a = pv_table_find(&c->absorbed, input_key(m->partition, p->in_generation, m->offset));
     struct where w = pv_where_of(m, r ? r->header : NULL);
-    bool old = r && r->header->format == FORMAT && r->header->rule_level <= RULE_LEVEL && r->header->min_reader <= RULE_LEVEL;
+    bool old =
+        r && r->header->format == FORMAT && r->header->rule_level <= RULE_LEVEL && r->header->min_reader <= RULE_LEVEL;
     bool command = old && r->header->kind == PERDURE__V1__KIND__KIND_COMMAND && r->command && r->command->kind_case;
     if (r)
         c->totals.kinds[r->header->kind < 32 ? r->header->kind : 0]++;
     if (command) {
         check_command(c, p, m, r);
     } else if (r && (!old || r->header->kind != PERDURE__V1__KIND__KIND_COMMAND)) {
-        pv_hold(c, false, 32, &w, "record kind %" PRIu32 " of rule level %" PRIu32 " is unknown in an inbox; it is not judged "
-             "from here on", r->header->kind, r->header->rule_level);
+        pv_hold(c, false, 32, &w,
+                "record kind %" PRIu32 " of rule level %" PRIu32 " is unknown in an inbox; it is not judged "
+                "from here on",
+                r->header->kind, r->header->rule_level);
         p->inbox_stopped = true;
     } else { /* rule 12: unreadable ones are refused */
         c->totals.skips[SKIP_UNREADABLE]++;
-        pv_hold(c, !a, 12, &w, "absorbed though it cannot be read: %s", pv_frame_text(frame == FRAME_GOOD ? FRAME_RECORD : frame));
+        pv_hold(c, !a, 12, &w, "absorbed though it cannot be read: %s",
+                pv_frame_text(frame == FRAME_GOOD ? FRAME_RECORD : frame));
     }
     if (r)
         perdure__v1__record__free_unpacked(r, NULL);

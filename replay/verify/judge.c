@@ -22,7 +22,8 @@ static uint64_t digest_key(const ProtobufCBinaryData *digest)
 
 static uint64_t genesis_hash(const genesis_pb *g)
 {
-    const uint64_t all[] = {g->log_id, pv_hash_text(g->namespace_), g->partitions, g->map_version, g->format, g->rule_level};
+    const uint64_t all[] = {g->log_id,    pv_hash_text(g->namespace_), g->partitions, g->map_version, g->format,
+                            g->rule_level};
     return pv_hash_bytes(all, sizeof all);
 }
 
@@ -55,13 +56,17 @@ static bool readable(struct check *c, struct partition *p, const struct message 
     bool level = h->rule_level <= RULE_LEVEL && h->min_reader <= RULE_LEVEL;
     if (r->genesis)
         level &= r->genesis->rule_level <= RULE_LEVEL && r->genesis->map_version <= MAP_VERSION;
-    bool ok = pv_hold(c, h->format == FORMAT && level, 32, &w,
-                   "format %" PRIu32 ", rule level %" PRIu32 ": above what this checker knows (%d, %d); the partition is "
-                   "not judged from here on", h->format, h->rule_level, FORMAT, RULE_LEVEL);
+    bool ok =
+        pv_hold(c, h->format == FORMAT && level, 32, &w,
+                "format %" PRIu32 ", rule level %" PRIu32 ": above what this checker knows (%d, %d); the partition is "
+                "not judged from here on",
+                h->format, h->rule_level, FORMAT, RULE_LEVEL);
     if (ok)
         ok = pv_hold(c, h->kind >= PERDURE__V1__KIND__KIND_GENESIS && h->kind <= PERDURE__V1__KIND__KIND_EVENT, 32, &w,
-                  "record kind %" PRIu32 " is unknown in a journal of rule level %d; the partition is not judged from "
-                  "here on", h->kind, RULE_LEVEL);
+                     "record kind %" PRIu32
+                     " is unknown in a journal of rule level %d; the partition is not judged from "
+                     "here on",
+                     h->kind, RULE_LEVEL);
     if (!ok)
         p->stopped = true;
     return ok;
@@ -102,12 +107,12 @@ static bool count_append(struct check *c, struct partition *p, const struct wher
 }
 
 /* rules 10 and 13. A record that arrives behind a later one of its epoch may say less than that one. */
-static void take_positions(struct check *c, struct partition *p, const struct where *w, const position_pb *in, int64_t out,
-                           bool in_order)
+static void take_positions(struct check *c, struct partition *p, const struct where *w, const position_pb *in,
+                           int64_t out, bool in_order)
 {
     if (in_order) {
-        pv_hold(c, out >= p->epoch_out, 10, w, "out_pos goes back from %" PRId64 " to %" PRId64 " in its epoch", p->epoch_out,
-             out);
+        pv_hold(c, out >= p->epoch_out, 10, w, "out_pos goes back from %" PRId64 " to %" PRId64 " in its epoch",
+                p->epoch_out, out);
         p->epoch_out = out > p->epoch_out ? out : p->epoch_out;
     }
     pv_hold(c, out <= w->offset, 10, w, "out_pos %" PRId64 " lies beyond its own record", out);
@@ -116,8 +121,8 @@ static void take_positions(struct check *c, struct partition *p, const struct wh
         return;
     bool beyond = in->generation > p->in_generation || (in->generation == p->in_generation && in->offset >= p->in_pos);
     if (in_order)
-        pv_hold(c, beyond, 13, w, "in_pos goes back from %" PRIu32 ":%" PRId64 " to %" PRIu32 ":%" PRId64, p->in_generation,
-             p->in_pos, in->generation, in->offset);
+        pv_hold(c, beyond, 13, w, "in_pos goes back from %" PRIu32 ":%" PRId64 " to %" PRIu32 ":%" PRId64,
+                p->in_generation, p->in_pos, in->generation, in->offset);
     if (beyond) {
         p->in_generation = in->generation;
         p->in_pos = in->offset;
@@ -141,12 +146,12 @@ static void check_mark(struct check *c, struct partition *p, const struct messag
         live[i] = (uint8_t)(p->live >> (8 * i));
     bool same = mark->live_hash.len == DIGEST && memcmp(mark->live_hash.data, live, DIGEST) == 0;
     same = pv_hold(c, same, 9, &w, "the live hash is not that of the records that counted (%" PRIu64 " open runs)",
-                p->live_count);
+                   p->live_count);
     same &= pv_hold(c, mark->live_count == p->live_count, 9, &w, "it names %" PRIu64 " open runs, there are %" PRIu64,
-                 mark->live_count, p->live_count);
+                    mark->live_count, p->live_count);
     p->hash_told = !same;
     pv_hold(c, mark->largest_t >= p->largest_t, 9, &w, "largest_t %" PRId64 " is below a time that counted, %" PRId64,
-         mark->largest_t, p->largest_t);
+            mark->largest_t, p->largest_t);
 }
 
 /* rules 24, 33 and the header's own shape; false: the record is not one of a job of this partition */
@@ -156,15 +161,17 @@ static bool check_header(struct check *c, const struct partition *p, const struc
     struct where w = pv_where_of(m, h);
     bool ok = pv_hold(c, *h->job && h->run, 33, &w, "a record of events without job or run");
     ok &= pv_hold(c, h->prev.len == DIGEST && h->digest.len == DIGEST, 33, &w, "a digest is not 16 bytes long");
-    ok &= pv_hold(c, h->count == r->n_events && h->count > 0, 33, &w, "the header counts %" PRIu32 " events, there are %zu",
-               h->count, r->n_events);
+    ok &= pv_hold(c, h->count == r->n_events && h->count > 0, 33, &w,
+                  "the header counts %" PRIu32 " events, there are %zu", h->count, r->n_events);
     uint32_t slot = pv_digest_slot(h->job);
-    pv_hold(c, h->slot == slot && h->map_version == MAP_VERSION, 24, &w, "slot %" PRIu32 " of map %" PRIu32
-         ", but the job's slot is %" PRIu32, h->slot, h->map_version, slot);
+    pv_hold(c, h->slot == slot && h->map_version == MAP_VERSION, 24, &w,
+            "slot %" PRIu32 " of map %" PRIu32 ", but the job's slot is %" PRIu32, h->slot, h->map_version, slot);
     if (p->partitions)
-        pv_hold(c, slot % p->partitions == m->partition, 24, &w, "the job belongs to partition %" PRIu32, slot % p->partitions);
+        pv_hold(c, slot % p->partitions == m->partition, 24, &w, "the job belongs to partition %" PRIu32,
+                slot % p->partitions);
     if (m->key)
-        pv_hold(c, m->key_size == strlen(h->job) && !memcmp(m->key, h->job, m->key_size), 24, &w, "the key is not the job id");
+        pv_hold(c, m->key_size == strlen(h->job) && !memcmp(m->key, h->job, m->key_size), 24, &w,
+                "the key is not the job id");
     return ok;
 }
 
@@ -209,8 +216,16 @@ static struct run *begin_run(struct check *c, const struct message *m, uint32_t 
     uint32_t index = (uint32_t)c->run_count++;
     *(uint32_t *)pv_table_put(&c->run_index, pv_hash_two(job, h->run), NULL) = index;
     struct run *run = &c->runs[index];
-    *run = (struct run){.id = h->run, .job = job, .type = pv_check_type(c, h->type), .first = m->offset, .last = m->offset,
-                        .in_first = -1, .in_last = -1, .parent = NO_JOB, .previous = c->jobs[job].run, .t = INT64_MIN};
+    *run = (struct run){.id = h->run,
+                        .job = job,
+                        .type = pv_check_type(c, h->type),
+                        .first = m->offset,
+                        .last = m->offset,
+                        .in_first = -1,
+                        .in_last = -1,
+                        .parent = NO_JOB,
+                        .previous = c->jobs[job].run,
+                        .t = INT64_MIN};
     pv_digest_first(h->run, run->digest);
     run->life = pv_must_alloc(sizeof *run->life);
     pv_table_init(&run->life->operations, sizeof(struct operation));
@@ -221,23 +236,24 @@ static struct run *begin_run(struct check *c, const struct message *m, uint32_t 
 }
 
 /* rule 2 (S). NULL: it does not continue its run, and *why says in which way. */
-static struct run *continued_run(struct check *c, const struct message *m, uint32_t job, const header_pb *h, const char **why)
+static struct run *continued_run(struct check *c, const struct message *m, uint32_t job, const header_pb *h,
+                                 const char **why)
 {
     struct run *run = c->jobs[job].run < 0 ? NULL : &c->runs[c->jobs[job].run];
     if (run && run->id == h->run) {
-        *why = run->state != RUN_OPEN      ? "the run has ended: nothing follows a terminal event"
-               : h->seq != run->seq + 1    ? "its seq is not the next of the run"
+        *why = run->state != RUN_OPEN                      ? "the run has ended: nothing follows a terminal event"
+               : h->seq != run->seq + 1                    ? "its seq is not the next of the run"
                : memcmp(h->prev.data, run->digest, DIGEST) ? "its prev is not the digest of the run"
                                                            : NULL;
         return *why ? NULL : run;
     }
     uint8_t first[DIGEST];
     pv_digest_first(h->run, first);
-    *why = run && run->state == RUN_OPEN          ? "the job's current run is another one, and open"
-           : h->seq != 1                          ? "a run that is not known does not begin at seq 1"
-           : pv_check_run(c, job, h->run)            ? "this run has been before: one start ran twice"
-           : memcmp(h->prev.data, first, DIGEST)  ? "the first prev is not made of the run id"
-                                                  : NULL;
+    *why = run && run->state == RUN_OPEN         ? "the job's current run is another one, and open"
+           : h->seq != 1                         ? "a run that is not known does not begin at seq 1"
+           : pv_check_run(c, job, h->run)        ? "this run has been before: one start ran twice"
+           : memcmp(h->prev.data, first, DIGEST) ? "the first prev is not made of the run id"
+                                                 : NULL;
     return *why ? NULL : begin_run(c, m, job, h);
 }
 
@@ -281,7 +297,8 @@ static enum verdict judge_events(struct check *c, struct partition *p, const str
     if (is_duplicate(c, h))
         return DUPLICATE;
     uint32_t job = pv_check_job(c, h->job);
-    if (!check_header(c, p, m, r) || !pv_hold(c, digest_agrees(r), 33, &w, "the digest is not that of the stored events")) {
+    if (!check_header(c, p, m, r) ||
+        !pv_hold(c, digest_agrees(r), 33, &w, "the digest is not that of the stored events")) {
         c->jobs[job].broken = p->damaged = true;
         return REJECTED;
     }

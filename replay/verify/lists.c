@@ -20,8 +20,8 @@ static bool add_acked(struct check *c, const char *kind, const char *request, co
     if (!fresh)
         return true; /* acknowledged twice is acknowledged */
     c->acked = pv_must_grow(c->acked, c->acked_count, &c->acked_room, sizeof *c->acked);
-    c->acked[c->acked_count++] = (struct acked){.request = pv_must_copy(request), .job = pv_check_job(c, job), .line = line,
-                                                .signal = signal};
+    c->acked[c->acked_count++] =
+        (struct acked){.request = pv_must_copy(request), .job = pv_check_job(c, job), .line = line, .signal = signal};
     *index = (uint32_t)c->acked_count;
     return true;
 }
@@ -68,7 +68,8 @@ static bool read_list(struct check *c, const char *path, bool acked)
             ok = (first && second && rest && *rest && add_acked(c, first, second, rest, number)) ||
                  complain(path, "expected: start REQUEST JOB, or: signal REQUEST JOB", number);
         else
-            ok = (first && add_effect(c, first)) || complain(path, "expected: RUN-OP NAME, RUN as 16 hex digits", number);
+            ok = (first && add_effect(c, first)) ||
+                 complain(path, "expected: RUN-OP NAME, RUN as 16 hex digits", number);
     }
     free(line);
     fclose(file);
@@ -103,7 +104,8 @@ void pv_lists_step(struct check *c, const struct where *w, const struct run *run
     if (!c->has_ledger)
         return;
     struct effect *effect = pv_table_find(&c->effects, pv_hash_two(run->id, op));
-    pv_hold(c, effect != NULL, EVENT_TABLE, w, "a completed step that the ledger lacks: %016" PRIx64 "-%" PRIu64, run->id, op);
+    pv_hold(c, effect != NULL, EVENT_TABLE, w, "a completed step that the ledger lacks: %016" PRIx64 "-%" PRIu64,
+            run->id, op);
     if (effect)
         effect->known = true;
 }
@@ -115,7 +117,7 @@ void pv_lists_finish(struct check *c)
         const struct job *job = &c->jobs[a->job];
         struct where w = {.stream = INBOX, .partition = job->partition, .offset = -1, .job = job->id};
         pv_hold(c, a->times == 1, 13, &w, "the %s '%s' was acknowledged, and is absorbed %" PRIu64 " times",
-             a->signal ? "signal" : "start", a->request, a->times);
+                a->signal ? "signal" : "start", a->request, a->times);
     }
     /* An effect without a completed step is one attempt that was cut off: no violation, but worth a number. */
     const struct effect *effect;

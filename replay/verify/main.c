@@ -12,23 +12,28 @@ struct options {
 
 static void usage(FILE *out)
 {
-    fputs("usage: perdure-verify [--log URI] [--json] [--jobs] [--ledger FILE] [--acked FILE] [FILE]\n"
-          "  URI   sqlite:PATH, kafka://BROKERS/NAMESPACE or dump:FILE; without one PERDURE_LOG, else sqlite:perdure.db\n"
-          "  FILE  an SQLite log or a dump\n"
-          "  --json    one JSON object instead of text\n"
-          "  --jobs    also every run\n"
-          "  --ledger  lines `RUN-OP NAME`: effects that were made; every completed step must be among them\n"
-          "  --acked   lines `start REQUEST JOB` or `signal REQUEST JOB`: each must be absorbed exactly once\n"
-          "exit: 0 sound, 1 violated, 2 wrong usage, 5 the log cannot be read\n",
-          out);
+    fputs(
+        "usage: perdure-verify [--log URI] [--json] [--jobs] [--ledger FILE] [--acked FILE] [FILE]\n"
+        "  URI   sqlite:PATH, kafka://BROKERS/NAMESPACE or dump:FILE; without one PERDURE_LOG, else sqlite:perdure.db\n"
+        "  FILE  an SQLite log or a dump\n"
+        "  --json    one JSON object instead of text\n"
+        "  --jobs    also every run\n"
+        "  --ledger  lines `RUN-OP NAME`: effects that were made; every completed step must be among them\n"
+        "  --acked   lines `start REQUEST JOB` or `signal REQUEST JOB`: each must be absorbed exactly once\n"
+        "exit: 0 sound, 1 violated, 2 wrong usage, 5 the log cannot be read\n",
+        out);
 }
 
 /* 0: go on; else the exit code plus one. */
 static int parse(int argc, char **argv, struct options *o)
 {
     static const struct option known[] = {
-        {"log", required_argument, NULL, 'l'},    {"json", no_argument, NULL, 'j'}, {"jobs", no_argument, NULL, 'a'},
-        {"ledger", required_argument, NULL, 'e'}, {"acked", required_argument, NULL, 'k'}, {"help", no_argument, NULL, 'h'},
+        {"log", required_argument, NULL, 'l'},
+        {"json", no_argument, NULL, 'j'},
+        {"jobs", no_argument, NULL, 'a'},
+        {"ledger", required_argument, NULL, 'e'},
+        {"acked", required_argument, NULL, 'k'},
+        {"help", no_argument, NULL, 'h'},
         {0},
     };
     for (int option; (option = getopt_long(argc, argv, "h", known, NULL)) != -1;) {

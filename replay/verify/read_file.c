@@ -38,9 +38,12 @@ static bool read_stream(struct check *c, FILE *file, const char *path, enum stre
             free(data);
             data = pv_must_alloc(room = (size_t)size + 4096);
         }
-        struct message m = {.stream = head[0] ? INBOX : JOURNAL, .partition = (uint32_t)little(head + 1, 4),
-                            .offset = (int64_t)little(head + 5, 8), .append_ms = (int64_t)little(head + 13, 8),
-                            .data = data, .size = size};
+        struct message m = {.stream = head[0] ? INBOX : JOURNAL,
+                            .partition = (uint32_t)little(head + 1, 4),
+                            .offset = (int64_t)little(head + 5, 8),
+                            .append_ms = (int64_t)little(head + 13, 8),
+                            .data = data,
+                            .size = size};
         ok = fread(data, 1, size, file) == size || cut_off(path, ftell(file));
         if (ok && m.stream == stream)
             pv_check_record(c, &m);

@@ -102,14 +102,20 @@ static void hand_over(struct check *c, enum stream stream, const rd_kafka_messag
 {
     rd_kafka_timestamp_type_t type;
     int64_t when = rd_kafka_message_timestamp(got, &type);
-    struct message m = {.stream = stream, .partition = (uint32_t)got->partition, .offset = got->offset,
+    struct message m = {.stream = stream,
+                        .partition = (uint32_t)got->partition,
+                        .offset = got->offset,
                         .append_ms = type == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME ? when : 0,
-                        .data = got->payload, .size = got->len, .key = got->key, .key_size = got->key_len};
+                        .data = got->payload,
+                        .size = got->len,
+                        .key = got->key,
+                        .key_size = got->key_len};
     pv_check_record(c, &m);
 }
 
 /* What comes below the end is judged; the partition is done with when the next offset is not below it. */
-static void take(struct check *c, enum stream stream, const struct topic *t, const rd_kafka_message_t *got, int32_t *left)
+static void take(struct check *c, enum stream stream, const struct topic *t, const rd_kafka_message_t *got,
+                 int32_t *left)
 {
     int32_t i = got->partition;
     if (i < 0 || i >= t->partitions || t->next[i] >= t->high[i])
@@ -155,7 +161,8 @@ static void tell_horizons(struct check *c, const struct topic *t, enum stream st
 
 static bool read_both(struct check *c, rd_kafka_t *kafka, struct topic *journal, struct topic *inbox)
 {
-    if (!find_topic(kafka, journal) || !find_topic(kafka, inbox) || !ask_ends(kafka, journal) || !ask_ends(kafka, inbox))
+    if (!find_topic(kafka, journal) || !find_topic(kafka, inbox) || !ask_ends(kafka, journal) ||
+        !ask_ends(kafka, inbox))
         return false;
     tell_horizons(c, journal, JOURNAL);
     tell_horizons(c, inbox, INBOX);

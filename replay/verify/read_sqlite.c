@@ -23,7 +23,8 @@ static bool complain(const char *path, const char *what)
 static bool same_file(int fd, const char *path)
 {
     struct stat locked, named;
-    return fstat(fd, &locked) == 0 && stat(path, &named) == 0 && locked.st_dev == named.st_dev && locked.st_ino == named.st_ino;
+    return fstat(fd, &locked) == 0 && stat(path, &named) == 0 && locked.st_dev == named.st_dev &&
+           locked.st_ino == named.st_ino;
 }
 
 /* A shared lock: it keeps workers out, and lets other readers in. -1: not locked, and said why. */
@@ -74,9 +75,12 @@ static sqlite3 *open_database(const char *path)
 static bool step_rows(struct check *c, sqlite3_stmt *rows, enum stream stream, int *result)
 {
     while ((*result = sqlite3_step(rows)) == SQLITE_ROW) {
-        struct message m = {.stream = stream, .partition = (uint32_t)sqlite3_column_int64(rows, 0),
-                            .offset = sqlite3_column_int64(rows, 1), .append_ms = sqlite3_column_int64(rows, 2),
-                            .data = sqlite3_column_blob(rows, 3), .size = (size_t)sqlite3_column_bytes(rows, 3)};
+        struct message m = {.stream = stream,
+                            .partition = (uint32_t)sqlite3_column_int64(rows, 0),
+                            .offset = sqlite3_column_int64(rows, 1),
+                            .append_ms = sqlite3_column_int64(rows, 2),
+                            .data = sqlite3_column_blob(rows, 3),
+                            .size = (size_t)sqlite3_column_bytes(rows, 3)};
         pv_check_record(c, &m);
     }
     return *result == SQLITE_DONE;

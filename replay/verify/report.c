@@ -11,12 +11,14 @@ struct report {
 
 enum { SHOWN = 1000 }; /* one cause can break very many records */
 
-static const char *const verdict_names[VERDICTS] = {"counted", "fenced", "duplicates", "rejected", "unreadable", "unjudged"};
-static const char *const skip_names[SKIPS] = {"duplicates", "expired", "watches", "unreadable", "foreign", "refused", "dropped"};
+static const char *const verdict_names[VERDICTS] = {"counted",  "fenced",     "duplicates",
+                                                    "rejected", "unreadable", "unjudged"};
+static const char *const skip_names[SKIPS] = {"duplicates", "expired", "watches", "unreadable",
+                                              "foreign",    "refused", "dropped"};
 static const char *const state_names[RUN_STATES] = {"open", "completed", "failed", "cancelled", "terminated"};
 static const char *const kind_names[32] = {
-    [0] = "unknown", [1] = "genesis", [2] = "claim", [3] = "release", [4] = "mark", [5] = "event", [6] = "copy",
-    [7] = "stub", [8] = "slot_out", [9] = "slot_in", [16] = "command", [17] = "forwarded",
+    [0] = "unknown", [1] = "genesis", [2] = "claim",    [3] = "release", [4] = "mark",     [5] = "event",
+    [6] = "copy",    [7] = "stub",    [8] = "slot_out", [9] = "slot_in", [16] = "command", [17] = "forwarded",
 };
 
 struct report *pv_report_new(bool json, FILE *out)
@@ -167,14 +169,15 @@ static void end_json(const struct check *c, const char *log, bool jobs)
     json_t *journal = numbers(verdict_names, t->verdicts, VERDICTS, true);
     json_object_set_new(journal, "records", json_integer((json_int_t)t->journal));
     json_object_set_new(journal, "events", json_integer((json_int_t)t->events));
-    json_t *all = json_pack("{s:o, s:b, s:i, s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:O}", "log", text(log), "ok", !t->violations,
-                            "partitions", (int)partitions_seen(c), "kinds", numbers(kind_names, t->kinds, 32, false),
-                            "journal", journal, "inbox", inbox, "runs", numbers(state_names, states, RUN_STATES, true),
-                            "checks", (json_int_t)checks_made(c), "checks_by_rule", rules_json(c), "violation_count",
-                            (json_int_t)t->violations, "violations", c->report->violations);
+    json_t *all = json_pack(
+        "{s:o, s:b, s:i, s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:O}", "log", text(log), "ok", !t->violations, "partitions",
+        (int)partitions_seen(c), "kinds", numbers(kind_names, t->kinds, 32, false), "journal", journal, "inbox", inbox,
+        "runs", numbers(state_names, states, RUN_STATES, true), "checks", (json_int_t)checks_made(c), "checks_by_rule",
+        rules_json(c), "violation_count", (json_int_t)t->violations, "violations", c->report->violations);
     if (c->has_ledger)
-        json_object_set_new(all, "ledger", json_pack("{s:I, s:I}", "effects", (json_int_t)t->effects, "without_step",
-                                                     (json_int_t)t->strange_effects));
+        json_object_set_new(
+            all, "ledger",
+            json_pack("{s:I, s:I}", "effects", (json_int_t)t->effects, "without_step", (json_int_t)t->strange_effects));
     if (jobs)
         json_object_set_new(all, "jobs", jobs_json(c));
     json_dumpf(all, c->report->out, JSON_COMPACT | JSON_ENSURE_ASCII);
@@ -200,8 +203,11 @@ static void print_jobs(const struct check *c, FILE *out)
     for (size_t i = 0; i < c->run_count; i++) {
         const struct run *run = &c->runs[i];
         const struct job *job = &c->jobs[run->job];
-        fprintf(out, "job %s  run %016" PRIx64 "  %s  %s  events %" PRIu64 "  journal %" PRIu32 " at %" PRId64 "..%" PRId64 "\n",
-                job->id, run->id, c->types[run->type], state_names[run->state], run->seq, job->partition, run->first, run->last);
+        fprintf(out,
+                "job %s  run %016" PRIx64 "  %s  %s  events %" PRIu64 "  journal %" PRIu32 " at %" PRId64 "..%" PRId64
+                "\n",
+                job->id, run->id, c->types[run->type], state_names[run->state], run->seq, job->partition, run->first,
+                run->last);
     }
 }
 
@@ -219,7 +225,8 @@ static void end_text(const struct check *c, const char *log, bool jobs)
     print_numbers(out, "records", kind_names, t->kinds, 32);
     fprintf(out, "journal     %" PRIu64 " records, %" PRIu64 " events:", t->journal, t->events);
     print_numbers(out, "", verdict_names, t->verdicts, VERDICTS);
-    fprintf(out, "inbox       %" PRIu64 " records: %" PRIu64 " absorbed, %" PRIu64 " waiting\n", t->inbox, t->absorbed, t->waiting);
+    fprintf(out, "inbox       %" PRIu64 " records: %" PRIu64 " absorbed, %" PRIu64 " waiting\n", t->inbox, t->absorbed,
+            t->waiting);
     print_numbers(out, "not absorbed", skip_names, t->skips, SKIPS);
     print_numbers(out, "runs", state_names, states, RUN_STATES);
     if (c->has_ledger)

@@ -71,10 +71,10 @@ enum run_state { RUN_OPEN, RUN_COMPLETED, RUN_FAILED, RUN_CANCELLED, RUN_TERMINA
 /* One operation of an open run. */
 struct operation {
     bool step_done, timer_started, timer_fired, child_asked, child_ended, signal_sent, send_refused;
-    uint32_t attempt;     /* the last one that failed */
-    uint32_t child_job;   /* index of the child's job */
+    uint32_t attempt;   /* the last one that failed */
+    uint32_t child_job; /* index of the child's job */
     int64_t fire_at;
-    uint64_t step;        /* hash of name and input: one operation is one step */
+    uint64_t step; /* hash of name and input: one operation is one step */
 };
 
 /* A request id that an open run has absorbed. */
@@ -108,8 +108,8 @@ struct run {
 struct job {
     char *id;
     uint32_t partition;
-    int64_t run;  /* current run, -1: none yet */
-    bool broken;  /* a violation was reported; what follows from it isn't */
+    int64_t run; /* current run, -1: none yet */
+    bool broken; /* a violation was reported; what follows from it isn't */
 };
 
 /* An output: an event after which a command must reach another inbox. */
@@ -195,7 +195,16 @@ struct partition {
 
 enum verdict { COUNTED, FENCED, DUPLICATE, REJECTED, UNREADABLE, UNJUDGED, VERDICTS };
 
-enum skip { SKIP_DUPLICATE, SKIP_EXPIRED, SKIP_WATCH, SKIP_UNREADABLE, SKIP_FOREIGN, SKIP_REFUSED, SKIP_DROPPED, SKIPS };
+enum skip {
+    SKIP_DUPLICATE,
+    SKIP_EXPIRED,
+    SKIP_WATCH,
+    SKIP_UNREADABLE,
+    SKIP_FOREIGN,
+    SKIP_REFUSED,
+    SKIP_DROPPED,
+    SKIPS
+};
 
 struct totals {
     uint64_t journal, inbox, events;
@@ -285,8 +294,8 @@ void pv_judge(struct check *c, const struct message *m);
 void pv_check_events(struct check *c, const struct message *m, const record_pb *record, struct run *run);
 
 /* inputs.c */
-void pv_absorb_inputs(struct check *c, const struct message *m, const header_pb *h, struct run *run, event_pb *const *events,
-                   size_t count);
+void pv_absorb_inputs(struct check *c, const struct message *m, const header_pb *h, struct run *run,
+                      event_pb *const *events, size_t count);
 void pv_check_ending(struct check *c, const struct where *w, const struct run *run, const event_pb *event);
 uint64_t pv_taste(const struct check *c, const struct run *run, const char *name, const Perdure__V1__Payload *payload);
 void pv_check_inbox(struct check *c, const struct message *m);

@@ -1,0 +1,78 @@
+/* Makes logs for the checker's tests, as dumps: record by record, right by itself unless told otherwise. */
+#ifndef PERDURE_LOG_MAKER_H
+#define PERDURE_LOG_MAKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "verify/verify.h"
+
+enum { MAKER_PARTITIONS = 2, EVENTS_MOST = 8, INPUTS_MOST = 4 };
+
+#define MAKER_LOG UINT64_C(0xfeedfacecafebeef)
+#define MAKER_TIME INT64_C(1790000000000)
+
+/* A run as its owner knows it. */
+struct made_run {
+    const char *job;
+    uint32_t partition;
+    uint64_t id, seq;
+    uint8_t digest[DIGEST];
+    int64_t t;
+    bool open;
+};
+
+struct made_partition {
+    int64_t journal, inbox; /* next offsets */
+    int64_t claim, in_pos, out_pos;
+    uint64_t nonce, n;
+    int64_t largest_t;
+};
+
+/* What the next record of events says of itself that is not so; all zero: nothing. */
+struct lie {
+    bool digest, prev, seq, count, slot, log, kind, level, epoch, out_pos, t, crc, no_input, partition;
+};
+
+struct maker {
+    FILE *out;
+    struct made_partition partitions[MAKER_PARTITIONS];
+    struct made_run *runs[8];
+    int run_count;
+    struct lie lie;
+    uint8_t *last; /* the last record's bytes, to be written again */
+    size_t last_size;
+    /* the record in the making */
+    event_pb events[EVENTS_MOST];
+    int event_count;
+    input_pb inputs[INPUTS_MOST];
+    int input_count;
+    int64_t now;
+};
+
+void maker_start(struct maker *m, FILE *out);
+void maker_end(struct maker *m);
+
+void maker_genesis(struct maker *m, uint32_t partition);
+void maker_claim(struct maker *m, uint32_t partition, uint64_t nonce, uint32_t genesis_partitions);
+void maker_mark(struct maker *m, uint32_t partition, Perdure__V1__Refusal *refusal, bool wrong_hash);
+void maker_release(struct maker *m, uint32_t partition);
+void maker_again(struct maker *m, enum stream stream, uint32_t partition); /* the last record's bytes once more */
+void maker_garbage(struct maker *m, enum stream stream, uint32_t partition);
+
+void maker_run(struct maker *m, struct made_run *run, const char *job, const char *request);
+event_pb *maker_event(struct maker *m, uint64_t op);
+void maker_input(struct maker *m, uint32_t partition, int64_t offset, const char *request);
+/* Appends the events made since; or does all but write them. */
+void maker_append(struct maker *m, struct made_run *run);
+void maker_append_lost(struct maker *m, struct made_run *run);
+
+/* An inbox record; its offset. */
+int64_t maker_command(struct maker *m, const char *job, uint64_t run, command_pb *command,
+                      const struct made_run *sender, uint64_t sender_seq, int64_t age);
+
+/* A job id of this partition that begins so. */
+const char *maker_job(char *id, size_t size, const char *prefix, uint32_t partition);
+
+#endif
