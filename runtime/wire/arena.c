@@ -1,6 +1,6 @@
 /*
- * Memory that is given back all at once. protobuf-c allocates each string and message by itself; from an arena that is
- * a bump of a pointer, and the end of a record is one free().
+ * Memory that is given back all at once: each string and message of a record is an allocation of its own; from an arena
+ * that is a bump of a pointer, and the end of a record is one free().
  */
 #include "wire/arena.h"
 
@@ -38,20 +38,22 @@ static bool arena_grow(struct wire_arena *arena, size_t size)
     return true;
 }
 
-void *wire_arena_alloc(struct wire_arena *arena, size_t size)
+void *arena_take_slowly(struct wire_arena *arena, size_t size)
 {
     size_t rounded = (size + 7) & ~(size_t)7;
-    if (rounded < size)
+    if (rounded < size || ((arena->current == NULL || arena->current->size - arena->used < rounded) &&
+                           !arena_grow(arena, rounded))) {
+        arena->failed = true;
         return NULL;
-    if (arena->current == NULL || arena->current->size - arena->used < rounded) {
-        if (!arena_grow(arena, rounded)) {
-            arena->failed = true;
-            return NULL;
-        }
     }
     void *memory = arena->current->bytes + arena->used;
     arena->used += rounded;
     return memory;
+}
+
+void *wire_arena_alloc(struct wire_arena *arena, size_t size)
+{
+    return arena_take(arena, size);
 }
 
 void wire_arena_reset(struct wire_arena *arena)
@@ -75,20 +77,4 @@ void wire_chunk_free(struct wire_chunk *chunk)
         free(chunk);
         chunk = next;
     }
-}
-
-static void *arena_allocate(void *data, size_t size)
-{
-    return wire_arena_alloc(data, size);
-}
-
-static void arena_deallocate(void *data, void *pointer)
-{
-    (void)data;
-    (void)pointer;
-}
-
-ProtobufCAllocator wire_arena_allocator(struct wire_arena *arena)
-{
-    return (ProtobufCAllocator){.alloc = arena_allocate, .free = arena_deallocate, .allocator_data = arena};
 }

@@ -14,6 +14,20 @@ struct wire_chunk {
 
 /* Frees a chunk and all that follow it. */
 void wire_chunk_free(struct wire_chunk *chunk);
-ProtobufCAllocator wire_arena_allocator(struct wire_arena *arena);
+/* wire_arena_alloc(), where the current chunk has no room. */
+void *arena_take_slowly(struct wire_arena *arena, size_t size);
+
+static inline void *arena_take(struct wire_arena *arena, size_t size)
+{
+    if (arena->current != NULL && size <= WIRE_SIZE_LIMIT_BYTES) {
+        size_t rounded = (size + 7) & ~(size_t)7;
+        if (arena->current->size - arena->used >= rounded) {
+            void *memory = arena->current->bytes + arena->used;
+            arena->used += rounded;
+            return memory;
+        }
+    }
+    return arena_take_slowly(arena, size);
+}
 
 #endif

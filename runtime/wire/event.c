@@ -1,27 +1,34 @@
 /*
- * Events inside a record.
+ * Events inside a record, and the other messages that stand by themselves.
  */
-#include "wire/arena.h"
-#include "wire/scan.h"
+#include "wire/unpack.h"
 
-static bool event_is_shallow(const void *data, size_t size)
+static Event *event_decode_with(struct wire_arena *arena, const void *data, size_t size)
 {
-    return scan_is_shallow(&perdure__v1__event__descriptor, data, size, ERROR_CAUSES_LIMIT);
+    struct unpack unpack = {.arena = arena};
+    return (Event *)unpack_message(&unpack, &perdure__v1__event__descriptor, data, size);
 }
 
 Event *event_decode(const void *data, size_t size)
 {
-    if (!event_is_shallow(data, size))
-        return NULL;
-    return perdure__v1__event__unpack(NULL, size, data);
+    return event_decode_with(NULL, data, size);
 }
 
 Event *event_decode_in(struct wire_arena *arena, const void *data, size_t size)
 {
-    if (!event_is_shallow(data, size))
-        return NULL;
-    ProtobufCAllocator allocator = wire_arena_allocator(arena);
-    return perdure__v1__event__unpack(&allocator, size, data);
+    return event_decode_with(arena, data, size);
+}
+
+Status *status_decode(const void *data, size_t size)
+{
+    struct unpack unpack = {0};
+    return (Status *)unpack_message(&unpack, &perdure__v1__status__descriptor, data, size);
+}
+
+Reply *reply_decode(const void *data, size_t size)
+{
+    struct unpack unpack = {0};
+    return (Reply *)unpack_message(&unpack, &perdure__v1__reply__descriptor, data, size);
 }
 
 void event_free(Event *event)

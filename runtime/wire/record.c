@@ -7,7 +7,7 @@
 
 #include "constants.h"
 #include "wire/arena.h"
-#include "wire/scan.h"
+#include "wire/unpack.h"
 
 #define FRAME_MAGIC "PDR"
 #define DIGEST_BYTES sizeof(digest)
@@ -83,44 +83,6 @@ static enum wire_error frame_check(const uint8_t *frame, size_t size, const char
     return WIRE_CORRUPT;
 }
 
-/* protobuf-c ends a string at its first NUL, so the job id is judged where it still has its length. */
-static const char *header_scan(const uint8_t *data, size_t size)
-{
-    struct scan scan = scan_begin(data, size);
-    struct scan_field field;
-    while (scan_next(&scan, &field)) {
-        if (field.number == 11 && field.wire_type == SCAN_LENGTH_DELIMITED && field.size > 0 &&
-            !job_id_valid((const char *)field.data, field.size))
-            return "its job id is too long, or no text";
-    }
-    return scan.bad ? "its header is no protobuf" : NULL;
-}
-
-/* What protobuf-c would not notice, or only by running out of stack. NULL: nothing. */
-static const char *body_scan(const uint8_t *body, size_t size)
-{
-    struct scan scan = scan_begin(body, size);
-    struct scan_field field;
-    unsigned headers = 0;
-    while (scan_next(&scan, &field)) {
-        if (field.wire_type != SCAN_LENGTH_DELIMITED)
-            continue;
-        const char *why = NULL;
-        if (field.number == 1) {
-            headers++;
-            why = header_scan(field.data, field.size);
-        } else if (field.number == 6 && !scan_is_shallow(&perdure__v1__command__descriptor, field.data, field.size,
-                                                         ERROR_CAUSES_LIMIT)) {
-            why = "an error in its command has too many causes, or is no protobuf";
-        }
-        if (why != NULL)
-            return why;
-    }
-    if (scan.bad)
-        return "it is no protobuf";
-    return headers == 1 ? NULL : "it has no header, or several";
-}
-
 static const char *event_record_check(const Record *record)
 {
     const Header *header = record->header;
@@ -161,6 +123,10 @@ static const char *kind_check(const Record *record)
 static enum wire_error record_check(const Record *record, const char **why)
 {
     const Header *header = record->header;
+    if (header == NULL) {
+        *why = "it has no header";
+        return WIRE_CORRUPT;
+    }
     if (header->format > FORMAT_VERSION) { /* rule 32 */
         *why = "its header names a newer format";
         return WIRE_NEWER_FORMAT;
@@ -169,11 +135,17 @@ static enum wire_error record_check(const Record *record, const char **why)
         *why = "its header asks for a reader of a higher rule level";
         return WIRE_NEWER_RULES;
     }
-    const char *fault = header->format == FORMAT_VERSION ? kind_check(record) : "its header names no format";
-    if (fault == NULL)
-        return WIRE_OK;
-    *why = fault;
-    return WIRE_CORRUPT;
+    size_t job = strlen(header->job);
+    if (header->format != FORMAT_VERSION)
+        *why = "its header names no format";
+    else if (job > 0 && !job_id_valid(header->job, job))
+        *why = "its job id is too long, or no text";
+    else
+        *why = kind_check(record);
+    if (*why != NULL)
+        return WIRE_CORRUPT;
+    *why = "";
+    return WIRE_OK;
 }
 
 enum wire_error record_decode_in(struct wire_arena *arena, const void *data, size_t size, Record **out,
@@ -187,17 +159,12 @@ enum wire_error record_decode_in(struct wire_arena *arena, const void *data, siz
     enum wire_error error = frame_check(data, size, why);
     if (error != WIRE_OK)
         return error;
-    const uint8_t *body = (const uint8_t *)data + FRAME_BYTES;
-    const char *fault = body_scan(body, size - FRAME_BYTES);
-    if (fault != NULL) {
-        *why = fault;
-        return WIRE_CORRUPT;
-    }
-    ProtobufCAllocator allocator = wire_arena_allocator(arena);
-    Record *record = perdure__v1__record__unpack(&allocator, size - FRAME_BYTES, body);
+    struct unpack unpack = {.arena = arena};
+    Record *record = (Record *)unpack_message(&unpack, &perdure__v1__record__descriptor,
+                                              (const uint8_t *)data + FRAME_BYTES, size - FRAME_BYTES);
     if (record == NULL) {
-        *why = arena->failed ? "no memory to decode it" : "its bytes are no Record";
-        return arena->failed ? WIRE_NO_MEMORY : WIRE_CORRUPT;
+        *why = unpack.no_memory ? "no memory to decode it" : "its bytes are no Record";
+        return unpack.no_memory ? WIRE_NO_MEMORY : WIRE_CORRUPT;
     }
     error = record_check(record, why);
     if (error == WIRE_OK)
@@ -205,14 +172,13 @@ enum wire_error record_decode_in(struct wire_arena *arena, const void *data, siz
     return error;
 }
 
-/* Structs of a usual record, and room for its strings beside: then one chunk holds it. */
-#define RECORD_CHUNK_BYTES 1024
+/* The structs of a usual record; with its strings beside them it is one chunk, small enough for malloc's fast bins. */
+#define RECORD_CHUNK_BYTES 640
 
 enum wire_error record_decode_why(const void *data, size_t size, Record **out, const char **why)
 {
     struct wire_arena arena;
-    size_t estimate = size <= WIRE_SIZE_LIMIT_BYTES ? size + size / 4 : 0;
-    wire_arena_init(&arena, RECORD_CHUNK_BYTES + estimate);
+    wire_arena_init(&arena, RECORD_CHUNK_BYTES + (size <= WIRE_SIZE_LIMIT_BYTES ? size : 0));
     enum wire_error error = record_decode_in(&arena, data, size, out, why);
     if (error != WIRE_OK)
         wire_arena_release(&arena);
@@ -224,7 +190,7 @@ enum wire_error record_decode(const void *data, size_t size, Record **out)
     return record_decode_why(data, size, out, NULL);
 }
 
-/* unpack() allocates the message itself before its parts: the record is what its first chunk begins with. */
+/* The message itself is allocated before its parts: the record is what its first chunk begins with. */
 void record_free(Record *record)
 {
     if (record != NULL)

@@ -62,7 +62,7 @@ void wire_arena_release(struct wire_arena *arena);
 
 #define FRAME_BYTES 8 /* "PDR", format byte 1, CRC32C of what follows (little endian) */
 /* Nothing larger is decoded. Far above RECORD_LIMIT_BYTES: an oversized command must be read to be refused (rule 12). */
-#define WIRE_SIZE_LIMIT_BYTES (16 * 1024 * 1024)
+#define WIRE_SIZE_LIMIT_BYTES (4 * 1024 * 1024)
 /* An error has at most so many causes below it. Deeper ones are cut by error_copy() and not decoded. */
 #define ERROR_CAUSES_LIMIT 8
 
@@ -83,7 +83,7 @@ void *record_encode(const Record *record, size_t *size);
  * Decodes; `*out` is freed by record_free(), NULL after an error. Nothing is inferred from where the record stands.
  * Beside what enum wire_error says, WIRE_CORRUPT is: a record without its header or without the message of its kind;
  * another number of events than `count`, none, or seq 0; digests or a live hash that are not 16 bytes; a job id that is
- * no job id. Unknown kinds and fields pass: what to do with them is the judge's business (rule 32).
+ * no job id; a string with a NUL; a message, string or oneof set twice. Unknown kinds and fields pass: what to do with them is the judge's business (rule 32).
  */
 enum wire_error record_decode(const void *data, size_t size, Record **out);
 /* The same, and one sentence about what is wrong: static text, "" when nothing is. `why` may be NULL. */
@@ -105,6 +105,10 @@ Event *event_decode(const void *data, size_t size); /* NULL: not an Event, or no
 void event_free(Event *event);
 /* Into an arena: never event_free()d. */
 Event *event_decode_in(struct wire_arena *arena, const void *data, size_t size);
+/* What others wrote: no deeper than ERROR_CAUSES_LIMIT, unlike protobuf-c's own unpack. NULL: no such message, or no
+ * memory. Free with status_free(), reply_free(). */
+Status *status_decode(const void *data, size_t size);
+Reply *reply_decode(const void *data, size_t size);
 const char *event_kind_name(const Event *event); /* "started", "step_completed" ...; "unknown" */
 const char *event_name(const Event *event);      /* step, signal, child type ...; "" where there is none */
 
