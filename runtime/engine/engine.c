@@ -585,8 +585,31 @@ static bool engine_own_fast(struct engine *engine, const struct log_record *reco
     return true;
 }
 
+static void engine_follow(struct engine *engine)
+{
+    struct queued_output *queued = engine_put(engine, ENGINE_OUT_FOLLOW_JOURNAL);
+    if (queued)
+        queued->output.offset = engine->verify_anchor ? engine->judge->anchor : engine->judge->position;
+}
+
+/* Rule 22: what the store stands on must still be in the log as it was (H22: a truncated log that grew again). */
+static bool engine_anchor_holds(struct engine *engine, const struct log_record *record)
+{
+    engine->verify_anchor = false;
+    RULE_FIRED(STORE_ANCHOR);
+    if (record->offset == engine->judge->anchor &&
+        hash64(record->data, record->size) == engine->judge->anchor_digest)
+        return true;
+    snprintf(engine->judge->error, sizeof engine->judge->error, "journal offset %lld is not what the store was made from",
+             (long long)engine->judge->anchor);
+    engine_distrust(engine);
+    return false;
+}
+
 static void engine_on_journal(struct engine *engine, const struct log_record *record)
 {
+    if (engine->verify_anchor && !engine_anchor_holds(engine, record))
+        return;
     if (record->offset < engine->judge->position)
         return; /* handed over twice */
     if (engine_owns(engine) && engine_own_fast(engine, record))
@@ -630,6 +653,11 @@ void engine_on_end(struct engine *engine, enum log_stream stream, int64_t end)
 {
     if (stream != LOG_JOURNAL || !engine->began)
         return;
+    if (engine->verify_anchor) { /* read to the end and never met it */
+        struct log_record none = { .offset = -1, .data = "", .size = 0 };
+        if (!engine_anchor_holds(engine, &none))
+            return;
+    }
     if (engine->state == ENGINE_CATCHING_UP && engine->judge->position >= end)
         engine_claim(engine, "assigned");
 }
@@ -699,9 +727,8 @@ void engine_on_assigned(struct engine *engine)
     engine->assigned = true;
     if (engine->state == ENGINE_FOLLOWING) {
         engine->state = ENGINE_CATCHING_UP;
-        struct queued_output *queued = engine->began ? engine_put(engine, ENGINE_OUT_FOLLOW_JOURNAL) : NULL;
-        if (queued) /* asks for the end again, so that a quiet journal is seen to be read */
-            queued->output.offset = engine->judge->position;
+        if (engine->began) /* asks for the end again, so that a quiet journal is seen to be read */
+            engine_follow(engine);
     } else if (engine->state == ENGINE_DRAINING && !engine->release_sent) {
         engine->state = ENGINE_OWNER;
     }
@@ -748,9 +775,7 @@ static void engine_on_alarm(struct engine *engine, struct alarm *alarm)
     case ALARM_CLAIM:
         if (engine->state == ENGINE_FENCED && engine->assigned) {
             engine->state = ENGINE_CATCHING_UP;
-            struct queued_output *queued = engine_put(engine, ENGINE_OUT_FOLLOW_JOURNAL);
-            if (queued)
-                queued->output.offset = engine->judge->position;
+            engine_follow(engine);
         }
         break;
     case ALARM_MARK:
@@ -926,11 +951,10 @@ void engine_free(struct engine *engine)
 
 void engine_begin(struct engine *engine, int64_t log_start)
 {
-    struct queued_output *queued = engine_put(engine, ENGINE_OUT_FOLLOW_JOURNAL);
     if (!engine->from_store)
         engine->judge->position = log_start;
-    if (queued)
-        queued->output.offset = engine->judge->position;
+    engine->verify_anchor = engine->from_store && engine->judge->anchor >= 0 && RULE(STORE_ANCHOR);
+    engine_follow(engine);
     engine->began = true;
     if (engine->state == ENGINE_FOLLOWING && engine->assigned)
         engine->state = ENGINE_CATCHING_UP;

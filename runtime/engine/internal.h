@@ -219,6 +219,7 @@ struct engine {
     bool assigned;
     bool began;
     bool from_store;
+    bool verify_anchor; /* the store's last record has to be read again before anything else */
     struct judge *judge;
     char *stop_reason;
 

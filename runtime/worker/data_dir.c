@@ -1,0 +1,106 @@
+#include "worker/data_dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int make_directories(const char *path, char *error, size_t error_size)
+{
+    char partial[3072];
+    snprintf(partial, sizeof partial, "%s", path);
+    for (char *slash = partial + 1; ; slash++) {
+        if (*slash != '/' && *slash != '\0')
+            continue;
+        char kept = *slash;
+        *slash = '\0';
+        if (mkdir(partial, 0700) != 0 && errno != EEXIST) {
+            snprintf(error, error_size, "cannot make directory %s: %s", partial, strerror(errno));
+            return -1;
+        }
+        *slash = kept;
+        if (kept == '\0')
+            return 0;
+    }
+}
+
+static void make_name(char *name, size_t size)
+{
+    char host[64] = "worker";
+    uint32_t random = 0;
+    gethostname(host, sizeof host - 1);
+    if (getrandom(&random, sizeof random, 0) != sizeof random)
+        random = (uint32_t)getpid();
+    snprintf(name, size, "%s-%08x", host, random);
+}
+
+static int read_or_make_name(struct data_dir *dir, char *error, size_t error_size)
+{
+    char path[3200];
+    snprintf(path, sizeof path, "%s/worker-id", dir->path);
+    FILE *file = fopen(path, "re");
+    if (file) {
+        char *line = fgets(dir->worker, sizeof dir->worker, file);
+        fclose(file);
+        if (line) {
+            dir->worker[strcspn(dir->worker, "\n")] = '\0';
+            if (dir->worker[0])
+                return 0;
+        }
+    }
+    make_name(dir->worker, sizeof dir->worker);
+    file = fopen(path, "we");
+    if (!file || fprintf(file, "%s\n", dir->worker) < 0 || fclose(file) != 0) {
+        snprintf(error, error_size, "cannot write %s: %s", path, strerror(errno));
+        return -1;
+    }
+    return 0;
+}
+
+int data_dir_open(struct data_dir *dir, const char *path, const char *name, char *error, size_t error_size)
+{
+    char lock_path[3200];
+    memset(dir, 0, sizeof *dir);
+    dir->lock = -1;
+    if (strlen(path) >= sizeof dir->path) {
+        snprintf(error, error_size, "the path of the data directory is too long");
+        return -1;
+    }
+    strcpy(dir->path, path);
+    if (make_directories(path, error, error_size) != 0)
+        return -1;
+    snprintf(lock_path, sizeof lock_path, "%s/lock", path);
+    dir->lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (dir->lock < 0) {
+        snprintf(error, error_size, "cannot open %s: %s", lock_path, strerror(errno));
+        return -1;
+    }
+    struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    if (fcntl(dir->lock, F_OFD_SETLK, &all) != 0) {
+        snprintf(error, error_size, "%s is in use by another worker; give each worker a --data directory of its own",
+                 path);
+        data_dir_close(dir);
+        return -1;
+    }
+    if (name) {
+        snprintf(dir->worker, sizeof dir->worker, "%s", name);
+        return 0;
+    }
+    if (read_or_make_name(dir, error, error_size) != 0) {
+        data_dir_close(dir);
+        return -1;
+    }
+    return 0;
+}
+
+void data_dir_close(struct data_dir *dir)
+{
+    if (dir->lock >= 0)
+        close(dir->lock);
+    dir->lock = -1;
+}

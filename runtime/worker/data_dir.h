@@ -1,0 +1,20 @@
+/*
+ * A worker's own directory (--data DIR): its id, its store, under a lock. Two workers never share one.
+ */
+#ifndef PERDURE_DATA_DIR_H
+#define PERDURE_DATA_DIR_H
+
+#include <stddef.h>
+
+struct data_dir {
+    char path[3072];
+    char worker[128]; /* the worker's id: kept, so that a restart is the same member */
+    int lock;         /* descriptor; -1: none */
+};
+
+/* Makes the directory when it is missing, locks it, reads or makes the id (`name` NULL: made of host name and a random
+ * part). 0 or -1 with `error`. */
+int data_dir_open(struct data_dir *dir, const char *path, const char *name, char *error, size_t error_size);
+void data_dir_close(struct data_dir *dir);
+
+#endif

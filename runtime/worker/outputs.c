@@ -1,0 +1,276 @@
+/*
+ * Carries out what engines want: appends, sends, steps, replies, notices.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/worker.h"
+
+/* ---- cookies ------------------------------------------------------------------------------------------------------ */
+
+static bool cookie_take(struct pdr_worker *worker, uint32_t partition, uint64_t cookie, uint64_t *out)
+{
+    size_t looked = 0;
+    while (looked < worker->slot_count && worker->slots[worker->slot_hint].used) {
+        worker->slot_hint = (worker->slot_hint + 1) % worker->slot_count;
+        looked++;
+    }
+    if (looked == worker->slot_count) {
+        size_t count = worker->slot_count ? worker->slot_count * 2 : 1024;
+        struct cookie_slot *slots = realloc(worker->slots, count * sizeof *slots);
+        if (!slots)
+            return false;
+        memset(slots + worker->slot_count, 0, (count - worker->slot_count) * sizeof *slots);
+        worker->slots = slots;
+        worker->slot_hint = worker->slot_count;
+        worker->slot_count = count;
+    }
+    struct cookie_slot *slot = &worker->slots[worker->slot_hint];
+    *slot = (struct cookie_slot){ partition, worker->partitions[partition].generation, cookie, true };
+    *out = worker->slot_hint;
+    worker->slot_hint = (worker->slot_hint + 1) % worker->slot_count;
+    return true;
+}
+
+void worker_delivered(struct pdr_worker *worker, uint64_t cookie, enum log_delivery delivery, int64_t offset)
+{
+    if (cookie >= worker->slot_count || !worker->slots[cookie].used)
+        return;
+    struct cookie_slot slot = worker->slots[cookie];
+    worker->slots[cookie].used = false;
+    struct worker_partition *owner = &worker->partitions[slot.partition];
+    if (owner->engine && owner->generation == slot.generation)
+        engine_on_delivered(owner->engine, slot.cookie, delivery, offset);
+}
+
+/* ---- appends and sends -------------------------------------------------------------------------------------------- */
+
+static void postpone(struct pdr_worker *worker, enum log_stream stream, uint32_t partition, uint64_t cookie,
+                     const struct engine_output *out)
+{
+    struct postponed *postponed = malloc(sizeof *postponed + out->size);
+    if (!postponed) {
+        worker_fail(worker, PDR_NO_MEMORY, "out of memory");
+        return;
+    }
+    postponed->next = NULL;
+    postponed->stream = stream;
+    postponed->partition = partition;
+    postponed->cookie = cookie;
+    postponed->key = out->key ? strdup(out->key) : NULL;
+    postponed->size = out->size;
+    memcpy(postponed->data, out->data, out->size);
+    if (worker->postponed_tail)
+        worker->postponed_tail->next = postponed;
+    else
+        worker->postponed = postponed;
+    worker->postponed_tail = postponed;
+}
+
+static void append_refused(struct pdr_worker *worker, uint64_t cookie)
+{
+    worker_notice(worker, PDR_WARNING, "%s", worker->log->error);
+    worker_delivered(worker, cookie, LOG_NOT_PERSISTED, -1);
+}
+
+static void worker_append(struct pdr_worker *worker, uint32_t owner, enum log_stream stream,
+                          const struct engine_output *out)
+{
+    uint64_t cookie;
+    if (!cookie_take(worker, owner, out->cookie, &cookie)) {
+        worker_fail(worker, PDR_NO_MEMORY, "out of memory");
+        return;
+    }
+    if (worker->postponed) {
+        postpone(worker, stream, out->partition, cookie, out);
+        return;
+    }
+    struct log_message message = { out->key, out->data, out->size, out->header };
+    int code = worker->log->operations->append(worker->log, stream, out->partition, &message, cookie);
+    if (code == LOG_FULL)
+        postpone(worker, stream, out->partition, cookie, out);
+    else if (code != LOG_OK)
+        append_refused(worker, cookie);
+}
+
+void worker_send_postponed(struct pdr_worker *worker)
+{
+    while (worker->postponed) {
+        struct postponed *postponed = worker->postponed;
+        struct log_message message = { postponed->key, postponed->data, postponed->size, NULL };
+        int code = worker->log->operations->append(worker->log, postponed->stream, postponed->partition, &message,
+                                                   postponed->cookie);
+        if (code == LOG_FULL)
+            return;
+        worker->postponed = postponed->next;
+        if (!worker->postponed)
+            worker->postponed_tail = NULL;
+        if (code != LOG_OK)
+            append_refused(worker, postponed->cookie);
+        free(postponed->key);
+        free(postponed);
+    }
+}
+
+void worker_outputs_release(struct pdr_worker *worker)
+{
+    while (worker->postponed) {
+        struct postponed *next = worker->postponed->next;
+        free(worker->postponed->key);
+        free(worker->postponed);
+        worker->postponed = next;
+    }
+    free(worker->slots);
+}
+
+/* ---- steps --------------------------------------------------------------------------------------------------------- */
+
+static void step_run_in_place(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
+{
+    struct attempt_request request = { out->step, out->key, out->run, out->op, out->attempt, out->input };
+    struct attempt_outcome outcome = { 0 };
+    char job[256];
+    uint64_t run = out->run, op = out->op;
+    uint32_t attempt = out->attempt;
+    int64_t started = worker_wall_ms();
+    strncpy(job, out->key, sizeof job - 1);
+    job[sizeof job - 1] = '\0';
+    attempt_run(&request, &outcome);
+    engine_on_step_ended(worker->partitions[partition].engine, job, run, op, attempt, &outcome, started);
+}
+
+static void step_run(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
+{
+    if (out->in_place) {
+        step_run_in_place(worker, partition, out);
+        return;
+    }
+    struct attempt_request request = { out->step, out->key, out->run, out->op, out->attempt, out->input };
+    if (step_pool_submit(worker->pool, partition, &request, worker_wall_ms()) != PDR_OK)
+        worker_fail(worker, PDR_NO_MEMORY, "out of memory");
+}
+
+/* ---- notices --------------------------------------------------------------------------------------------------------- */
+
+#define REPLAY_NOTICES 20 /* of single jobs after a takeover; the rest is counted */
+
+static void notice_replayed(struct pdr_worker *worker, struct worker_partition *slot, const struct engine_output *out)
+{
+    slot->replayed_jobs++;
+    slot->replayed_events += out->count;
+    slot->replayed_us += out->microseconds;
+    if (slot->replayed_jobs > REPLAY_NOTICES)
+        return;
+    char where[512] = "the beginning";
+    if (out->site)
+        snprintf(where, sizeof where, "%s:%u", out->site->file, out->site->line);
+    worker_notice(worker, PDR_INFO, "job %s: replayed %" PRIu64 " events in %.1f ms, going on at %s", out->key,
+                  out->count, (double)out->microseconds / 1000.0, where);
+}
+
+static void notice_owned(struct pdr_worker *worker, uint32_t partition)
+{
+    struct worker_partition *slot = &worker->partitions[partition];
+    struct engine_counts counts;
+    engine_counts(slot->engine, &counts);
+    slot->owned = true;
+    slot->replayed_jobs = 0;
+    worker_notice(worker, PDR_INFO, "partition %u is ours after %" PRId64 " ms: %zu open jobs, journal at %" PRId64,
+                  partition, worker_monotonic_ms() - slot->owned_at_ms, counts.open_runs, counts.position);
+}
+
+static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
+{
+    struct log *log = worker->log;
+    struct worker_partition *slot = &worker->partitions[partition];
+    switch (out->kind) {
+    case ENGINE_OUT_APPEND:
+        worker_append(worker, partition, LOG_JOURNAL, out);
+        break;
+    case ENGINE_OUT_SEND:
+        worker_append(worker, partition, LOG_INBOX, out);
+        break;
+    case ENGINE_OUT_REPLY:
+        log->operations->reply(log, out->reply_to, out->reply);
+        break;
+    case ENGINE_OUT_STATUS:
+        log->operations->put_status(log, out->key, out->data, out->size);
+        break;
+    case ENGINE_OUT_STEP:
+        step_run(worker, partition, out);
+        break;
+    case ENGINE_OUT_ABANDON_STEP:
+        step_pool_abandon(worker->pool, out->key, out->run, out->op, out->attempt);
+        break;
+    case ENGINE_OUT_FOLLOW_JOURNAL:
+        if (log->operations->follow(log, LOG_JOURNAL, partition, out->offset) != LOG_OK)
+            worker_fail(worker, PDR_UNREACHABLE, "%s", log->error);
+        break;
+    case ENGINE_OUT_FOLLOW_INBOX: {
+        int64_t start = 0, end = 0;
+        /* Rule 13: a new owner starts at the greater of its position and the log's start. */
+        if (log->operations->bounds(log, LOG_INBOX, partition, &start, &end) == LOG_OK && start > out->offset)
+            worker_notice(worker, PDR_WARNING, "inbox of partition %u begins at %" PRId64 ", %" PRId64 " was next",
+                          partition, start, out->offset);
+        if (log->operations->follow(log, LOG_INBOX, partition, start > out->offset ? start : out->offset) != LOG_OK)
+            worker_fail(worker, PDR_UNREACHABLE, "%s", log->error);
+        break;
+    }
+    case ENGINE_OUT_UNFOLLOW_INBOX:
+        log->operations->unfollow(log, LOG_INBOX, partition);
+        break;
+    case ENGINE_OUT_TRIM_INBOX:
+        log->operations->trim(log, LOG_INBOX, partition, out->offset);
+        break;
+    case ENGINE_OUT_DEAD: {
+        struct log_record record = { LOG_INBOX, partition, out->offset, 0, -1, out->data, out->size };
+        log->operations->dead(log, &record, out->text);
+        worker_notice(worker, PDR_WARNING, "inbox record %u/%" PRId64 " is a dead letter: %s", partition, out->offset,
+                      out->text);
+        break;
+    }
+    case ENGINE_OUT_OWNED:
+        notice_owned(worker, partition);
+        break;
+    case ENGINE_OUT_LOST:
+        slot->owned = false;
+        slot->owned_at_ms = worker_monotonic_ms();
+        worker_notice(worker, PDR_WARNING, "partition %u: %s", partition, out->text ? out->text : "lost");
+        break;
+    case ENGINE_OUT_RELEASED:
+        slot->owned = false;
+        break;
+    case ENGINE_OUT_REPLAYED:
+        notice_replayed(worker, slot, out);
+        break;
+    case ENGINE_OUT_REBUILD:
+        worker_notice(worker, PDR_WARNING, "partition %u: reading the journal from its start: %s", partition, out->text);
+        worker_rebuild(worker, partition);
+        break;
+    case ENGINE_OUT_STOPPED:
+        worker_fail(worker, PDR_FAILED, "partition %u: %s", partition, out->text);
+        break;
+    case ENGINE_OUT_NOTE:
+        worker_notice(worker, PDR_WARNING, "%s", out->text);
+        break;
+    }
+}
+
+bool worker_carry_out(struct pdr_worker *worker, uint32_t partition)
+{
+    struct worker_partition *slot = &worker->partitions[partition];
+    struct engine_output out;
+    bool any = false;
+    while (slot->engine && engine_take(slot->engine, &out)) {
+        any = true;
+        bool released = out.kind == ENGINE_OUT_RELEASED;
+        worker_carry_out_one(worker, partition, &out);
+        if (released && !slot->assigned) {
+            worker_partition_close(worker, partition);
+            break;
+        }
+    }
+    return any;
+}

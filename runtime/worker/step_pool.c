@@ -1,0 +1,235 @@
+#include "worker/step_pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct queued_attempt {
+    struct queued_attempt *next;
+    struct attempt_done *done; /* filled by the thread */
+    const struct callable *callable;
+    Payload *input;
+};
+
+struct step_pool {
+    pthread_mutex_t mutex;
+    pthread_cond_t work;  /* something was submitted, or the pool closes */
+    pthread_cond_t idle;  /* a thread ended */
+    struct queued_attempt *queue, *queue_tail;
+    struct attempt_done *ended, *ended_tail;
+    size_t running;
+    size_t threads;
+    bool closing;
+    void (*wake)(void *context);
+    void *context;
+};
+
+void attempt_done_free(struct attempt_done *done)
+{
+    if (!done)
+        return;
+    payload_free(done->outcome.result);
+    error_free(done->outcome.error);
+    free(done->job);
+    free(done);
+}
+
+static void queued_attempt_free(struct queued_attempt *attempt)
+{
+    if (!attempt)
+        return;
+    payload_free(attempt->input);
+    attempt_done_free(attempt->done);
+    free(attempt);
+}
+
+static struct queued_attempt *pool_next(struct step_pool *pool)
+{
+    while (!pool->queue && !pool->closing)
+        pthread_cond_wait(&pool->work, &pool->mutex);
+    struct queued_attempt *attempt = pool->queue;
+    if (!attempt)
+        return NULL;
+    pool->queue = attempt->next;
+    if (!pool->queue)
+        pool->queue_tail = NULL;
+    pool->running++;
+    return attempt;
+}
+
+static void pool_run(struct queued_attempt *attempt)
+{
+    struct attempt_done *done = attempt->done;
+    struct attempt_request request = {
+        .callable = attempt->callable,
+        .job = done->job,
+        .run = done->run,
+        .op = done->op,
+        .attempt = done->attempt,
+        .input = attempt->input,
+    };
+    attempt_run(&request, &done->outcome);
+}
+
+static void *pool_thread(void *argument)
+{
+    struct step_pool *pool = argument;
+    pthread_mutex_lock(&pool->mutex);
+    for (struct queued_attempt *attempt; (attempt = pool_next(pool));) {
+        pthread_mutex_unlock(&pool->mutex);
+        pool_run(attempt);
+        struct attempt_done *done = attempt->done;
+        attempt->done = NULL;
+        queued_attempt_free(attempt);
+        pthread_mutex_lock(&pool->mutex);
+        bool first = pool->ended == NULL;
+        if (pool->ended_tail)
+            pool->ended_tail->next = done;
+        else
+            pool->ended = done;
+        pool->ended_tail = done;
+        pool->running--;
+        if (first && !pool->closing)
+            pool->wake(pool->context);
+    }
+    pool->threads--;
+    pthread_cond_signal(&pool->idle);
+    pthread_mutex_unlock(&pool->mutex);
+    return NULL;
+}
+
+struct step_pool *step_pool_new(int threads, void (*wake)(void *context), void *context)
+{
+    struct step_pool *pool = calloc(1, sizeof *pool);
+    if (!pool)
+        return NULL;
+    pthread_mutex_init(&pool->mutex, NULL);
+    pthread_cond_init(&pool->work, NULL);
+    pthread_cond_init(&pool->idle, NULL);
+    pool->wake = wake;
+    pool->context = context;
+    for (int i = 0; i < threads; i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, pool_thread, pool) != 0)
+            break;
+        pthread_detach(thread);
+        pthread_mutex_lock(&pool->mutex);
+        pool->threads++;
+        pthread_mutex_unlock(&pool->mutex);
+    }
+    if (pool->threads == 0) {
+        free(pool);
+        return NULL;
+    }
+    return pool;
+}
+
+int step_pool_submit(struct step_pool *pool, uint32_t partition, const struct attempt_request *request,
+                     int64_t started_ms)
+{
+    struct queued_attempt *attempt = calloc(1, sizeof *attempt);
+    struct attempt_done *done = calloc(1, sizeof *done);
+    if (attempt)
+        attempt->done = done;
+    if (!attempt || !done || !(done->job = strdup(request->job)) ||
+        (request->input && !(attempt->input = payload_copy(request->input)))) {
+        if (!attempt)
+            free(done);
+        queued_attempt_free(attempt);
+        return PDR_NO_MEMORY;
+    }
+    attempt->callable = request->callable;
+    done->partition = partition;
+    done->run = request->run;
+    done->op = request->op;
+    done->attempt = request->attempt;
+    done->started_ms = started_ms;
+    pthread_mutex_lock(&pool->mutex);
+    if (pool->queue_tail)
+        pool->queue_tail->next = attempt;
+    else
+        pool->queue = attempt;
+    pool->queue_tail = attempt;
+    pthread_cond_signal(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+    return PDR_OK;
+}
+
+void step_pool_abandon(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt)
+{
+    pthread_mutex_lock(&pool->mutex);
+    struct queued_attempt *previous = NULL;
+    for (struct queued_attempt *at = pool->queue; at; previous = at, at = at->next) {
+        if (at->done->run != run || at->done->op != op || at->done->attempt != attempt ||
+            strcmp(at->done->job, job) != 0)
+            continue;
+        if (previous)
+            previous->next = at->next;
+        else
+            pool->queue = at->next;
+        if (pool->queue_tail == at)
+            pool->queue_tail = previous;
+        queued_attempt_free(at);
+        break;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+struct attempt_done *step_pool_take(struct step_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    struct attempt_done *done = pool->ended;
+    if (done) {
+        pool->ended = done->next;
+        if (!pool->ended)
+            pool->ended_tail = NULL;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return done;
+}
+
+size_t step_pool_running(struct step_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    size_t running = pool->running;
+    pthread_mutex_unlock(&pool->mutex);
+    return running;
+}
+
+size_t step_pool_free(struct step_pool *pool, int patience_ms)
+{
+    struct timespec until;
+    if (!pool)
+        return 0;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += patience_ms / 1000;
+    until.tv_nsec += (long)(patience_ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    pool->closing = true;
+    while (pool->queue) {
+        struct queued_attempt *next = pool->queue->next;
+        queued_attempt_free(pool->queue);
+        pool->queue = next;
+    }
+    pool->queue_tail = NULL;
+    pthread_cond_broadcast(&pool->work);
+    while (pool->threads > 0 && pthread_cond_timedwait(&pool->idle, &pool->mutex, &until) != ETIMEDOUT) {
+    }
+    size_t busy = pool->threads;
+    pthread_mutex_unlock(&pool->mutex);
+    if (busy > 0)
+        return busy;
+    for (struct attempt_done *done; (done = step_pool_take(pool));)
+        attempt_done_free(done);
+    pthread_cond_destroy(&pool->work);
+    pthread_cond_destroy(&pool->idle);
+    pthread_mutex_destroy(&pool->mutex);
+    free(pool);
+    return 0;
+}

@@ -1,0 +1,37 @@
+/*
+ * Threads that run attempts of steps. The engine's thread hands attempts in and takes outcomes out; steps may block.
+ */
+#ifndef PERDURE_STEP_POOL_H
+#define PERDURE_STEP_POOL_H
+
+#include "job/job.h"
+
+struct step_pool;
+
+/* One attempt that ended. The taker frees it with attempt_done_free(). */
+struct attempt_done {
+    struct attempt_done *next;
+    uint32_t partition;
+    char *job;
+    uint64_t run;
+    uint64_t op;
+    uint32_t attempt;
+    int64_t started_ms;
+    struct attempt_outcome outcome;
+};
+
+/* `wake` is called on a pool thread when an outcome is ready. NULL: no memory or no threads. */
+struct step_pool *step_pool_new(int threads, void (*wake)(void *context), void *context);
+/* Copies all it needs. PDR_OK or PDR_NO_MEMORY. */
+int step_pool_submit(struct step_pool *pool, uint32_t partition, const struct attempt_request *request,
+                     int64_t started_ms);
+/* An attempt that has not begun is dropped; one that runs cannot be stopped, its outcome will be ignored. */
+void step_pool_abandon(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt);
+struct attempt_done *step_pool_take(struct step_pool *pool); /* NULL: nothing ended */
+void attempt_done_free(struct attempt_done *done);
+size_t step_pool_running(struct step_pool *pool);
+/* Drops what has not begun and waits for what runs, `patience_ms` at most. Threads that are still busy then are left
+ * alone, with the memory they use; returns how many. */
+size_t step_pool_free(struct step_pool *pool, int patience_ms);
+
+#endif

@@ -1,0 +1,387 @@
+/*
+ * The public worker: opening, the loop, stopping.
+ */
+#include "worker/worker.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "constants.h"
+
+#define SAVE_INTERVAL_MS 1000 /* how much journal a takeover reads again at most, in time */
+#define STOP_PATIENCE_MS 10000 /* how long a stop waits for partitions to be released and steps to end */
+
+int64_t worker_wall_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int64_t worker_monotonic_us(void *unused)
+{
+    struct timespec now;
+    (void)unused;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+int64_t worker_monotonic_ms(void) { return worker_monotonic_us(NULL) / 1000; }
+
+void worker_notice(struct pdr_worker *worker, int level, const char *format, ...)
+{
+    char text[2048];
+    va_list arguments;
+    if (!worker->options.notice)
+        return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    worker->options.notice(worker->options.notice_context, level, text);
+}
+
+/* The first failure is the one that explains. */
+void worker_fail(struct pdr_worker *worker, int code, const char *format, ...)
+{
+    va_list arguments;
+    if (worker->failed)
+        return;
+    worker->failed = true;
+    worker->code = code;
+    va_start(arguments, format);
+    vsnprintf(worker->error, sizeof worker->error, format, arguments);
+    va_end(arguments);
+}
+
+/* ---- what the log tells ------------------------------------------------------------------------------------------- */
+
+static void on_record(void *context, const struct log_record *record)
+{
+    struct pdr_worker *worker = context;
+    struct engine *engine = worker->partitions[record->partition].engine;
+    if (engine)
+        engine_on_record(engine, record);
+}
+
+static void on_end(void *context, enum log_stream stream, uint32_t partition, int64_t end)
+{
+    struct pdr_worker *worker = context;
+    if (worker->partitions[partition].engine)
+        engine_on_end(worker->partitions[partition].engine, stream, end);
+}
+
+static void on_delivered(void *context, uint64_t cookie, enum log_delivery delivery, int64_t offset)
+{
+    worker_delivered(context, cookie, delivery, offset);
+}
+
+static void on_assigned(void *context, uint32_t partition)
+{
+    struct pdr_worker *worker = context;
+    if (!worker->draining && partition < worker->partition_count)
+        worker_assign(worker, partition);
+}
+
+static void on_revoked(void *context, uint32_t partition)
+{
+    struct pdr_worker *worker = context;
+    if (partition < worker->partition_count)
+        worker_revoke(worker, partition);
+}
+
+static void on_fault(void *context, enum log_fault fault, uint32_t partition, const char *message)
+{
+    struct pdr_worker *worker = context;
+    worker_notice(worker, fault == LOG_FATAL || fault == LOG_MEMBERSHIP_TAKEN ? PDR_ERROR : PDR_WARNING, "%s",
+                  message ? message : "the log has a fault");
+    for (uint32_t p = 0; p < worker->partition_count; p++)
+        if (worker->partitions[p].engine && (partition == LOG_ALL || partition == p))
+            engine_on_fault(worker->partitions[p].engine, fault, message);
+    if (fault == LOG_FATAL || fault == LOG_MEMBERSHIP_TAKEN)
+        worker_fail(worker, fault == LOG_FATAL ? PDR_UNREACHABLE : PDR_EXISTS, "%s",
+                    message ? message : "the log cannot go on");
+}
+
+/* ---- opening --------------------------------------------------------------------------------------------------------- */
+
+static void read_boot_id(struct pdr_worker *worker)
+{
+    int file = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t size = file >= 0 ? read(file, worker->boot_id, sizeof worker->boot_id - 1) : -1;
+    if (file >= 0)
+        close(file);
+    worker->boot_id[size > 0 ? size : 0] = '\0';
+    worker->boot_id[strcspn(worker->boot_id, "\n")] = '\0';
+}
+
+/* Each log has a directory of its own: its last path component, in the user's state directory. */
+static void default_data_path(const char *uri, char *path, size_t size)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME"), *slash = strrchr(uri, '/');
+    char base[1024];
+    if (state && *state)
+        snprintf(base, sizeof base, "%s", state);
+    else
+        snprintf(base, sizeof base, "%s/.local/state", home && *home ? home : ".");
+    snprintf(path, size, "%s/perdure/%.*s-%08x", base, (int)strcspn(slash ? slash + 1 : uri, "?"),
+             slash ? slash + 1 : uri, (unsigned)hash64(uri, strlen(uri)));
+}
+
+static int open_data(struct pdr_worker *worker)
+{
+    char path[2048];
+    if (worker->options.data)
+        snprintf(path, sizeof path, "%s", worker->options.data);
+    else
+        default_data_path(worker->log_uri, path, sizeof path);
+    if (data_dir_open(&worker->data, path, worker->options.name, worker->error, sizeof worker->error) != 0)
+        return PDR_INVALID;
+    worker->data_is_open = true;
+    worker->name = strdup(worker->data.worker);
+    return worker->name ? PDR_OK : PDR_NO_MEMORY;
+}
+
+static int name_embedded(struct pdr_worker *worker)
+{
+    char name[128], host[64] = "worker";
+    gethostname(host, sizeof host - 1);
+    snprintf(name, sizeof name, "%s-%d", host, (int)getpid());
+    worker->name = strdup(worker->options.name ? worker->options.name : name);
+    return worker->name ? PDR_OK : PDR_NO_MEMORY;
+}
+
+static int open_log(struct pdr_worker *worker)
+{
+    struct log_options options = {
+        .client_name = worker->name,
+        .member = worker->name,
+        .data = worker->data_is_open ? worker->data.path : worker->options.data,
+        .session_timeout_ms = worker->options.session_timeout_ms,
+        .create = true,
+    };
+    int code = log_open(worker->log_uri, &options, &worker->log, worker->error, sizeof worker->error);
+    if (code != 0)
+        return code == 5 ? PDR_UNREACHABLE : PDR_INVALID;
+    struct log_handler handler = { worker, on_record, on_end, on_delivered, on_assigned, on_revoked, on_fault, NULL };
+    log_set_handler(worker->log, &handler);
+    worker->partition_count = worker->log->genesis.partitions;
+    worker->partitions = calloc(worker->partition_count, sizeof *worker->partitions);
+    return worker->partitions ? PDR_OK : PDR_NO_MEMORY;
+}
+
+static int open_store(struct pdr_worker *worker)
+{
+    worker->store = store_of_log(worker->log);
+    worker->store_in_log = worker->store != NULL;
+    if (worker->store)
+        return PDR_OK;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/store.db", worker->data.path);
+    return store_open(path, worker->log->genesis.log_id, &worker->store, worker->error, sizeof worker->error) == LOG_OK
+               ? PDR_OK
+               : PDR_INVALID;
+}
+
+int pdr_worker_open(const pdr_worker_options *options, pdr_worker **out)
+{
+    pdr_worker *worker = calloc(1, sizeof *worker);
+    *out = worker;
+    if (!worker)
+        return PDR_NO_MEMORY;
+    if (options)
+        memcpy(&worker->options, options, options->size < sizeof *options ? options->size : sizeof *options);
+    worker->data.lock = -1;
+    const char *environment = getenv("PERDURE_LOG");
+    const char *uri = worker->options.log ? worker->options.log : environment && *environment ? environment
+                                                                                              : "sqlite:perdure.db";
+    worker->log_uri = strdup(uri);
+    worker->registry = registry_new();
+    if (!worker->log_uri || !worker->registry)
+        return PDR_NO_MEMORY;
+    read_boot_id(worker);
+    int code = strncmp(uri, "sqlite:", 7) == 0 ? name_embedded(worker) : open_data(worker);
+    if (code == PDR_OK)
+        code = open_log(worker);
+    if (code == PDR_OK)
+        code = open_store(worker);
+    return code;
+}
+
+int pdr_worker_add(pdr_worker *worker, const pdr_module *module)
+{
+    return registry_add(worker->registry, module, NULL, worker->error, sizeof worker->error);
+}
+
+int pdr_worker_load(pdr_worker *worker, const char *path)
+{
+    return registry_load(worker->registry, path, worker->error, sizeof worker->error);
+}
+
+const char *pdr_worker_error(const pdr_worker *worker) { return worker ? worker->error : "out of memory"; }
+
+/* ---- the loop ----------------------------------------------------------------------------------------------------------- */
+
+static void worker_take_steps(struct pdr_worker *worker)
+{
+    for (struct attempt_done *done; (done = step_pool_take(worker->pool));) {
+        struct engine *engine = worker->partitions[done->partition].engine;
+        if (engine)
+            engine_on_step_ended(engine, done->job, done->run, done->op, done->attempt, &done->outcome,
+                                 done->started_ms);
+        attempt_done_free(done);
+    }
+}
+
+static void worker_stop_begin(struct pdr_worker *worker)
+{
+    worker->draining = true;
+    for (uint32_t p = 0; p < worker->partition_count; p++)
+        if (worker->partitions[p].engine)
+            worker_revoke(worker, p);
+}
+
+static bool worker_has_partitions(const struct pdr_worker *worker)
+{
+    for (uint32_t p = 0; p < worker->partition_count; p++)
+        if (worker->partitions[p].engine)
+            return true;
+    return false;
+}
+
+/* Runs the engines until none wants anything more at this moment. True: something is to be flushed. */
+static bool worker_turn(struct pdr_worker *worker)
+{
+    bool any = false, again = true;
+    int64_t wall = worker_wall_ms(), monotonic = worker_monotonic_ms();
+    for (int round = 0; again && round < 1000 && !worker->failed; round++) {
+        again = false;
+        for (uint32_t p = 0; p < worker->partition_count; p++) {
+            struct engine *engine = worker->partitions[p].engine;
+            if (!engine)
+                continue;
+            engine_on_time(engine, wall, monotonic);
+            engine_run(engine);
+            again = worker_carry_out(worker, p) || again;
+        }
+        any = any || again;
+    }
+    return any;
+}
+
+static int worker_timeout(const struct pdr_worker *worker)
+{
+    int64_t now = worker_monotonic_ms(), next = now + 1000;
+    for (uint32_t p = 0; p < worker->partition_count; p++) {
+        int64_t wake = worker->partitions[p].engine ? engine_next_wake(worker->partitions[p].engine) : INT64_MAX;
+        if (wake < next)
+            next = wake;
+    }
+    if (worker->next_save_ms < next && worker_has_partitions(worker))
+        next = worker->next_save_ms;
+    if (worker->postponed && now + 1 < next)
+        next = now + 1;
+    return next > now ? (int)(next - now) : 0;
+}
+
+static void worker_save_if_due(struct pdr_worker *worker)
+{
+    if (worker_monotonic_ms() < worker->next_save_ms)
+        return;
+    worker_save(worker);
+    worker->next_save_ms = worker_monotonic_ms() + SAVE_INTERVAL_MS;
+}
+
+static void pool_wake(void *context)
+{
+    struct pdr_worker *worker = context;
+    worker->log->operations->wake(worker->log);
+}
+
+static void worker_loop(struct pdr_worker *worker)
+{
+    int64_t give_up = INT64_MAX;
+    int timeout = 0;
+    while (!worker->failed) {
+        if (worker->log->operations->poll(worker->log, timeout) == LOG_FAILED && !worker->failed)
+            worker_fail(worker, PDR_UNREACHABLE, "%s", worker->log->error);
+        if (atomic_load(&worker->stopping) && !worker->draining) {
+            worker_stop_begin(worker);
+            give_up = worker_monotonic_ms() + STOP_PATIENCE_MS;
+        }
+        worker_take_steps(worker);
+        worker_send_postponed(worker);
+        bool busy = worker_turn(worker);
+        worker->log->operations->flush(worker->log);
+        worker_save_if_due(worker);
+        if (worker->draining && (!worker_has_partitions(worker) || worker_monotonic_ms() > give_up))
+            break;
+        /* A flush of the embedded log tells of what it confirmed: look again before waiting. */
+        timeout = busy && worker->log->operations->history ? 0 : worker_timeout(worker);
+    }
+}
+
+int pdr_worker_run(pdr_worker *worker)
+{
+    int threads = worker->options.step_threads > 0 ? worker->options.step_threads : STEP_THREADS;
+    if (registry_count(worker->registry) == 0) {
+        worker_fail(worker, PDR_INVALID, "the worker has no module; name one with --module FILE.so");
+        return PDR_INVALID;
+    }
+    worker->pool = step_pool_new(threads, pool_wake, worker);
+    if (!worker->pool)
+        return PDR_NO_MEMORY;
+    int code = worker_register(worker);
+    if (code != PDR_OK)
+        return code;
+    if (worker->log->operations->join(worker->log) != LOG_OK) {
+        worker_fail(worker, PDR_UNREACHABLE, "%s", worker->log->error);
+        return worker->code;
+    }
+    worker_loop(worker);
+    if (!worker->failed)
+        worker_save(worker);
+    worker->log->operations->leave(worker->log, false);
+    worker->log->operations->flush(worker->log);
+    return worker->failed ? worker->code : PDR_OK;
+}
+
+void pdr_worker_stop(pdr_worker *worker)
+{
+    atomic_store(&worker->stopping, true);
+    if (worker->log)
+        worker->log->operations->wake(worker->log);
+}
+
+void pdr_worker_close(pdr_worker *worker)
+{
+    if (!worker)
+        return;
+    size_t stuck = step_pool_free(worker->pool, STOP_PATIENCE_MS);
+    if (stuck > 0)
+        worker_notice(worker, PDR_WARNING, "%zu steps still run; they are left behind", stuck);
+    for (uint32_t p = 0; p < worker->partition_count; p++)
+        if (worker->partitions[p].engine)
+            engine_free(worker->partitions[p].engine);
+    free(worker->partitions);
+    if (worker->store && !worker->store_in_log)
+        store_close(worker->store);
+    if (worker->log)
+        worker->log->operations->close(worker->log);
+    worker_outputs_release(worker);
+    for (size_t i = 0; i < worker->known_type_count; i++)
+        free(worker->known_types[i]);
+    free(worker->known_types);
+    if (worker->data_is_open)
+        data_dir_close(&worker->data);
+    if (stuck == 0) /* code that still runs must stay loaded */
+        registry_free(worker->registry);
+    free(worker->log_uri);
+    free(worker->name);
+    free(worker);
+}

@@ -1,0 +1,99 @@
+/*
+ * The worker: drives the engines of the partitions it is assigned. One thread polls the log, feeds the engines and
+ * carries out what they want; a pool runs the steps. What the files share.
+ */
+#ifndef PERDURE_WORKER_H
+#define PERDURE_WORKER_H
+
+#include <perdure/perdure.h>
+#include <stdatomic.h>
+
+#include "engine/engine.h"
+#include "log/log.h"
+#include "store/store.h"
+#include "worker/data_dir.h"
+#include "worker/step_pool.h"
+
+/* An append or send that the log had no room for: goes out before anything later of the same stream. */
+struct postponed {
+    struct postponed *next;
+    enum log_stream stream;
+    uint32_t partition;
+    uint64_t cookie;
+    uint32_t owner; /* the partition whose engine hears of it */
+    char *key;
+    size_t size;
+    unsigned char data[];
+};
+
+/* Cookies of the log name the partition and the engine's own cookie. */
+struct cookie_slot {
+    uint32_t partition;
+    uint32_t generation;
+    uint64_t cookie;
+    bool used;
+};
+
+struct worker_partition {
+    struct engine *engine; /* NULL: not ours */
+    uint32_t generation;   /* counts engines: deliveries for an earlier one are dropped */
+    bool assigned;
+    bool owned;
+    int64_t owned_at_ms;
+    uint64_t replayed_jobs, replayed_events;
+    int64_t replayed_us;
+};
+
+struct pdr_worker {
+    pdr_worker_options options;
+    char *log_uri;
+    char *data_path;
+    char *name;
+    char boot_id[40];
+    struct registry *registry;
+    struct data_dir data;
+    bool data_is_open;
+    struct log *log;
+    struct store *store;
+    bool store_in_log;
+    struct step_pool *pool;
+    struct worker_partition *partitions;
+    uint32_t partition_count;
+    char **known_types;
+    size_t known_type_count;
+    struct cookie_slot *slots;
+    size_t slot_count, slot_hint;
+    struct postponed *postponed, *postponed_tail;
+    int64_t next_save_ms;
+    int64_t next_check_ms;
+    atomic_bool stopping;
+    bool draining;
+    bool failed;
+    int code;
+    char error[1024];
+};
+
+int64_t worker_wall_ms(void);
+int64_t worker_monotonic_ms(void);
+int64_t worker_monotonic_us(void *unused);
+void worker_notice(struct pdr_worker *worker, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void worker_fail(struct pdr_worker *worker, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* partitions.c */
+void worker_assign(struct pdr_worker *worker, uint32_t partition);
+void worker_revoke(struct pdr_worker *worker, uint32_t partition);
+void worker_partition_close(struct pdr_worker *worker, uint32_t partition);
+int worker_rebuild(struct pdr_worker *worker, uint32_t partition);
+void worker_save(struct pdr_worker *worker);
+
+/* outputs.c */
+bool worker_carry_out(struct pdr_worker *worker, uint32_t partition); /* all outputs; true: there were some */
+void worker_send_postponed(struct pdr_worker *worker);
+void worker_delivered(struct pdr_worker *worker, uint64_t cookie, enum log_delivery delivery, int64_t offset);
+void worker_outputs_release(struct pdr_worker *worker);
+
+/* registrations.c */
+int worker_register(struct pdr_worker *worker);
+bool worker_type_is_known(void *context, const char *type);
+
+#endif
