@@ -81,7 +81,7 @@ static void kafka_rebalance(struct kafka_log *log, rd_kafka_event_t *event)
 static void kafka_member_error(struct kafka_log *log, rd_kafka_event_t *event)
 {
     char reason[256];
-    if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__FATAL) {
+    if (!rd_kafka_event_error_is_fatal(event)) {
         kafka_on_error(log, log->membership, event);
         return;
     }

@@ -229,7 +229,7 @@ static void kafka_report(struct kafka_log *log, const rd_kafka_message_t *messag
 static void kafka_produce_error(struct kafka_log *log, rd_kafka_event_t *event)
 {
     char reason[256];
-    if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__FATAL) {
+    if (!rd_kafka_event_error_is_fatal(event)) {
         kafka_on_error(log, log->producer, event);
         return;
     }
