@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "wire/scan.h"
+#include "wire/wire.h"
 
 #define LENGTH_BYTES 4
 
@@ -94,10 +94,9 @@ enum sqlite_frame_result sqlite_frame_get(struct sqlite_buffer *buffer, size_t l
         return SQLITE_FRAME_BAD;
     if (sqlite_buffer_size(buffer) < LENGTH_BYTES + size)
         return SQLITE_FRAME_PARTIAL;
-    /* protobuf-c recurses into the causes of an error: a hostile frame would nest them deeper than the stack. */
-    if (!scan_is_shallow(&perdure__v1__socket_frame__descriptor, at + LENGTH_BYTES, size, ERROR_CAUSES_LIMIT))
-        return SQLITE_FRAME_BAD;
-    *out = perdure__v1__socket_frame__unpack(NULL, size, at + LENGTH_BYTES);
+    /* Not protobuf-c's unpack: it recurses into the causes of an error, and a hostile frame would nest them deeper than
+     * the stack. */
+    *out = (SocketFrame *)message_decode(&perdure__v1__socket_frame__descriptor, at + LENGTH_BYTES, size);
     buffer->start += LENGTH_BYTES + size;
     return *out != NULL ? SQLITE_FRAME_GOT : SQLITE_FRAME_BAD;
 }

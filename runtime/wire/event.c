@@ -19,16 +19,20 @@ Event *event_decode_in(struct wire_arena *arena, const void *data, size_t size)
     return event_decode_with(arena, data, size);
 }
 
-Status *status_decode(const void *data, size_t size)
+ProtobufCMessage *message_decode(const ProtobufCMessageDescriptor *type, const void *data, size_t size)
 {
     struct unpack unpack = {0};
-    return (Status *)unpack_message(&unpack, &perdure__v1__status__descriptor, data, size);
+    return unpack_message(&unpack, type, data, size);
+}
+
+Status *status_decode(const void *data, size_t size)
+{
+    return (Status *)message_decode(&perdure__v1__status__descriptor, data, size);
 }
 
 Reply *reply_decode(const void *data, size_t size)
 {
-    struct unpack unpack = {0};
-    return (Reply *)unpack_message(&unpack, &perdure__v1__reply__descriptor, data, size);
+    return (Reply *)message_decode(&perdure__v1__reply__descriptor, data, size);
 }
 
 void event_free(Event *event)

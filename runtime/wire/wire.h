@@ -105,8 +105,10 @@ Event *event_decode(const void *data, size_t size); /* NULL: not an Event, or no
 void event_free(Event *event);
 /* Into an arena: never event_free()d. */
 Event *event_decode_in(struct wire_arena *arena, const void *data, size_t size);
-/* What others wrote: no deeper than ERROR_CAUSES_LIMIT, unlike protobuf-c's own unpack. NULL: no such message, or no
- * memory. Free with status_free(), reply_free(). */
+/* Any message that others wrote. Unlike protobuf-c's own unpack it does not recurse deeper than ERROR_CAUSES_LIMIT. Made
+ * with malloc: ends with the message's free_unpacked(). NULL: no such message, or no memory. */
+ProtobufCMessage *message_decode(const ProtobufCMessageDescriptor *type, const void *data, size_t size);
+/* The same. Free with status_free(), reply_free(). */
 Status *status_decode(const void *data, size_t size);
 Reply *reply_decode(const void *data, size_t size);
 const char *event_kind_name(const Event *event); /* "started", "step_completed" ...; "unknown" */
