@@ -96,7 +96,7 @@ enum sqlite_frame_result sqlite_frame_get(struct sqlite_buffer *buffer, size_t l
         return SQLITE_FRAME_PARTIAL;
     /* Not protobuf-c's unpack: it recurses into the causes of an error, and a hostile frame would nest them deeper than
      * the stack. */
-    *out = (SocketFrame *)message_decode(&perdure__v1__socket_frame__descriptor, at + LENGTH_BYTES, size);
+    *out = (SocketFrame *)wire_decode(&perdure__v1__socket_frame__descriptor, at + LENGTH_BYTES, size);
     buffer->start += LENGTH_BYTES + size;
     return *out != NULL ? SQLITE_FRAME_GOT : SQLITE_FRAME_BAD;
 }

@@ -19,7 +19,7 @@ Event *event_decode_in(struct wire_arena *arena, const void *data, size_t size)
     return event_decode_with(arena, data, size);
 }
 
-ProtobufCMessage *message_decode(const ProtobufCMessageDescriptor *type, const void *data, size_t size)
+ProtobufCMessage *wire_decode(const ProtobufCMessageDescriptor *type, const void *data, size_t size)
 {
     struct unpack unpack = {0};
     return unpack_message(&unpack, type, data, size);
@@ -27,12 +27,12 @@ ProtobufCMessage *message_decode(const ProtobufCMessageDescriptor *type, const v
 
 Status *status_decode(const void *data, size_t size)
 {
-    return (Status *)message_decode(&perdure__v1__status__descriptor, data, size);
+    return (Status *)wire_decode(&perdure__v1__status__descriptor, data, size);
 }
 
 Reply *reply_decode(const void *data, size_t size)
 {
-    return (Reply *)message_decode(&perdure__v1__reply__descriptor, data, size);
+    return (Reply *)wire_decode(&perdure__v1__reply__descriptor, data, size);
 }
 
 void event_free(Event *event)

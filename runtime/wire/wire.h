@@ -107,7 +107,7 @@ void event_free(Event *event);
 Event *event_decode_in(struct wire_arena *arena, const void *data, size_t size);
 /* Any message that others wrote. Unlike protobuf-c's own unpack it does not recurse deeper than ERROR_CAUSES_LIMIT. Made
  * with malloc: ends with the message's free_unpacked(). NULL: no such message, or no memory. */
-ProtobufCMessage *message_decode(const ProtobufCMessageDescriptor *type, const void *data, size_t size);
+ProtobufCMessage *wire_decode(const ProtobufCMessageDescriptor *type, const void *data, size_t size);
 /* The same. Free with status_free(), reply_free(). */
 Status *status_decode(const void *data, size_t size);
 Reply *reply_decode(const void *data, size_t size);
