@@ -312,7 +312,7 @@ static bool inbox_whole(struct check *c, uint32_t job, const struct partition *o
     uint32_t home = pv_digest_slot(c->jobs[job].id) % own->partitions;
     const struct partition *p = home < c->partition_count ? &c->partitions[home] : NULL;
     return p && p->inbox_seen && !p->inbox_stopped && p->inbox_first <= 1 && p->inbox_horizon == INT64_MAX &&
-           p->in_generation == 0;
+           !p->truncated;
 }
 
 /* rule 10: what lies below out_pos has been sent */

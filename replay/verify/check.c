@@ -177,6 +177,7 @@ void pv_check_finish(struct check *c)
                     "its genesis names %" PRIu32 " partitions, but the log has %" PRIu32, p->partitions,
                     c->partition_count);
     }
+    pv_inputs_finish(c);
     pv_across_finish(c);
     pv_lists_finish(c);
 }

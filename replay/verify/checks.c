@@ -179,7 +179,7 @@ void pv_check_events(struct check *c, const struct message *m, const record_pb *
         return;
     event_pb **events = pv_must_alloc(h->count * sizeof *events);
     for (uint32_t i = 0; i < h->count; i++)
-        events[i] = perdure__v1__event__unpack(NULL, record->events[i].len, record->events[i].data);
+        events[i] = pv_event(&record->events[i]);
     check_unpacked(c, m, h, run, events);
     for (uint32_t i = 0; i < h->count; i++) {
         if (events[i])

@@ -26,6 +26,8 @@ enum frame pv_frame_open(const uint8_t *data, size_t size, record_pb **record)
         return FRAME_FORMAT;
     if (data[3] != FORMAT || size > RECORD_MOST || crc32c(data + HEAD, size - HEAD) != little32(data + 4))
         return FRAME_SUM; /* rule 33 */
+    if (pv_too_deep(&perdure__v1__record__descriptor, data + HEAD, size - HEAD))
+        return FRAME_RECORD;
     record_pb *r = perdure__v1__record__unpack(NULL, size - HEAD, data + HEAD);
     if (!r)
         return FRAME_RECORD;

@@ -38,7 +38,7 @@ static bool is_reply(const event_pb *e)
                  e->kind_case == PERDURE__V1__EVENT__KIND_SEND_REFUSED);
 }
 
-/* rule 33: the header repeats the request ids that stand in the events. Results carry none there, so they are counted. */
+/* rule 33: the header repeats the request ids that stand in the events. Results carry none there: they are counted. */
 static void compare_requests(struct check *c, const struct where *w, const header_pb *h, event_pb *const *events,
                              size_t count)
 {
@@ -99,7 +99,12 @@ static void absorb_one(struct check *c, const struct message *m, const header_pb
     if (!pv_hold(c, fresh, 13, &w, "input %" PRIu32 ":%" PRId64 " is absorbed twice, first at %" PRId64, in->generation,
                  in->offset, a->offset))
         return;
-    *a = (struct absorbed){.run = (uint32_t)(run - c->runs), .request = pv_hash_text(in->request), .offset = m->offset};
+    *a = (struct absorbed){.run = (uint32_t)(run - c->runs),
+                           .partition = in->partition,
+                           .generation = in->generation,
+                           .input = in->offset,
+                           .request = pv_hash_text(in->request),
+                           .offset = m->offset};
     c->totals.absorbed++;
     pv_hold(c, in->generation != p->in_generation || in->offset >= p->in_pos, 13, &w,
             "input %" PRId64 " is absorbed though in_pos had reached %" PRId64 " without it", in->offset, p->in_pos);
@@ -186,7 +191,8 @@ static int dead(const struct message *m, const record_pb *r)
     return m->append_ms - h->born > (h->life ? h->life : LIFE_MS) ? -1 : 0;
 }
 
-/* The record that absorbed this one. After a truncation an offset may stand for another input in an older generation. */
+/* The record that absorbed this one. After a truncation an offset may stand for another input of an older
+ * generation. */
 static struct absorbed *absorber(struct check *c, const struct partition *p, const struct message *m, uint64_t request)
 {
     for (uint32_t back = 0; back <= p->in_generation && back < 64; back++) {
@@ -203,7 +209,6 @@ static void check_absorbed(struct check *c, const struct message *m, const recor
     struct where w = pv_where_of(m, h);
     const struct run *run = &c->runs[a->run];
     const char *job = c->jobs[run->job].id;
-    a->seen = true;
     pv_hold(c, a->request == pv_hash_text(r->command->request), 13, &w,
             "journal record %" PRId64 " absorbed this input under another request id than '%s'", a->offset,
             r->command->request);
@@ -288,7 +293,8 @@ static enum skip why_skipped(struct check *c, const struct partition *p, const s
     struct where w = pv_where_of(m, h);
     bool told = !h->sender || is_result(r->command); /* rule 15: a job is told of the end of its command */
     pv_hold(c, told, 15, &w, "a job's command lies below in_pos, neither absorbed nor refused in a Mark");
-    const struct run *run = told ? open_across(c, p, m, h) : NULL;
+    bool aged = m->append_ms <= 0 && !is_result(r->command); /* it may have been dead: the log cannot tell */
+    const struct run *run = told && !aged ? open_across(c, p, m, h) : NULL;
     pv_hold(c, !run || droppable(c, r->command, run), 13, &w,
             "in_pos %" PRId64 " passed this input to an open run; nothing "
             "absorbed it",
@@ -328,7 +334,9 @@ void pv_check_inbox(struct check *c, const struct message *m)
     if (p->inbox_stopped)
         return;
     enum frame frame = pv_frame_open(m->data, m->size, &r);
-    const struct absorbed *a = pv_table_find(&c->absorbed, input_key(m->partition, p->in_generation, m->offset));
+    struct absorbed *a = pv_table_find(&c->absorbed, input_key(m->partition, p->in_generation, m->offset));
+    if (a)
+        a->seen = true;
     struct where w = pv_where_of(m, r ? r->header : NULL);
     bool old =
         r && r->header->format == FORMAT && r->header->rule_level <= RULE_LEVEL && r->header->min_reader <= RULE_LEVEL;
@@ -350,4 +358,23 @@ void pv_check_inbox(struct check *c, const struct message *m)
     }
     if (r)
         perdure__v1__record__free_unpacked(r, NULL);
+}
+
+/* What was absorbed stands in the inbox, as far as that is still there. */
+void pv_inputs_finish(struct check *c)
+{
+    const struct absorbed *a;
+    for (size_t at = 0; (a = pv_table_next(&c->absorbed, &at, NULL));) {
+        const struct partition *p = pv_check_partition(c, a->partition);
+        const struct run *run = &c->runs[a->run];
+        struct where w = {.stream = JOURNAL,
+                          .partition = c->jobs[run->job].partition,
+                          .offset = a->offset,
+                          .job = c->jobs[run->job].id,
+                          .run = run->id};
+        bool held = p && p->inbox_seen && !p->inbox_stopped && !p->truncated && a->input >= p->inbox_first &&
+                    a->input < p->inbox_horizon && (p->inbox_horizon == INT64_MAX || a->input <= p->inbox_last);
+        if (held)
+            pv_hold(c, a->seen, 12, &w, "it absorbed input %" PRId64 ", which the inbox does not have", a->input);
+    }
 }

@@ -89,12 +89,13 @@ static enum verdict judge_claim(struct check *c, struct partition *p, const stru
     return COUNTED;
 }
 
-/* rule 1 (F). `n` tells of appends of this epoch that are missing so far; true: the record stands in the owner's order. */
+/* rule 1 (F) */
 static bool in_epoch(const struct partition *p, const header_pb *h)
 {
     return p->owned && h->claim == p->claim && h->nonce == p->nonce;
 }
 
+/* `n` tells of appends of this epoch that are missing so far. True: the record stands in its owner's order. */
 static bool count_append(struct check *c, struct partition *p, const struct where *w, const header_pb *h)
 {
     pv_hold(c, h->n > 0, 5, w, "the record has no number in its epoch");
@@ -124,6 +125,7 @@ static void take_positions(struct check *c, struct partition *p, const struct wh
         pv_hold(c, beyond, 13, w, "in_pos goes back from %" PRIu32 ":%" PRId64 " to %" PRIu32 ":%" PRId64,
                 p->in_generation, p->in_pos, in->generation, in->offset);
     if (beyond) {
+        p->truncated |= p->in_pos >= 0 && in->generation > p->in_generation; /* rule 13: the inbox lost its tail */
         p->in_generation = in->generation;
         p->in_pos = in->offset;
     }
@@ -257,7 +259,7 @@ static struct run *continued_run(struct check *c, const struct message *m, uint3
     return *why ? NULL : begin_run(c, m, job, h);
 }
 
-/* A rejected record has its reason when an append before it is missing (n has a hole); otherwise its owner was wrong. */
+/* A rejected record has its reason when an append before it is missing (n has a hole); else its owner was wrong. */
 static enum verdict reject(struct check *c, const struct partition *p, const struct message *m, uint32_t job,
                            const header_pb *h, const char *why)
 {
@@ -316,6 +318,9 @@ static enum verdict judge_events(struct check *c, struct partition *p, const str
     memcpy(run->digest, h->digest.data, DIGEST);
     run->seq += r->n_events;
     run->last = m->offset;
+    /* rule 23: who reads one run only begins where its records say */
+    pv_hold(c, h->first <= run->first, 23, &w, "it says that its run begins at %" PRId64 ", behind %" PRId64, h->first,
+            run->first);
     p->largest_t = h->t > p->largest_t ? h->t : p->largest_t;
     take_positions(c, p, &w, h->in_pos, h->out_pos, in_order);
     if (run->state == RUN_OPEN)
@@ -326,7 +331,7 @@ static enum verdict judge_events(struct check *c, struct partition *p, const str
     return COUNTED;
 }
 
-/* A Mark or a Release. A Mark has no digest to know a late copy by: its number, when none is missing, stands already. */
+/* A Mark or a Release. A Mark has no digest to know a late copy by, but when no number is missing, its own is. */
 static enum verdict judge_owner(struct check *c, struct partition *p, const struct message *m, const record_pb *r)
 {
     const header_pb *h = r->header;

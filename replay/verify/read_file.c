@@ -1,5 +1,5 @@
-/* A dump: records one after another, each [u8 stream][u32 partition][i64 offset][i64 append ms][u32 size][bytes], numbers
- * little endian. Read twice, since the journals come first. */
+/* A dump: records one after another, each [u8 stream][u32 partition][i64 offset][i64 append ms][u32 size][bytes],
+ * numbers little endian. Read twice, since the journals come first. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

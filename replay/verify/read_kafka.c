@@ -1,7 +1,7 @@
 /* A log on Kafka: every partition of NAMESPACE.journal and NAMESPACE.inbox from its start, while workers may go on.
  *
- * No moment is common to all partitions. So the ends are asked for first, then everything is read, the journals up to ends
- * asked for later: what lies below the first ends must find its cause, and every cause was in the log by the later ones. */
+ * No moment is common to all partitions. So the ends are asked for first, then everything is read, the journals up to
+ * ends asked for later: what lies below the first ends must find its cause, and each cause was there by the later. */
 #include <librdkafka/rdkafka.h>
 #include <stdlib.h>
 #include <string.h>

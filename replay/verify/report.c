@@ -61,6 +61,13 @@ static void add_json(struct report *r, int rule, const struct where *w, const ch
     json_array_append_new(r->violations, v);
 }
 
+/* A job id comes from outside: it must not speak to the terminal. */
+static void put_plain(FILE *out, const char *bytes)
+{
+    for (; *bytes; bytes++)
+        fputc((unsigned char)*bytes < ' ' || *bytes == 127 ? '?' : *bytes, out);
+}
+
 static void add_text(const struct report *r, int rule, const struct where *w, const char *message)
 {
     if (rule == EVENT_TABLE)
@@ -70,13 +77,18 @@ static void add_text(const struct report *r, int rule, const struct where *w, co
     fprintf(r->out, "%s %" PRIu32, w->stream == JOURNAL ? "journal" : "inbox", w->partition);
     if (w->offset >= 0)
         fprintf(r->out, " at %" PRId64, w->offset);
-    if (w->job)
-        fprintf(r->out, ", job '%s'", w->job);
+    if (w->job) {
+        fputs(", job '", r->out);
+        put_plain(r->out, w->job);
+        fputc('\'', r->out);
+    }
     if (w->run)
         fprintf(r->out, ", run %016" PRIx64, w->run);
     if (w->seq)
         fprintf(r->out, ", seq %" PRIu64, w->seq);
-    fprintf(r->out, ": %s\n", message);
+    fputs(": ", r->out);
+    put_plain(r->out, message);
+    fputc('\n', r->out);
 }
 
 bool pv_hold(struct check *c, bool ok, int rule, const struct where *w, const char *format, ...)

@@ -1,5 +1,5 @@
-/* The independent checker of Perdure's logs. It shares the .proto files and the format document with the runtime, and no
- * code: what both got wrong in the same way would have to be wrong in those.
+/* The independent checker of Perdure's logs. It shares the .proto files and the format document with the runtime, and
+ * no code: what both got wrong in the same way would have to be wrong in those.
  *
  * The way through: a reader (read_*.c) hands over every record of every journal, then every record of every inbox;
  * judge.c decides which count (rules F and S); checks.c looks at the events of one run, inputs.c at what was absorbed,
@@ -145,7 +145,8 @@ struct signal_sum {
 };
 
 struct absorbed {
-    uint32_t run;
+    uint32_t run, partition, generation;
+    int64_t input; /* its inbox offset */
     uint64_t request;
     int64_t offset;
     bool seen;
@@ -172,7 +173,7 @@ struct effect {
 
 struct partition {
     bool seen, stopped, inbox_seen, inbox_stopped, owned, damaged;
-    bool has_genesis;
+    bool has_genesis, truncated;
     uint64_t log_id;
     uint64_t genesis; /* hash of all that every Claim must repeat */
     uint32_t partitions;
@@ -271,6 +272,10 @@ uint32_t pv_check_type(struct check *c, const char *name);
 struct run *pv_check_run(struct check *c, uint32_t job, uint64_t id);
 struct where pv_where_of(const struct message *m, const header_pb *h);
 
+/* depth.c */
+bool pv_too_deep(const ProtobufCMessageDescriptor *type, const uint8_t *data, size_t size);
+event_pb *pv_event(const ProtobufCBinaryData *bytes);
+
 /* frame.c */
 enum frame { FRAME_GOOD, FRAME_SHORT, FRAME_FORMAT, FRAME_SUM, FRAME_RECORD };
 enum frame pv_frame_open(const uint8_t *data, size_t size, record_pb **record);
@@ -299,6 +304,7 @@ void pv_absorb_inputs(struct check *c, const struct message *m, const header_pb 
 void pv_check_ending(struct check *c, const struct where *w, const struct run *run, const event_pb *event);
 uint64_t pv_taste(const struct check *c, const struct run *run, const char *name, const Perdure__V1__Payload *payload);
 void pv_check_inbox(struct check *c, const struct message *m);
+void pv_inputs_finish(struct check *c);
 
 /* across.c */
 void pv_across_event(struct check *c, const struct message *m, struct run *run, const event_pb *event);

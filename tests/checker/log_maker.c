@@ -238,6 +238,7 @@ static void append(struct maker *m, struct made_run *run, bool lost)
     h.out_pos = m->lie.out_pos ? 0 : p->out_pos;
     in_pos.offset = p->in_pos;
     h.in_pos = &in_pos;
+    h.first = m->lie.first ? 1000 : -1;
     pack_events(m, run, bytes);
     memcpy(digest, run->digest, DIGEST);
     digest[7] ^= m->lie.digest;

@@ -32,7 +32,7 @@ struct made_partition {
 
 /* What the next record of events says of itself that is not so; all zero: nothing. */
 struct lie {
-    bool digest, prev, seq, count, slot, log, kind, level, epoch, out_pos, t, crc, no_input, partition;
+    bool digest, prev, seq, count, slot, log, kind, level, epoch, out_pos, t, crc, no_input, partition, first;
 };
 
 struct maker {

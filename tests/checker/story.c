@@ -188,6 +188,17 @@ static void send_all(struct story *s)
                 s->fault == AHEAD_ABSORBED ? -2 * 60 * 1000 : 0); /* 6 */
 }
 
+/* An error with more causes than anybody decodes. */
+static void nest(Perdure__V1__AttemptFailed *failed)
+{
+    static Perdure__V1__Error errors[40];
+    failed->error = errors;
+    for (int i = 0; i < 40; i++) {
+        perdure__v1__error__init(&errors[i]);
+        errors[i].cause = i < 39 ? &errors[i + 1] : NULL;
+    }
+}
+
 static void begin_parent(struct story *s)
 {
     struct maker *m = &s->m;
@@ -208,6 +219,9 @@ static void begin_parent(struct story *s)
     m->lie.level = s->fault == LEVEL_HIGH;
     m->lie.crc = s->fault == SUM_WRONG;
     m->lie.seq = s->fault == SEQ_GAP;
+    m->lie.first = s->fault == FIRST_HINT;
+    if (s->fault == ERROR_DEEP)
+        nest(m->events[1].attempt_failed);
     if (s->fault == EVENT_UNKNOWN)
         m->events[1].kind_case = PERDURE__V1__EVENT__KIND__NOT_SET;
     maker_append(m, &s->parent);
@@ -287,7 +301,7 @@ static void feed_more(struct story *s)
     }
     if (s->fault != SIGNAL_SKIPPED) {
         const char *request = s->fault == REQUEST_TWICE ? "g1" : "g2";
-        int64_t offset = s->fault == ABSORBED_TWICE ? 1 : 6;
+        int64_t offset = s->fault == ABSORBED_TWICE ? 1 : s->fault == INPUT_INVENTED ? 7 : 6;
         received(s, request, "");
         maker_input(m, 0, offset, request);
         maker_append(m, &s->parent);
@@ -361,6 +375,7 @@ static void send_back(struct story *s)
     result.child_run = s->child.id;
     c.kind_case = PERDURE__V1__COMMAND__KIND_CHILD_RESULT;
     c.child_result = &result;
+    m->partitions[0].inbox += s->fault == INPUT_INVENTED; /* offset 7 is nobody's */
     s->results = m->partitions[0].inbox;
     if (s->fault != OUTPUT_UNSENT)
         maker_command(m, s->parent_id, s->parent.id, &c, &s->child, s->child.seq, 0);

@@ -58,6 +58,9 @@ enum fault {
     OP_MISSING,
     RUN_BESIDE,
     RUN_AGAIN,
+    FIRST_HINT,
+    INPUT_INVENTED,
+    ERROR_DEEP,
     APPEND_LOST, /* sound: a hole in n explains what is rejected */
     SECOND_RUN,  /* sound: a closed job begins again */
     FAULTS

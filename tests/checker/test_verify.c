@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
 #include <sqlite3.h>
 
 #include "log_maker.h"
@@ -168,6 +170,9 @@ static const struct {
     {OP_MISSING, "op", 0, "names none"},
     {RUN_BESIDE, "run beside", 2, "the job's current run is another one, and open"},
     {RUN_AGAIN, "run again", 2, "the run has ended"},
+    {FIRST_HINT, "first", 23, "its run begins at 1000"},
+    {INPUT_INVENTED, "invented input", 12, "which the inbox does not have"},
+    {ERROR_DEEP, "deep error", 32, "cannot be read"},
 };
 
 static bool is_told(const json_t *all, int rule, const char *text)
@@ -374,6 +379,66 @@ static void test_database(void **state)
     assert_int_equal(run_program(argument), code);
 }
 
+/* The dump's records in topics of librdkafka's own test cluster. */
+static void fill_topics(rd_kafka_t *kafka, const char *text, size_t size)
+{
+    for (size_t at = 0; at < size;) {
+        uint32_t bytes, partition;
+        memcpy(&partition, text + at + 1, 4);
+        memcpy(&bytes, text + at + 21, 4);
+        const char *topic = text[at] ? "test.inbox" : "test.journal";
+        rd_kafka_resp_err_t error =
+            rd_kafka_producev(kafka, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION((int32_t)partition),
+                              RD_KAFKA_V_VALUE((void *)(uintptr_t)(text + at + 25), bytes),
+                              RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+        assert_int_equal(error, 0);
+        at += 25 + bytes;
+    }
+    assert_int_equal(rd_kafka_flush(kafka, 20000), 0);
+}
+
+static uint64_t verify_topics(enum fault fault, uint64_t *counted)
+{
+    char *text = NULL, place[256], error[256];
+    size_t size;
+    story_write(open_memstream(&text, &size), fault);
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "test.mock.num.brokers", "1", error, sizeof error);
+    rd_kafka_conf_set(conf, "log_level", "0", error, sizeof error);
+    rd_kafka_t *kafka = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error);
+    assert_non_null(kafka);
+    rd_kafka_mock_cluster_t *cluster = rd_kafka_handle_mock_cluster(kafka);
+    rd_kafka_mock_topic_create(cluster, "test.journal", 2, 1);
+    rd_kafka_mock_topic_create(cluster, "test.inbox", 2, 1);
+    fill_topics(kafka, text, size);
+    FILE *out = fopen("/dev/null", "w");
+    struct check c;
+    struct report *report = pv_report_new(true, out);
+    pv_check_start(&c, report);
+    snprintf(place, sizeof place, "%s/test", rd_kafka_mock_cluster_bootstraps(cluster));
+    assert_true(pv_read_kafka(&c, place));
+    pv_check_finish(&c);
+    uint64_t violations = c.totals.violations;
+    *counted = c.totals.verdicts[COUNTED];
+    pv_report_free(report);
+    pv_check_free(&c);
+    fclose(out);
+    rd_kafka_destroy(kafka);
+    free(text);
+    return violations;
+}
+
+static void test_topics(void **state)
+{
+    (void)state;
+    uint64_t counted;
+    json_t *all = verify(GOOD, NULL, NULL);
+    assert_int_equal(verify_topics(GOOD, &counted), 0);
+    assert_int_equal(counted, number(all, "journal", "counted"));
+    json_decref(all);
+    assert_true(verify_topics(TIMER_TWICE, &counted) > 0);
+}
+
 static int remove_folder(void **state)
 {
     (void)state;
@@ -390,7 +455,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors), cmocka_unit_test(test_good),     cmocka_unit_test(test_explained),
         cmocka_unit_test(test_bad),     cmocka_unit_test(test_lists),    cmocka_unit_test(test_flipped),
-        cmocka_unit_test(test_program), cmocka_unit_test(test_database),
+        cmocka_unit_test(test_program), cmocka_unit_test(test_database), cmocka_unit_test(test_topics),
     };
     return cmocka_run_group_tests(tests, NULL, remove_folder);
 }
