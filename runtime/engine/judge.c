@@ -204,6 +204,13 @@ const char *judge_intern(struct judge *judge, const char *text)
     return interned[judge->interned_count++] = copy;
 }
 
+/* They are saved as messages, also when nothing has counted yet. */
+static void judge_init_positions(struct judge *judge)
+{
+    perdure__v1__position__init(&judge->in_pos);
+    perdure__v1__position__init(&judge->mark_in_pos);
+}
+
 struct judge *judge_new(const Genesis *expected)
 {
     struct judge *judge = calloc(1, sizeof *judge);
@@ -215,6 +222,7 @@ struct judge *judge_new(const Genesis *expected)
         judge->has_genesis = true;
     }
     judge->anchor = -1;
+    judge_init_positions(judge);
     return judge;
 }
 
@@ -236,6 +244,7 @@ void judge_reset(struct judge *judge)
     judge_clear_runs(judge);
     struct judge fresh = { .genesis = judge->genesis, .has_genesis = judge->has_genesis, .anchor = -1 };
     *judge = fresh;
+    judge_init_positions(judge);
 }
 
 void judge_free(struct judge *judge)
