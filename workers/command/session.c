@@ -1,0 +1,49 @@
+#include "command/session.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int session_fail(const struct arguments *arguments, int exit_code, const char *format, ...)
+{
+    va_list list;
+    fflush(stdout);
+    fprintf(stderr, "perdure %s: ", arguments->verb->name);
+    va_start(list, format);
+    vfprintf(stderr, format, list);
+    va_end(list);
+    fputc('\n', stderr);
+    return exit_code;
+}
+
+int session_output_failed(const struct arguments *arguments)
+{
+    return session_fail(arguments, EXIT_UNREACHABLE, "cannot write the output: %s", strerror(errno));
+}
+
+int session_client_failed(const struct session *session)
+{
+    return session_fail(session->arguments, client_error_exit(session->client), "%s", client_error(session->client));
+}
+
+int session_open(const struct arguments *arguments, enum session_access access, struct session *session)
+{
+    char error[600];
+    struct client_options options = {.name = "perdure", .read_only = access == SESSION_READS};
+    *session = (struct session){.arguments = arguments};
+    int code = client_open(arguments->log, &options, &session->client, error, sizeof error);
+    if (code != EXIT_OK)
+        return session_fail(arguments, code, "%s", error);
+    if (catalog_open(session->client, &session->catalog) != EXIT_OK) {
+        code = session_client_failed(session);
+        session_close(session);
+    }
+    return code;
+}
+
+void session_close(struct session *session)
+{
+    catalog_close(&session->catalog);
+    client_close(session->client);
+}

@@ -1,0 +1,33 @@
+/* What most verbs begin with: a client on the log and the catalog of its types. */
+#ifndef PERDURE_COMMAND_SESSION_H
+#define PERDURE_COMMAND_SESSION_H
+
+#include "client/client.h"
+#include "command/arguments.h"
+#include "command/catalog.h"
+
+struct session {
+    const struct arguments *arguments;
+    struct client *client;
+    struct catalog catalog;
+};
+
+enum session_access { SESSION_READS, SESSION_WRITES };
+
+/* EXIT_OK, or said why not. */
+int session_open(const struct arguments *arguments, enum session_access access, struct session *session);
+void session_close(struct session *session);
+/* Says what the client could not do; returns its exit code. */
+int session_client_failed(const struct session *session);
+/* Says it, returns `exit_code`. */
+int session_fail(const struct arguments *arguments, int exit_code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Says that the output could not be written; returns the exit code. */
+int session_output_failed(const struct arguments *arguments);
+
+/* ---- verbs, each in its file -------------------------------------------------------------------- */
+
+extern const struct verb verb_start, verb_signal, verb_cancel, verb_terminate, verb_result, verb_describe, verb_list,
+    verb_history, verb_worker, verb_dev, verb_namespace, verb_export, verb_replay;
+
+#endif

@@ -1,0 +1,199 @@
+/*
+ * perdure signal, cancel, terminate: commands to a job that is there.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command/session.h"
+#include "command/show.h"
+#include "payload/schema.h"
+
+static int signal_print(const struct session *session, const char *id, const char *state, const char *note)
+{
+    struct buffer out = {0};
+    if (session->arguments->json) {
+        buffer_byte(&out, '{');
+        show_string(&out, "id", id);
+        show_string(&out, "answer", state);
+        buffer_byte(&out, '}');
+    } else {
+        show_plain(&out, id);
+        buffer_format(&out, ": %s", note);
+    }
+    bool done = show_print(&out);
+    buffer_free(&out);
+    return done ? EXIT_OK : session_output_failed(session->arguments);
+}
+
+/* Asks and waits for the owner's answer. */
+static int signal_send(const struct session *session, const char *id, Command *command, const char *done)
+{
+    if (arguments_get(session->arguments, "request"))
+        command->request = (char *)arguments_get(session->arguments, "request");
+    struct question *question = client_ask(session->client, id, command);
+    if (!question)
+        return session_client_failed(session);
+    switch (client_wait(session->client, question, CLIENT_TIMEOUT_MS, CLIENT_PATIENCE_MS)) {
+    case CLIENT_ANSWERED:
+        if (strcmp(question->answer->answer, "refused") == 0)
+            return session_fail(session->arguments, client_refusal_exit(question->answer->error), "%s",
+                                question->answer->error ? question->answer->error->message : "refused");
+        return signal_print(session, id, "accepted", done);
+    case CLIENT_QUEUED:
+        return signal_print(session, id, "queued", "the command is in the log and waits for a worker: none has answered yet");
+    case CLIENT_SENT_NOWHERE:
+        return session_fail(session->arguments, EXIT_UNREACHABLE, "the log did not take the command within %d s",
+                            (int)(CLIENT_TIMEOUT_MS / 1000));
+    default:
+        return session_client_failed(session);
+    }
+}
+
+/* ---- signal ------------------------------------------------------------------------------------- */
+
+static const struct flag signal_flags[] = {
+    {"input", "JSON|@FILE", "what the signal carries: a JSON value, or the file that holds it", false},
+    {"request", "NAME", "name of this request; repeated under the same name it is done once", false},
+    {NULL, NULL, NULL, false},
+};
+
+/* Checked here if the job's module declares the signal; otherwise the job decodes the JSON when it receives it. */
+static int signal_payload(struct session *session, const char *id, const char *name, char **text, Payload *payload)
+{
+    Status *status = NULL;
+    const Registration *registration = NULL;
+    const Callable *callable = NULL;
+    char error[1000];
+    if (client_status(session->client, id, &status) == EXIT_OK)
+        callable = catalog_signal(&session->catalog, status->type, name, &registration);
+    status_free(status);
+    perdure__v1__payload__init(payload);
+    if (!callable) {
+        payload->json = true;
+        payload->data.len = strlen(*text);
+        payload->data.data = (uint8_t *)*text;
+        *text = NULL;
+        return EXIT_OK;
+    }
+    void *data;
+    size_t size;
+    int code = json_to_payload(registration->schema, callable->input, *text, &data, &size, error, sizeof error);
+    if (code != PDR_OK)
+        return session_fail(session->arguments, EXIT_USAGE, "--input: %s", code == PDR_FAILED ? error : "out of memory");
+    payload->type = callable->input;
+    payload->data.data = data;
+    payload->data.len = size;
+    return EXIT_OK;
+}
+
+static int signal_run(struct arguments *arguments)
+{
+    const char *id = arguments->positional[0];
+    char *name = arguments->positional[1];
+    struct session session;
+    Perdure__V1__Signal signal = PERDURE__V1__SIGNAL__INIT;
+    Command command = PERDURE__V1__COMMAND__INIT;
+    Payload payload;
+    if (!*name)
+        return arguments_wrong(arguments, "the name of the signal must not be empty");
+    char *text = arguments_input(arguments, "input");
+    if (!text)
+        return EXIT_USAGE;
+    int code = session_open(arguments, SESSION_WRITES, &session);
+    if (code != EXIT_OK) {
+        free(text);
+        return code;
+    }
+    code = signal_payload(&session, id, name, &text, &payload);
+    if (code == EXIT_OK) {
+        signal.name = name;
+        signal.payload = &payload;
+        command.kind_case = PERDURE__V1__COMMAND__KIND_SIGNAL;
+        command.signal = &signal;
+        code = signal_send(&session, id, &command, "signalled");
+        free(payload.data.data);
+    }
+    free(text);
+    session_close(&session);
+    return code;
+}
+
+const struct verb verb_signal = {
+    .name = "signal",
+    .synopsis = "ID NAME [--input JSON|@FILE] [--json]",
+    .summary = "send a signal to a job",
+    .help = "Sends the signal NAME to the job ID. It is kept in order until the job receives it.\n\n"
+            "--json prints {\"id\",\"answer\"}; the answer is \"accepted\", or \"queued\" while no worker is there.",
+    .flags = signal_flags,
+    .least = 2,
+    .most = 2,
+    .run = signal_run,
+};
+
+/* ---- cancel, terminate -------------------------------------------------------------------------- */
+
+static const struct flag reason_flags[] = {
+    {"reason", "TEXT", "why; stands in the job's history", false},
+    {"request", "NAME", "name of this request; repeated under the same name it is done once", false},
+    {NULL, NULL, NULL, false},
+};
+
+static int cancel_run(struct arguments *arguments)
+{
+    Perdure__V1__Cancel cancel = PERDURE__V1__CANCEL__INIT;
+    Command command = PERDURE__V1__COMMAND__INIT;
+    struct session session;
+    if (arguments_get(arguments, "reason"))
+        cancel.reason = (char *)arguments_get(arguments, "reason");
+    command.kind_case = PERDURE__V1__COMMAND__KIND_CANCEL;
+    command.cancel = &cancel;
+    int code = session_open(arguments, SESSION_WRITES, &session);
+    if (code != EXIT_OK)
+        return code;
+    code = signal_send(&session, arguments->positional[0], &command, "asked to stop");
+    session_close(&session);
+    return code;
+}
+
+static int terminate_run(struct arguments *arguments)
+{
+    Perdure__V1__Terminate terminate = PERDURE__V1__TERMINATE__INIT;
+    Command command = PERDURE__V1__COMMAND__INIT;
+    struct session session;
+    if (arguments_get(arguments, "reason"))
+        terminate.reason = (char *)arguments_get(arguments, "reason");
+    command.kind_case = PERDURE__V1__COMMAND__KIND_TERMINATE;
+    command.terminate = &terminate;
+    int code = session_open(arguments, SESSION_WRITES, &session);
+    if (code != EXIT_OK)
+        return code;
+    code = signal_send(&session, arguments->positional[0], &command, "terminated");
+    session_close(&session);
+    return code;
+}
+
+const struct verb verb_cancel = {
+    .name = "cancel",
+    .synopsis = "ID [--reason TEXT] [--json]",
+    .summary = "ask a job to stop",
+    .help = "Asks the job ID to stop: its awaits return that it is cancelled, its compensations run, then it ends.\n\n"
+            "--json prints {\"id\",\"answer\"}; the answer is \"accepted\", or \"queued\" while no worker is there.",
+    .flags = reason_flags,
+    .least = 1,
+    .most = 1,
+    .run = cancel_run,
+};
+
+const struct verb verb_terminate = {
+    .name = "terminate",
+    .synopsis = "ID [--reason TEXT] [--json]",
+    .summary = "end a job where it stands",
+    .help = "Ends the job ID at once: none of its code runs any more, nothing is compensated. For jobs that\n"
+            "`cancel` does not stop.\n\n"
+            "--json prints {\"id\",\"answer\"}; the answer is \"accepted\", or \"queued\" while no worker is there.",
+    .flags = reason_flags,
+    .least = 1,
+    .most = 1,
+    .run = terminate_run,
+};

@@ -1,0 +1,196 @@
+/*
+ * perdure worker, perdure dev: a worker in this process.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command/duration.h"
+#include "command/session.h"
+#include "command/show.h"
+
+static pdr_worker *volatile worker_running; /* for the signal handler */
+static volatile sig_atomic_t worker_stops;
+
+static void worker_on_signal(int number)
+{
+    pdr_worker *worker = worker_running;
+    if (worker_stops++ > 0 || !worker) {
+        static const char text[] = "\nperdure: stopped at once; what was not confirmed is done again\n";
+        ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
+        (void)ignored;
+        _exit(128 + number);
+    }
+    pdr_worker_stop(worker);
+}
+
+static void worker_catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = worker_on_signal};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    action.sa_handler = SIG_IGN; /* a reader that goes away must not end the worker */
+    sigaction(SIGPIPE, &action, NULL);
+}
+
+/* ---- what it has to say ------------------------------------------------------------------------- */
+
+struct worker_output {
+    pthread_mutex_t lock;
+    FILE *file;
+    bool json;
+    int least; /* enum pdr_level */
+};
+
+static void worker_notice(void *context, int level, const char *text)
+{
+    static const char *const names[] = {"debug", "info", "warning", "error"};
+    struct worker_output *output = context;
+    struct buffer line = {0};
+    char clock[40];
+    int64_t now = client_wall_ms();
+    if (level < output->least)
+        return;
+    const char *name = names[level < 0 ? 0 : level > 3 ? 3 : level];
+    if (output->json) {
+        buffer_byte(&line, '{');
+        show_int(&line, "time", now);
+        show_string(&line, "level", name);
+        show_string(&line, "text", text);
+        buffer_byte(&line, '}');
+    } else {
+        buffer_format(&line, "%s %s", time_clock(now, clock, sizeof clock), level >= PDR_WARNING ? name : "");
+        buffer_text(&line, level >= PDR_WARNING ? ": " : "");
+        show_plain(&line, text);
+    }
+    buffer_byte(&line, '\n');
+    pthread_mutex_lock(&output->lock); /* whole lines, whichever thread speaks */
+    if (!line.failed)
+        fwrite(line.data, 1, line.size, output->file);
+    fflush(output->file);
+    pthread_mutex_unlock(&output->lock);
+    buffer_free(&line);
+}
+
+/* ---- running ------------------------------------------------------------------------------------ */
+
+static const struct flag worker_flags[] = {
+    {"module", "FILE.so", "a module of jobs and steps", true},
+    {"data", "DIR", "directory of the worker's own files (default: by the log's name)", false},
+    {"name", "NAME", "name of the worker: shown, and its member id on Kafka (default: kept in the data directory)", false},
+    {"threads", "N", "threads that run steps (default: 16)", false},
+    {"session-timeout", "DURATION", "Kafka: a worker silent for so long loses its partitions (default: 10s)", false},
+    {"quiet", NULL, "print warnings and errors only", false},
+    {NULL, NULL, NULL, false},
+};
+
+static int worker_exit(int code)
+{
+    switch (code) {
+    case PDR_OK:
+        return EXIT_OK;
+    case PDR_NOT_FOUND:
+        return EXIT_NOT_FOUND;
+    case PDR_UNREACHABLE:
+    case PDR_NO_MEMORY:
+        return EXIT_UNREACHABLE;
+    default:
+        return EXIT_USAGE;
+    }
+}
+
+/* Paths are taken as they are given: a bare name is a file here, not in the loader's path. */
+static int worker_load(pdr_worker *worker, const char *path)
+{
+    char here[4200];
+    snprintf(here, sizeof here, "%s%s", strchr(path, '/') ? "" : "./", path);
+    return pdr_worker_load(worker, here);
+}
+
+static int worker_serve(const struct arguments *arguments, pdr_worker *worker)
+{
+    int code = PDR_OK;
+    for (size_t i = 0; i < arguments->repeat_count && code == PDR_OK; i++)
+        code = worker_load(worker, arguments->repeats[i]);
+    if (code == PDR_OK) {
+        worker_running = worker;
+        worker_catch_signals();
+        code = pdr_worker_run(worker);
+        worker_stops = 1; /* from here a signal ends the process */
+        worker_running = NULL;
+    }
+    return code == PDR_OK ? EXIT_OK : session_fail(arguments, worker_exit(code), "%s", pdr_worker_error(worker));
+}
+
+static int worker_start(struct arguments *arguments, FILE *file)
+{
+    struct worker_output output = {.lock = PTHREAD_MUTEX_INITIALIZER, .file = file, .json = arguments->json};
+    pdr_worker_options options = {.size = sizeof options};
+    int64_t threads;
+    pdr_worker *worker = NULL;
+    if (arguments->repeat_count == 0)
+        return arguments_wrong(arguments, "--module is missing: which jobs should it run?");
+    if (!arguments_duration(arguments, "session-timeout", 0, &options.session_timeout_ms) ||
+        !arguments_number(arguments, "threads", 1, 1024, 0, &threads))
+        return EXIT_USAGE;
+    output.least = arguments_get(arguments, "quiet") ? PDR_WARNING : PDR_INFO;
+    options.log = arguments->log;
+    options.data = arguments_get(arguments, "data");
+    options.name = arguments_get(arguments, "name");
+    options.step_threads = (int)threads;
+    options.notice = worker_notice;
+    options.notice_context = &output;
+    int code = pdr_worker_open(&options, &worker);
+    if (code != PDR_OK)
+        code = session_fail(arguments, worker_exit(code), "%s", worker ? pdr_worker_error(worker) : "out of memory");
+    else
+        code = worker_serve(arguments, worker);
+    pdr_worker_close(worker);
+    return code;
+}
+
+static int worker_run(struct arguments *arguments)
+{
+    return worker_start(arguments, stderr);
+}
+
+const struct verb verb_worker = {
+    .name = "worker",
+    .synopsis = "--module FILE.so [--module FILE.so ...] [options]",
+    .summary = "run jobs",
+    .help = "Runs the jobs and steps of the modules until it is told to stop: SIGTERM or SIGINT once, and it lets what\n"
+            "it has begun be confirmed; a second time, and it ends at once, which is safe too. What happens is printed\n"
+            "to standard error, with --json as one object a line: {\"time\",\"level\",\"text\"}.",
+    .flags = worker_flags,
+    .run = worker_run,
+};
+
+/* ---- dev ---------------------------------------------------------------------------------------- */
+
+static int dev_run(struct arguments *arguments)
+{
+    if (strncmp(arguments->log, "sqlite:", 7) != 0)
+        return arguments_wrong(arguments, "works on an embedded log, sqlite:PATH, not on %s; there, use `perdure worker`",
+                               arguments->log);
+    if (!arguments->json)
+        printf("log %s; start a job from another terminal: perdure start TYPE --id ID --input JSON --log %s\n"
+               "Ctrl-C ends it; what was begun goes on with the next start.\n",
+               arguments->log, arguments->log);
+    fflush(stdout);
+    return worker_start(arguments, stdout);
+}
+
+const struct verb verb_dev = {
+    .name = "dev",
+    .synopsis = "--module FILE.so [--module FILE.so ...] [options]",
+    .summary = "try jobs out: embedded log and worker in one process",
+    .help = "Creates the embedded log if it is not there, runs a worker on it and prints to standard output what happens.\n"
+            "Start, signal and watch jobs from another terminal.",
+    .flags = worker_flags,
+    .run = dev_run,
+};
