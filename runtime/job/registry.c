@@ -315,12 +315,6 @@ size_t registry_count(const struct registry *registry)
     return registry->count;
 }
 
-void registration_free(Registration *registration)
-{
-    if (registration != NULL)
-        perdure__v1__registration__free_unpacked(registration, NULL);
-}
-
 static Perdure__V1__Callable *registration_callable(const pdr_decl *decl)
 {
     Perdure__V1__Callable *callable = malloc(sizeof(*callable));
