@@ -288,7 +288,6 @@ static void engine_claim(struct engine *engine, const char *cause)
     record.claim = &claim;
     append_free(engine->claim);
     engine->claim = engine_append(engine, &record);
-    engine->claim_acked = false;
     engine->state = ENGINE_CLAIMING;
     engine->counts.claims++;
 }
@@ -383,12 +382,16 @@ static bool engine_clock_is_sane(struct engine *engine, int64_t append_ms)
     return true;
 }
 
-static void engine_owned(struct engine *engine, const struct log_record *record)
+/* Rule 7 holds for the claim as for any append: what was read before it is confirmed by it. */
+static void engine_owned(struct engine *engine)
 {
-    if (!engine_clock_is_sane(engine, record->append_ms))
+    if (!engine_clock_is_sane(engine, engine->claim->append_ms))
         return;
+    int64_t offset = engine->claim->offset;
+    append_free(engine->claim);
+    engine->claim = NULL;
     engine->state = engine->assigned ? ENGINE_OWNER : ENGINE_DRAINING;
-    engine->own_claim = record->offset;
+    engine->own_claim = offset;
     engine->n = 0;
     engine->acked_n = 0;
     engine->claim_backoff_ms = engine->limits.claim_backoff_ms;
@@ -396,26 +399,27 @@ static void engine_owned(struct engine *engine, const struct log_record *record)
     engine->confirmed_in_pos = engine->judge->in_pos;
     engine->mark_first = true; /* rule 9: first thing in an epoch */
     engine->changed_since_mark = true;
-    engine->counts.claim = record->offset;
+    engine->counts.claim = offset;
     inbox_begin(engine);
-    outbox_confirm(engine, record->offset);
+    outbox_confirm(engine, offset);
     turn_wake_all(engine);
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_OWNED);
     if (queued)
-        queued->output.offset = record->offset;
+        queued->output.offset = offset;
 }
 
 static void engine_on_claim(struct engine *engine, const struct log_record *record)
 {
-    bool ours = engine->claim && engine->judge->nonce == engine->nonce;
-    if (ours && engine->state == ENGINE_CLAIMING) {
-        engine->claim->read_back = true;
-        engine->claim->offset = record->offset;
-        engine_owned(engine, record);
-        return;
-    }
-    if (engine_owns(engine))
+    struct append *claim = engine->state == ENGINE_CLAIMING ? engine->claim : NULL;
+    if (claim && engine->judge->nonce == engine->nonce) {
+        claim->read_back = true;
+        claim->offset = record->offset;
+        claim->append_ms = record->append_ms;
+        if (claim->acked || !RULE(ACKED))
+            engine_owned(engine);
+    } else if (engine_owns(engine) || (claim && claim->read_back)) {
         engine_fenced(engine);
+    }
 }
 
 /* ---- reading back ---------------------------------------------------------------------------------------- */
@@ -651,8 +655,12 @@ void engine_on_record(struct engine *engine, const struct log_record *record)
 
 void engine_on_end(struct engine *engine, enum log_stream stream, int64_t end)
 {
-    if (stream != LOG_JOURNAL || !engine->began)
+    if (!engine->began || engine->state == ENGINE_STOPPED)
         return;
+    if (stream == LOG_INBOX) {
+        inbox_end(engine, end);
+        return;
+    }
     if (engine->verify_anchor) { /* read to the end and never met it */
         struct log_record none = { .offset = -1, .data = "", .size = 0 };
         if (!engine_anchor_holds(engine, &none))
@@ -671,12 +679,11 @@ void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delive
         return;
     }
     if (engine->claim && engine->claim->cookie == cookie) {
-        if (delivery == LOG_PERSISTED) {
-            engine->claim_acked = true;
-            engine->claim->acked = true;
-        } else {
+        engine->claim->acked = delivery == LOG_PERSISTED;
+        if (delivery != LOG_PERSISTED)
             engine_doubt(engine, "the claim was not acknowledged");
-        }
+        else if (engine->claim->read_back)
+            engine_owned(engine);
         return;
     }
     struct append *append = engine->appends;
@@ -692,7 +699,6 @@ void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delive
     append->known_offset = offset;
     if (append->n > engine->acked_n)
         engine->acked_n = append->n;
-    engine->claim_acked = true;
     if (append->read_back && offset >= 0 && offset != append->offset)
         engine_doubt(engine, "an append was acknowledged at another offset than it was read");
     else
@@ -817,8 +823,7 @@ void engine_on_time(struct engine *engine, int64_t wall_ms, int64_t monotonic_ms
         engine_on_alarm(engine, alarm);
     if (engine->appends && engine->appends->deadline <= engine->monotonic_ms)
         engine_doubt(engine, "an append was not confirmed before its deadline");
-    else if (engine->claim && !(engine->claim->read_back && engine->claim_acked) &&
-             engine->claim->deadline <= engine->monotonic_ms)
+    else if (engine->claim && engine->claim->deadline <= engine->monotonic_ms)
         engine_doubt(engine, "the claim was not confirmed before its deadline");
 }
 
@@ -829,7 +834,7 @@ int64_t engine_next_wake(const struct engine *engine)
         return INT64_MAX;
     if (engine->appends && engine->appends->deadline < next)
         next = engine->appends->deadline;
-    if (engine->claim && !(engine->claim->read_back && engine->claim_acked) && engine->claim->deadline < next)
+    if (engine->claim && engine->claim->deadline < next)
         next = engine->claim->deadline;
     if (engine->runnable && engine->state == ENGINE_OWNER && engine->append_count < engine->limits.appends_in_flight &&
         !engine->mark_wanted && !engine->mark_first)

@@ -93,6 +93,22 @@ void inbox_begin(struct engine *engine)
         queued->output.offset = engine->inbox_next;
 }
 
+/* The inbox ends below what was read: it was truncated, its offsets are given out again (H21). They are told apart by
+ * the generation. */
+void inbox_end(struct engine *engine, int64_t end)
+{
+    if (engine->state != ENGINE_OWNER || end >= engine->inbox_next)
+        return;
+    engine_note(engine, "the inbox of partition %u was cut from offset %lld back to %lld; going on from there",
+                engine->config.partition, (long long)engine->inbox_next, (long long)end);
+    engine->inbox_generation++;
+    engine->inbox_next = end;
+    engine->changed_since_mark = engine->mark_wanted = true;
+    struct queued_output *queued = engine_put(engine, ENGINE_OUT_FOLLOW_INBOX);
+    if (queued)
+        queued->output.offset = end;
+}
+
 void inbox_reset(struct engine *engine)
 {
     engine->window_count = engine->window_start = 0;

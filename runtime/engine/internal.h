@@ -97,7 +97,7 @@ struct active {
     struct alarm status_alarm;
     struct alarm wake_alarm;
     int64_t waiting_since;
-    bool status_dirty;
+    bool status_due;    /* is to be published as soon as nothing is in flight */
     bool ending;        /* a terminal event is in an append or counted */
     bool parked;        /* diverged, broken, module missing: absorbs without running (rule 12) */
     const char *parked_state; /* "diverged", "quarantined", "waiting" */
@@ -129,6 +129,7 @@ struct append {
     bool taken;            /* handed to the host */
     int64_t offset;        /* read back at */
     int64_t known_offset;  /* from the delivery report, -1 */
+    int64_t append_ms;     /* of a claim: the log's clock */
     int64_t deadline;      /* monotonic */
 };
 
@@ -233,7 +234,6 @@ struct engine {
     uint64_t nonce;       /* of our latest claim */
     const char *claim_cause;
     struct append *claim; /* not yet read back or not yet acknowledged */
-    bool claim_acked;
     int64_t claim_backoff_ms;
     uint64_t n;
     int64_t own_claim;    /* its offset */
@@ -316,6 +316,7 @@ void timer_on_alarm(struct timer *timer);
 
 /* inbox.c */
 void inbox_begin(struct engine *engine);
+void inbox_end(struct engine *engine, int64_t end);
 void inbox_record(struct engine *engine, const struct log_record *record);
 void inbox_done(struct engine *engine, int64_t offset);
 Position inbox_low(const struct engine *engine, bool in_mark);
@@ -347,7 +348,6 @@ void status_schedule(struct active *active, bool at_once);
 Status *status_make(struct engine *engine, struct run *head);
 Reply *reply_make(const char *answer, const char *request, bool final);
 void reply_send(struct engine *engine, const ReplyTo *to, Reply *reply); /* takes the reply */
-void reply_free(Reply *reply);
 
 /* save.c */
 void save_note_record(struct engine *engine, const struct run *run, const Header *header, int64_t offset,

@@ -326,8 +326,6 @@ static bool entry_may_go(const struct engine *engine, const struct outbox_entry 
 void outbox_send(struct engine *engine)
 {
     struct outbox *outbox = &engine->outbox;
-    if (!engine->claim_acked && RULE(ACKED))
-        return;
     for (struct outbox_entry *entry = outbox->oldest; entry && outbox->sending < SENDS_IN_FLIGHT_LIMIT;
          entry = entry->newer) {
         uint64_t cookie;

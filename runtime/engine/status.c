@@ -21,12 +21,6 @@ Reply *reply_make(const char *answer, const char *request, bool final)
     return reply;
 }
 
-void reply_free(Reply *reply)
-{
-    if (reply)
-        perdure__v1__reply__free_unpacked(reply, NULL);
-}
-
 void reply_send(struct engine *engine, const ReplyTo *to, Reply *reply)
 {
     struct queued_output *queued = reply ? engine_put(engine, ENGINE_OUT_REPLY) : NULL;
@@ -167,12 +161,9 @@ void status_publish(struct active *active)
     struct engine *engine = active->engine;
     alarm_clear(&engine->alarms, &active->status_alarm);
     /* While something is unconfirmed the job in memory is ahead of what may be shown. */
-    if (active->in_flight || !engine_owns(engine) || active->head->seq == 0) {
-        if (active->in_flight)
-            alarm_set(&engine->alarms, &active->status_alarm, engine->monotonic_ms + engine->limits.status_delay_ms);
+    active->status_due = active->in_flight != NULL;
+    if (active->in_flight || !engine_owns(engine) || active->head->seq == 0)
         return;
-    }
-    active->status_dirty = false;
     status_put(engine, active->head);
 }
 

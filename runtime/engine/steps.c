@@ -71,6 +71,35 @@ void steps_clear(struct active *active, bool abandon)
     }
 }
 
+/* In one piece, so that free() is enough. */
+static Payload *payload_in_one_piece(const Payload *payload)
+{
+    size_t type = strlen(payload->type) + 1;
+    char *piece = malloc(sizeof(Payload) + payload->data.len + type);
+    if (!piece)
+        return NULL;
+    Payload *copy = (Payload *)(void *)piece;
+    *copy = *payload;
+    copy->data.data = (uint8_t *)piece + sizeof *copy;
+    if (payload->data.len > 0)
+        memcpy(copy->data.data, payload->data.data, payload->data.len);
+    copy->type = piece + sizeof *copy + payload->data.len;
+    memcpy(copy->type, payload->type, type);
+    return copy;
+}
+
+/* Outputs that nobody took yet point to inputs in the job's memory. */
+static void steps_keep_input(struct engine *engine, const Payload *input)
+{
+    for (struct queued_output *queued = input ? engine->outputs : NULL; queued; queued = queued->next) {
+        if (queued->output.kind != ENGINE_OUT_STEP || queued->output.input != input || queued->owned[1])
+            continue;
+        queued->output.input = queued->owned[1] = payload_in_one_piece(input);
+        if (!queued->output.input)
+            engine_stop(engine, "out of memory");
+    }
+}
+
 /* The job's memory goes. An attempt that runs goes on: when the replayed job wants the same, it is not begun twice. */
 void steps_forget_job(struct active *active)
 {
@@ -78,6 +107,7 @@ void steps_forget_job(struct active *active)
     while (*link) {
         struct step *step = *link;
         step->wanted = false;
+        steps_keep_input(active->engine, step->input);
         step->input = NULL;
         bool result_kept = false;
         for (struct input *input = active->inputs.head; input; input = input->next)

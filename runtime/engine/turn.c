@@ -253,7 +253,6 @@ static void active_park(struct active *active, const char *state, const char *re
     active->report = report ? strdup(report) : NULL;
     active_drop_job(active);
     steps_clear(active, true);
-    active->status_dirty = true;
     status_schedule(active, true);
 }
 
@@ -875,7 +874,7 @@ void turn_confirmed(struct active *active, struct append *append)
         return;
     }
     steps_start(active);
-    status_schedule(active, append_retries(append));
+    status_schedule(active, append_retries(append) || active->status_due);
     if (active->inputs.head || active->outgoing_next < active->outgoing_count)
         active_enqueue(active);
     else
