@@ -73,10 +73,8 @@ static void ending_emit(pdr_job *job)
     const Event *recorded = match_end(job, number, &job->outcome);
     if (!job_is_stopped(job) && recorded == NULL)
         command_record(job, command_end_event(job, number));
-    if (job_is_stopped(job))
-        return;
-    job->next_op++;
-    job->state = JOB_ENDED;
+    if (!job_is_stopped(job))
+        job->state = JOB_ENDED;
 }
 
 /* The first that failed is told, with what the job itself had failed with as its cause. */
