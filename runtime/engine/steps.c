@@ -33,8 +33,38 @@ static void step_stop_running(struct step *step, bool abandon)
     }
 }
 
+/* In one piece, so that free() is enough. */
+static Payload *payload_in_one_piece(const Payload *payload)
+{
+    size_t type = strlen(payload->type) + 1;
+    char *piece = malloc(sizeof(Payload) + payload->data.len + type);
+    if (!piece)
+        return NULL;
+    Payload *copy = (Payload *)(void *)piece;
+    *copy = *payload;
+    copy->data.data = (uint8_t *)piece + sizeof *copy;
+    if (payload->data.len > 0)
+        memcpy(copy->data.data, payload->data.data, payload->data.len);
+    copy->type = piece + sizeof *copy + payload->data.len;
+    memcpy(copy->type, payload->type, type);
+    return copy;
+}
+
+/* Outputs that nobody took yet point to inputs in the job's memory. */
+static void steps_keep_input(struct engine *engine, const Payload *input)
+{
+    for (struct queued_output *queued = input ? engine->outputs : NULL; queued; queued = queued->next) {
+        if (queued->output.kind != ENGINE_OUT_STEP || queued->output.input != input || queued->owned[1])
+            continue;
+        queued->output.input = queued->owned[1] = payload_in_one_piece(input);
+        if (!queued->output.input)
+            engine_stop(engine, "out of memory");
+    }
+}
+
 static void step_free(struct step *step, bool abandon)
 {
+    steps_keep_input(step->active->engine, step->input);
     step_stop_running(step, abandon);
     alarm_clear(&step->active->engine->alarms, &step->alarm);
     if (step->site)
@@ -68,35 +98,6 @@ void steps_clear(struct active *active, bool abandon)
         struct step *step = active->steps;
         active->steps = step->next;
         step_free(step, abandon);
-    }
-}
-
-/* In one piece, so that free() is enough. */
-static Payload *payload_in_one_piece(const Payload *payload)
-{
-    size_t type = strlen(payload->type) + 1;
-    char *piece = malloc(sizeof(Payload) + payload->data.len + type);
-    if (!piece)
-        return NULL;
-    Payload *copy = (Payload *)(void *)piece;
-    *copy = *payload;
-    copy->data.data = (uint8_t *)piece + sizeof *copy;
-    if (payload->data.len > 0)
-        memcpy(copy->data.data, payload->data.data, payload->data.len);
-    copy->type = piece + sizeof *copy + payload->data.len;
-    memcpy(copy->type, payload->type, type);
-    return copy;
-}
-
-/* Outputs that nobody took yet point to inputs in the job's memory. */
-static void steps_keep_input(struct engine *engine, const Payload *input)
-{
-    for (struct queued_output *queued = input ? engine->outputs : NULL; queued; queued = queued->next) {
-        if (queued->output.kind != ENGINE_OUT_STEP || queued->output.input != input || queued->owned[1])
-            continue;
-        queued->output.input = queued->owned[1] = payload_in_one_piece(input);
-        if (!queued->output.input)
-            engine_stop(engine, "out of memory");
     }
 }
 
