@@ -64,13 +64,49 @@ static void compare_requests(struct check *c, const struct where *w, const heade
             nameless - (nameless ? replies : 0));
 }
 
-static bool is_command(const header_pb *h, event_pb *const *events, size_t i)
+/* What an absorbed command and its event have in common, whatever the owner made of types and payloads. */
+static uint64_t fact_of_event(const event_pb *e)
 {
-    for (size_t j = 0; j < h->count; j++) {
-        if (event_takes(events[j], h->inputs[i]))
-            return true;
+    switch (e->kind_case) {
+    case PERDURE__V1__EVENT__KIND_STARTED:
+        return pv_hash_three(PERDURE__V1__COMMAND__KIND_START, pv_hash_text(e->started->parent_job),
+                             pv_hash_two(e->started->parent_run, e->started->parent_op));
+    case PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED:
+        return pv_hash_three(PERDURE__V1__COMMAND__KIND_SIGNAL, pv_hash_text(e->signal_received->name),
+                             pv_hash_text(e->signal_received->sender_job));
+    case PERDURE__V1__EVENT__KIND_CANCEL_REQUESTED:
+        return PERDURE__V1__COMMAND__KIND_CANCEL;
+    default:
+        return PERDURE__V1__COMMAND__KIND_TERMINATE;
     }
-    return false;
+}
+
+static uint64_t fact_of_command(const record_pb *r)
+{
+    const command_pb *command = r->command;
+    const Perdure__V1__Start *start = command->start;
+    switch (command->kind_case) {
+    case PERDURE__V1__COMMAND__KIND_START:
+        return pv_hash_three(command->kind_case, pv_hash_text(start->parent_job),
+                             pv_hash_two(start->parent_run, start->parent_op));
+    case PERDURE__V1__COMMAND__KIND_SIGNAL:
+        return pv_hash_three(command->kind_case, pv_hash_text(command->signal->name),
+                             pv_hash_text(r->header->sender ? r->header->sender->job : ""));
+    case PERDURE__V1__COMMAND__KIND_CHILD_RESULT:
+    case PERDURE__V1__COMMAND__KIND_REFUSAL:
+        return 0;
+    default:
+        return command->kind_case;
+    }
+}
+
+static uint64_t fact_of_input(const header_pb *h, event_pb *const *events, const input_pb *input)
+{
+    for (size_t i = 0; i < h->count; i++) {
+        if (event_takes(events[i], input))
+            return fact_of_event(events[i]);
+    }
+    return 0;
 }
 
 /* rule 13: no request id twice in a run */
@@ -84,12 +120,12 @@ static void absorb_request(struct check *c, const struct where *w, const header_
     struct request *r = pv_table_put(&run->life->requests, pv_hash_text(request), &fresh);
     if (!pv_hold(c, fresh, 13, w, "request '%s' is absorbed twice in one run", request))
         return;
-    *r = (struct request){.t = h->t, .command = is_command(h, events, i)};
+    *r = (struct request){.t = h->t, .command = fact_of_input(h, events, h->inputs[i]) != 0};
     pv_table_put(&c->known, pv_hash_two(run->job, pv_hash_text(request)), NULL);
 }
 
 static void absorb_one(struct check *c, const struct message *m, const header_pb *h, struct run *run,
-                       const input_pb *in)
+                       event_pb *const *events, const input_pb *in)
 {
     struct where w = pv_where_of(m, h);
     const struct partition *p = pv_check_partition(c, m->partition);
@@ -104,6 +140,7 @@ static void absorb_one(struct check *c, const struct message *m, const header_pb
                            .generation = in->generation,
                            .input = in->offset,
                            .request = pv_hash_text(in->request),
+                           .fact = fact_of_input(h, events, in),
                            .offset = m->offset};
     c->totals.absorbed++;
     pv_hold(c, in->generation != p->in_generation || in->offset >= p->in_pos, 13, &w,
@@ -123,7 +160,7 @@ void pv_absorb_inputs(struct check *c, const struct message *m, const header_pb 
     struct where w = pv_where_of(m, h);
     compare_requests(c, &w, h, events, count);
     for (size_t i = 0; i < h->n_inputs; i++) {
-        absorb_one(c, m, h, run, h->inputs[i]);
+        absorb_one(c, m, h, run, events, h->inputs[i]);
         absorb_request(c, &w, h, run, events, i);
     }
 }
@@ -218,6 +255,9 @@ static void check_absorbed(struct check *c, const struct message *m, const recor
     pv_hold(c, started || !h->run || h->run == run->id, 14, &w,
             "it names another run than %016" PRIx64 ", which absorbed it", run->id);
     pv_hold(c, r->command->kind_case != PERDURE__V1__COMMAND__KIND_WATCH, 12, &w, "a Watch was absorbed");
+    if (a->request == pv_hash_text(r->command->request))
+        pv_hold(c, a->fact == fact_of_command(r), 12, &w,
+                "journal record %" PRId64 " absorbed something else than this", a->offset);
     int died = dead(m, r);
     pv_hold(c, !died, 14, &w,
             died > 0 ? "a command was absorbed that was born more than 60 s after its append"

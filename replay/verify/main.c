@@ -98,6 +98,15 @@ static bool read_log(struct check *c, const char *log)
     return is_database(log) ? pv_read_sqlite(c, log) : pv_read_file(c, log);
 }
 
+/* Nothing is no sound log: a wrong name must not look like a good result. */
+static bool is_empty(const struct check *c, const char *log)
+{
+    if (c->totals.journal)
+        return false;
+    fprintf(stderr, "perdure-verify: %s: no journal record in it, nothing to check\n", log);
+    return true;
+}
+
 static const char *default_log(void)
 {
     const char *log = getenv("PERDURE_LOG");
@@ -117,7 +126,7 @@ int main(int argc, char **argv)
     int code = EXIT_USAGE;
     if ((!o.acked || pv_lists_acked(&c, o.acked)) && (!o.ledger || pv_lists_ledger(&c, o.ledger))) {
         code = EXIT_UNREACHABLE;
-        if (read_log(&c, o.log)) {
+        if (read_log(&c, o.log) && !is_empty(&c, o.log)) {
             pv_check_finish(&c);
             pv_report_end(&c, o.log, o.jobs);
             code = c.totals.violations ? EXIT_VIOLATED : EXIT_SOUND;

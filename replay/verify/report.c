@@ -239,7 +239,7 @@ static void end_text(const struct check *c, const char *log, bool jobs)
     print_numbers(out, "", verdict_names, t->verdicts, VERDICTS);
     fprintf(out, "inbox       %" PRIu64 " records: %" PRIu64 " absorbed, %" PRIu64 " waiting\n", t->inbox, t->absorbed,
             t->waiting);
-    print_numbers(out, "not absorbed", skip_names, t->skips, SKIPS);
+    print_numbers(out, "skipped", skip_names, t->skips, SKIPS);
     print_numbers(out, "runs", state_names, states, RUN_STATES);
     if (c->has_ledger)
         fprintf(out, "ledger      %" PRIu64 " effects, %" PRIu64 " of them without a completed step\n", t->effects,

@@ -148,6 +148,7 @@ struct absorbed {
     uint32_t run, partition, generation;
     int64_t input; /* its inbox offset */
     uint64_t request;
+    uint64_t fact; /* what the event says that its command must say too; 0: a result, which names no request */
     int64_t offset;
     bool seen;
 };

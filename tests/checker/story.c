@@ -35,6 +35,11 @@ static int64_t send_start(struct story *s, const char *job, const char *request,
     Perdure__V1__Start start = PERDURE__V1__START__INIT;
     say(&c.request, request);
     say(&start.type, "test/job");
+    if (sender) {
+        say(&start.parent_job, sender->job);
+        start.parent_run = sender->id;
+        start.parent_op = 3;
+    }
     c.kind_case = PERDURE__V1__COMMAND__KIND_START;
     c.start = &start;
     return maker_command(&s->m, job, 0, &c, sender, seq, 0);
@@ -46,7 +51,7 @@ static int64_t send_signal(struct story *s, const char *job, const char *request
     command_pb c = PERDURE__V1__COMMAND__INIT;
     Perdure__V1__Signal signal = PERDURE__V1__SIGNAL__INIT;
     say(&c.request, request);
-    say(&signal.name, "go");
+    say(&signal.name, s->fault == COMMAND_OTHER ? "stop" : "go");
     c.kind_case = PERDURE__V1__COMMAND__KIND_SIGNAL;
     c.signal = &signal;
     uint64_t run = s->fault == OTHER_RUN_TAKES && !sender && age == 0 ? 12345 : 0;

@@ -61,6 +61,7 @@ enum fault {
     FIRST_HINT,
     INPUT_INVENTED,
     ERROR_DEEP,
+    COMMAND_OTHER,
     APPEND_LOST, /* sound: a hole in n explains what is rejected */
     SECOND_RUN,  /* sound: a closed job begins again */
     FAULTS

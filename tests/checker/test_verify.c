@@ -172,6 +172,7 @@ static const struct {
     {RUN_AGAIN, "run again", 2, "the run has ended"},
     {FIRST_HINT, "first", 23, "its run begins at 1000"},
     {INPUT_INVENTED, "invented input", 12, "which the inbox does not have"},
+    {COMMAND_OTHER, "another command", 12, "absorbed something else"},
     {ERROR_DEEP, "deep error", 32, "cannot be read"},
 };
 
@@ -351,6 +352,7 @@ static void test_program(void **state)
     snprintf(argument, sizeof argument, "--jobs --log dump:%s/dump", folder);
     assert_int_equal(run_program(argument), 1);
     assert_int_equal(run_program("--nonsense"), 2);
+    assert_int_equal(run_program("/dev/null"), 5); /* nothing is not sound */
     assert_int_equal(run_program("--acked /nowhere/at/all /dev/null"), 2);
     assert_int_equal(run_program("sqlite:/nowhere/at/all.db"), 5);
     assert_int_equal(truncate(path_of("dump"), 500), 0);
