@@ -857,6 +857,9 @@ void engine_run(struct engine *engine)
     if (engine->state != ENGINE_OWNER)
         return;
     inbox_release_replies(engine);
+    /* Rule 9: the alarm may have found nothing to mark; what changed since then must not wait for ever. */
+    if (engine->changed_since_mark && !engine->mark_wanted && !engine->mark_alarm.place)
+        alarm_set(&engine->alarms, &engine->mark_alarm, engine->monotonic_ms + engine->limits.mark_interval_ms);
     /* A Mark's live hash is true only if nothing is on its way: jobs wait for the moment. */
     if (RULE(MARKS) && engine_mark_is_wanted(engine)) {
         if (engine->appends)
