@@ -29,9 +29,10 @@ static long live;         /* blocks allocated and not freed */
 extern void *__libc_malloc(size_t size);
 extern void *__libc_realloc(void *memory, size_t size);
 extern void __libc_free(void *memory);
-void *malloc(size_t size);
-void *realloc(void *memory, size_t size);
-void free(void *memory);
+#define EXPORTED __attribute__((visibility("default"))) /* for the libraries, too */
+EXPORTED void *malloc(size_t size);
+EXPORTED void *realloc(void *memory, size_t size);
+EXPORTED void free(void *memory);
 
 static bool fails(void)
 {
