@@ -275,9 +275,12 @@ static bool client_encode(struct client *client, struct question *question, Comm
     header->t = header->born;
     header->first = -1;
     header->name = (char *)client_command_name(command);
-    reply_to.client = client->id;
+    /* Without an address no answer comes; the status record is asked then. */
+    if (client->log->operations->reply_address(client->log, &reply_to) == LOG_OK)
+        client->id = reply_to.client;
+    else
+        reply_to.client = client->id;
     reply_to.correlation = question->correlation;
-    reply_to.partition = question->partition;
     char *request = command->request;
     command->request = question->request;
     command->reply_to = &reply_to;
