@@ -35,6 +35,8 @@ static bool take_genesis(struct check *c, struct partition *p, const struct wher
     bool good = pv_hold(c, g->partition == w->partition, 1, w, "its genesis is of partition %" PRIu32, g->partition);
     bool power = g->partitions && g->partitions <= SLOTS && !(g->partitions & (g->partitions - 1));
     good &= pv_hold(c, power, 24, w, "the number of partitions is no power of two: %" PRIu32, g->partitions);
+    if (!power)
+        return false; /* nothing can be placed by it */
     if (p->has_genesis)
         return good & pv_hold(c, genesis_hash(g) == p->genesis, 1, w, "its genesis differs from the partition's first");
     if (c->has_log_id)
@@ -388,7 +390,7 @@ static enum verdict judge_open(struct check *c, struct partition *p, const struc
         bool opening = h->kind == PERDURE__V1__KIND__KIND_GENESIS || h->kind == PERDURE__V1__KIND__KIND_CLAIM;
         if (!p->seen)
             pv_hold(c, opening, 1, &w, "the partition begins with neither a Genesis nor a Claim");
-        uint64_t log_id = p->has_genesis ? p->log_id : r->genesis ? r->genesis->log_id : 0;
+        uint64_t log_id = p->has_genesis ? p->log_id : r->genesis ? r->genesis->log_id : h->log;
         bool own = pv_hold(c, h->log == (uint32_t)log_id, 1, &w, "the record is of another log: %08" PRIx32, h->log);
         verdict = own ? judge_kind(c, p, m, r) : REJECTED;
     }

@@ -172,11 +172,14 @@ static void completed(struct story *s, char **requests, size_t count)
 static void open_partition(struct story *s, uint32_t partition)
 {
     struct maker *m = &s->m;
-    if (s->fault != GENESIS_MISSING || partition)
+    uint32_t partitions = MAKER_PARTITIONS;
+    if (s->fault == PARTITIONS_ZERO && partition == 0)
+        partitions = 0;
+    else if (s->fault != GENESIS_MISSING || partition)
         maker_genesis(m, partition);
     else
         maker_mark(m, partition, NULL, false);
-    maker_claim(m, partition, 7, s->fault == GENESIS_DIFFERS && partition ? 4 : MAKER_PARTITIONS);
+    maker_claim(m, partition, 7, s->fault == GENESIS_DIFFERS && partition ? 4 : partitions);
     if (s->fault != MARK_NOT_FIRST)
         maker_mark(m, partition, NULL, false);
 }

@@ -62,6 +62,7 @@ enum fault {
     INPUT_INVENTED,
     ERROR_DEEP,
     COMMAND_OTHER,
+    PARTITIONS_ZERO,
     APPEND_LOST, /* sound: a hole in n explains what is rejected */
     SECOND_RUN,  /* sound: a closed job begins again */
     FAULTS

@@ -173,6 +173,7 @@ static const struct {
     {FIRST_HINT, "first", 23, "its run begins at 1000"},
     {INPUT_INVENTED, "invented input", 12, "which the inbox does not have"},
     {COMMAND_OTHER, "another command", 12, "absorbed something else"},
+    {PARTITIONS_ZERO, "no partitions", 24, "is no power of two: 0"},
     {ERROR_DEEP, "deep error", 32, "cannot be read"},
 };
 
