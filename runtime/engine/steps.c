@@ -50,21 +50,8 @@ static Payload *payload_in_one_piece(const Payload *payload)
     return copy;
 }
 
-/* Outputs that nobody took yet point to inputs in the job's memory. */
-static void steps_keep_input(struct engine *engine, const Payload *input)
-{
-    for (struct queued_output *queued = input ? engine->outputs : NULL; queued; queued = queued->next) {
-        if (queued->output.kind != ENGINE_OUT_STEP || queued->output.input != input || queued->owned[1])
-            continue;
-        queued->output.input = queued->owned[1] = payload_in_one_piece(input);
-        if (!queued->output.input)
-            engine_stop(engine, "out of memory");
-    }
-}
-
 static void step_free(struct step *step, bool abandon)
 {
-    steps_keep_input(step->active->engine, step->input);
     step_stop_running(step, abandon);
     alarm_clear(&step->active->engine->alarms, &step->alarm);
     if (step->site)
@@ -108,7 +95,6 @@ void steps_forget_job(struct active *active)
     while (*link) {
         struct step *step = *link;
         step->wanted = false;
-        steps_keep_input(active->engine, step->input);
         step->input = NULL;
         bool result_kept = false;
         for (struct input *input = active->inputs.head; input; input = input->next)
@@ -216,7 +202,10 @@ static void step_start(struct step *step)
     queued->output.op = step->op;
     queued->output.attempt = step->attempt;
     queued->output.step = step->callable;
-    queued->output.input = step->input;
+    /* A copy: before the output is taken, the operation may be over and the job gone from memory. */
+    queued->output.input = queued->owned[1] = payload_in_one_piece(step->input);
+    if (!queued->output.input)
+        engine_stop(engine, "out of memory");
     queued->output.timeout_ms = step->policy.timeout_ms;
     queued->output.in_place = step->policy.in_place;
 }
