@@ -1,0 +1,422 @@
+/* What is checked when all is quiet: nothing lost, every reader agrees, every effect belongs to a history, and a
+ * fault-free run of the same job would have come to the same. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "world.h"
+
+/* ---- nothing accepted was lost --------------------------------------------------------------------------------- */
+
+static uint32_t absorbed_times(const struct request *request)
+{
+    uint32_t times = 0;
+    for (size_t i = 0; i < world->copy_count; i++)
+        if (&world->requests[world->copies[i].request] == request && world->copies[i].offset >= 0)
+            times += world->notes[world->copies[i].partition][world->copies[i].offset].absorbed;
+    return times;
+}
+
+static int64_t first_offset(const struct request *request)
+{
+    int64_t first = INT64_MAX;
+    for (size_t i = 0; i < world->copy_count; i++)
+        if (&world->requests[world->copies[i].request] == request && world->copies[i].offset >= 0 &&
+            world->copies[i].offset < first)
+            first = world->copies[i].offset;
+    return first;
+}
+
+static const struct oracle_run *run_of_start(const struct request *request)
+{
+    return oracle_find_run(&world->oracles[partition_of(request->job, world->profile.partitions)], request->job,
+                           run_id_of(world->log_id, request->job, request->id));
+}
+
+static void check_starts(void)
+{
+    for (size_t i = 0; i < world->request_count; i++) {
+        const struct request *request = &world->requests[i];
+        if (request->kind != COMMAND_START || request->landed == 0)
+            continue;
+        const struct oracle_run *run = run_of_start(request);
+        bool sink = strncmp(request->job, "sink", 4) == 0;
+        if (!run && (request->unique_id || sink) && !request->old) {
+            /* It may have been too old when it landed. */
+            int64_t first = first_offset(request);
+            uint32_t p = partition_of(request->job, world->profile.partitions);
+            if (first != INT64_MAX && world->notes[p][first].append_ms - request->born <= world->profile.life_ms)
+                world_bad("an accepted start was lost: %s of %s", request->id, request->job);
+        }
+        if (run && request->old)
+            world_bad("a start older than LIFE ran: %s of %s", request->id, request->job);
+    }
+}
+
+static void check_signals(void)
+{
+    int64_t begun[2] = { INT64_MAX, INT64_MAX };
+    static const char *const sinks[] = { "sink0", "sink1" };
+    for (size_t i = 0; i < world->request_count; i++)
+        for (size_t s = 0; s < 2; s++)
+            if (world->requests[i].kind == COMMAND_START && strcmp(world->requests[i].job, sinks[s]) == 0 &&
+                run_of_start(&world->requests[i]))
+                begun[s] = first_offset(&world->requests[i]);
+    for (size_t i = 0; i < world->request_count; i++) {
+        const struct request *request = &world->requests[i];
+        if (!request->sink || request->landed == 0)
+            continue;
+        int64_t first = first_offset(request);
+        uint32_t p = partition_of(request->job, world->profile.partitions);
+        if (first == INT64_MAX || first < begun[request->job[4] - '0'] || world->notes[p][first].twin)
+            continue;
+        if (world->notes[p][first].append_ms - request->born > world->profile.life_ms)
+            continue;
+        if (absorbed_times(request) == 0)
+            world_bad("an accepted signal was lost: %s to %s, inbox offset %lld", request->id, request->job,
+                      (long long)first);
+    }
+}
+
+/* A signal between jobs is in the one history, or its refusal is in the other, unless that one was over before. */
+static void check_sent(const struct oracle_run *run)
+{
+    for (uint64_t i = 0; i < run->seq; i++) {
+        const Event *event = run->events[i].event;
+        if (event->kind_case != PERDURE__V1__EVENT__KIND_SIGNAL_SENT)
+            continue;
+        uint32_t q = partition_of(event->signal_sent->target, world->profile.partitions);
+        uint32_t landed = 0, absorbed = 0;
+        for (int64_t o = 0; o < world->streams[LOG_INBOX][q].end; o++) {
+            const struct inbox_note *note = &world->notes[q][o];
+            const Sender *sender = note->record ? note->record->header->sender : NULL;
+            if (!sender || sender->run != run->run || sender->seq != event->seq)
+                continue;
+            landed++;
+            absorbed += note->absorbed;
+        }
+        bool refused = false;
+        for (uint64_t k = i; k < run->seq; k++)
+            refused = refused || (run->events[k].event->kind_case == PERDURE__V1__EVENT__KIND_SEND_REFUSED &&
+                                  run->events[k].event->op == event->op);
+        if (landed == 0)
+            world_bad("%s sent %s to %s, which never came", run->job, event->signal_sent->name, event->signal_sent->target);
+        if (absorbed > 1)
+            world_bad("%s: its signal to %s was absorbed %u times", run->job, event->signal_sent->target, absorbed);
+        if (absorbed > 0 && refused)
+            world_bad("%s: its signal to %s was absorbed and refused", run->job, event->signal_sent->target);
+    }
+}
+
+/* The parent starts its child, then speaks: the word finds the child (rule 11). */
+static void check_leaf(const struct oracle_run *run)
+{
+    const Event *last = run->events[run->seq - 1].event;
+    if (last->kind_case != PERDURE__V1__EVENT__KIND_FAILED || strcmp(last->failed->error->type, "NoWord") != 0)
+        return;
+    const Perdure__V1__Started *started = run->events[0].event->started;
+    uint32_t p = partition_of(started->parent_job, world->profile.partitions);
+    const struct oracle_run *parent = oracle_find_run(&world->oracles[p], started->parent_job, started->parent_run);
+    bool spoke = false, refused = false;
+    for (uint64_t i = 0; parent && i < parent->seq; i++) {
+        const Event *event = parent->events[i].event;
+        spoke = spoke || event->kind_case == PERDURE__V1__EVENT__KIND_SIGNAL_SENT;
+        if (event->kind_case == PERDURE__V1__EVENT__KIND_SEND_REFUSED) {
+            refused = true;
+            trace("%s: word refused: %s %s", run->job, event->send_refused->error->type,
+                  event->send_refused->error->message);
+        }
+    }
+    if (!spoke)
+        return;
+    /* Excused when the word was older than LIFE where it came. */
+    uint32_t q = partition_of(run->job, world->profile.partitions);
+    for (int64_t o = 0; o < world->streams[LOG_INBOX][q].end; o++) {
+        const struct inbox_note *note = &world->notes[q][o];
+        if (note->record && note->record->header->sender && note->record->header->sender->run == started->parent_run &&
+            note->record->command->kind_case == PERDURE__V1__COMMAND__KIND_SIGNAL &&
+            note->append_ms - note->record->header->born > world->profile.life_ms)
+            return;
+    }
+    world_bad("a message overtook the start of its job: %s never got its parent's word%s", run->job,
+              refused ? ", it was refused" : "");
+}
+
+/* ---- a fault-free run of the same job ------------------------------------------------------------------------------- */
+
+struct rerun {
+    pdr_job *job;
+    Event **events; /* it asked for */
+    size_t event_count;
+    struct { uint64_t op; uint64_t input_digest; char step[24]; } steps[256];
+    size_t step_count;
+};
+
+static void rerun_take(struct rerun *rerun, const struct oracle_run *run)
+{
+    struct job_command command;
+    while (job_take(rerun->job, &command)) {
+        if (command.kind == JOB_RECORD) {
+            if (rerun->event_count == 256)
+                world_bad("%s: no end of commands", run->job);
+            rerun->events[rerun->event_count++] = command.event;
+        } else if (command.kind == JOB_STEP && rerun->step_count < 256) {
+            rerun->steps[rerun->step_count].op = command.op;
+            rerun->steps[rerun->step_count].input_digest = command.input_digest;
+            snprintf(rerun->steps[rerun->step_count].step, sizeof rerun->steps[0].step, "%s", command.step);
+            trace("fault-free %s: step op %llu %s input %llx attempt %u", run->job, (unsigned long long)command.op,
+                  command.step, (unsigned long long)command.input_digest, command.attempt);
+            rerun->step_count++;
+        }
+    }
+}
+
+static bool is_command_event(const Event *event)
+{
+    switch (event->kind_case) {
+    case PERDURE__V1__EVENT__KIND_TIMER_STARTED:
+    case PERDURE__V1__EVENT__KIND_SIGNAL_SENT:
+    case PERDURE__V1__EVENT__KIND_CHILD_REQUESTED:
+    case PERDURE__V1__EVENT__KIND_COMPLETED:
+    case PERDURE__V1__EVENT__KIND_FAILED:
+    case PERDURE__V1__EVENT__KIND_CANCELLED:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void rerun_match(struct rerun *rerun, const struct oracle_run *run, const Event *event)
+{
+    for (size_t i = 0; i < rerun->event_count; i++) {
+        const Event *mine = rerun->events[i];
+        if (mine->kind_case != event->kind_case || (!event_is_terminal(event) && mine->op != event->op))
+            continue;
+        if (strcmp(event_name(mine), event_name(event)) != 0)
+            world_bad("%s: a fault-free run names %s, recorded is %s", run->job, event_name(mine), event_name(event));
+        if (event->kind_case == PERDURE__V1__EVENT__KIND_COMPLETED &&
+            (mine->completed->result->data.len != event->completed->result->data.len ||
+             memcmp(mine->completed->result->data.data, event->completed->result->data.data,
+                    event->completed->result->data.len) != 0))
+            world_bad("%s: a fault-free run has another result", run->job);
+        return;
+    }
+    world_bad("%s: event %llu, %s, does not follow from what came before", run->job, (unsigned long long)event->seq,
+              event_kind_name(event));
+}
+
+/* Every effect is a step that the counted history leads to. */
+static void rerun_effects(const struct rerun *rerun, const struct oracle_run *run)
+{
+    for (size_t i = 0; i < world->effect_count; i++) {
+        const struct effect *effect = &world->effects[i];
+        if (effect->run != run->run || strcmp(effect->job, run->job) != 0)
+            continue;
+        bool found = false;
+        for (size_t k = 0; k < rerun->step_count && !found; k++)
+            found = rerun->steps[k].op == effect->op && rerun->steps[k].input_digest == effect->input_digest &&
+                    strcmp(rerun->steps[k].step, effect->step) == 0;
+        if (!found)
+            world_bad("an effect of a branch that never counted: %s %s op %llu attempt %u by w%d", effect->job,
+                      effect->step, (unsigned long long)effect->op, effect->attempt, effect->worker);
+    }
+}
+
+static void check_rerun(const struct oracle_run *run)
+{
+    const Perdure__V1__Started *started = run->events[0].event->started;
+    Event *events[256];
+    struct rerun *rerun = calloc(1, sizeof *rerun);
+    const struct callable *callable = registry_job(world->registry, started->type);
+    const struct job_options options = { .stack_bytes = 64 * 1024 };
+    if (!rerun || !callable)
+        world_bad("%s: type %s is not known", run->job, started->type);
+    rerun->events = events;
+    rerun->job = job_new(world->registry, callable, run->job, run->run, &options);
+    if (!rerun->job)
+        abort();
+    const Event *first = run->events[0].event;
+    job_replay(rerun->job, &first, 1);
+    rerun_take(rerun, run);
+    bool judged = true;
+    for (uint64_t i = 1; i < run->seq; i++) {
+        const Event *event = run->events[i].event;
+        if (event->kind_case == PERDURE__V1__EVENT__KIND_TERMINATED)
+            break;
+        if (event->kind_case == PERDURE__V1__EVENT__KIND__NOT_SET) {
+            judged = false;
+            break;
+        }
+        if (is_command_event(event)) {
+            rerun_match(rerun, run, event);
+            continue;
+        }
+        enum job_state state = job_feed(rerun->job, event);
+        if (state == JOB_DIVERGED || state == JOB_BROKEN)
+            world_bad("%s: a fault-free run differs at event %llu: %s", run->job, (unsigned long long)event->seq,
+                      job_report(rerun->job));
+        rerun_take(rerun, run);
+    }
+    if (judged && !world->truncated_lossy)
+        rerun_effects(rerun, run);
+    for (size_t i = 0; i < rerun->event_count; i++)
+        event_free(rerun->events[i]);
+    job_free(rerun->job);
+    free(rerun);
+}
+
+static void check_result(const struct oracle_run *run)
+{
+    const Event *last = run->events[run->seq - 1].event;
+    const Perdure__V1__Started *started = run->events[0].event->started;
+    char input[128] = "", result[64] = "";
+    uint64_t expected;
+    if (event_is_terminal(last))
+        tally.endings[(int)last->kind_case - PERDURE__V1__EVENT__KIND_COMPLETED]++;
+    if (last->kind_case == PERDURE__V1__EVENT__KIND_FAILED && strcmp(last->failed->error->type, "TimeWentBack") == 0)
+        world_bad("%s: time went back %s", run->job, last->failed->error->message);
+    if (last->kind_case != PERDURE__V1__EVENT__KIND_COMPLETED || !started->input)
+        return;
+    memcpy(input, started->input->data.data, started->input->data.len < 127 ? started->input->data.len : 127);
+    memcpy(result, last->completed->result->data.data,
+           last->completed->result->data.len < 63 ? last->completed->result->data.len : 63);
+    if (job_expected(started->type, input, &expected) && strtoull(result, NULL, 10) != expected)
+        world_bad("%s: result %s, a fault-free run gives %llu", run->job, result, (unsigned long long)expected);
+}
+
+/* ---- what was shown is true -------------------------------------------------------------------------------------------- */
+
+static void check_shown(void)
+{
+    for (size_t i = 0; i < world->shown_count; i++) {
+        const struct shown *shown = &world->shown[i];
+        const struct oracle_run *run = oracle_find_run(&world->oracles[shown->partition], shown->job, shown->run);
+        if (!run || run->seq < shown->events)
+            world_bad("a client saw %s with %llu events, which do not count", shown->job,
+                      (unsigned long long)shown->events);
+    }
+    for (size_t i = 0; i < world->effect_count; i++) {
+        const struct effect *effect = &world->effects[i];
+        if (!oracle_find_run(&world->oracles[partition_of(effect->job, world->profile.partitions)], effect->job, effect->run))
+            world_bad("an effect of a run that never counted: %s %s", effect->job, effect->step);
+    }
+    for (size_t i = 0; i < world->copy_count; i++) {
+        const struct copy *copy = &world->copies[i];
+        if (copy->accepted && absorbed_times(&world->requests[copy->request]) == 0)
+            world_bad("accepted, but not in the journal: %s of %s", world->requests[copy->request].id,
+                      world->requests[copy->request].job);
+    }
+}
+
+/* What was sent to a job belongs to a run that counts. */
+static void check_inboxes(void)
+{
+    for (uint32_t p = 0; p < world->profile.partitions; p++)
+        for (int64_t o = 0; o < world->streams[LOG_INBOX][p].end; o++) {
+            const Record *record = world->notes[p][o].record;
+            const Sender *sender = record ? record->header->sender : NULL;
+            if (!sender || sender->run == 0)
+                continue;
+            const struct oracle_run *run = oracle_find_run(
+                &world->oracles[partition_of(sender->job, world->profile.partitions)], sender->job, sender->run);
+            if (!run || run->seq < sender->seq)
+                world_bad("inbox %u offset %lld: a command of %s that follows from nothing", p, (long long)o, sender->job);
+        }
+}
+
+/* ---- every reader agrees ------------------------------------------------------------------------------------------------- */
+
+static void read_all(struct engine *engine, uint32_t p, struct rows *rows, const char *who)
+{
+    struct memory_stream *journal = &world->streams[LOG_JOURNAL][p];
+    struct engine_output out;
+    int64_t next = -1;
+    engine_begin(engine, 0);
+    for (int turn = 0; turn < 100; turn++) {
+        engine_on_time(engine, world->now, world->now - world->started);
+        engine_run(engine);
+        bool did = false;
+        while (engine_take(engine, &out)) {
+            did = true;
+            if (out.kind == ENGINE_OUT_FOLLOW_JOURNAL)
+                next = out.offset;
+            if (out.kind == ENGINE_OUT_REBUILD)
+                rows_clear(rows);
+            if (out.kind == ENGINE_OUT_APPEND || out.kind == ENGINE_OUT_SEND || out.kind == ENGINE_OUT_STEP)
+                world_bad("%s: a reader that owns nothing acts", who);
+            if (out.kind == ENGINE_OUT_STOPPED)
+                world_bad("%s stopped: %s", who, out.text);
+        }
+        for (int i = 0; next >= 0 && next < journal->end && i < 100000; i++) {
+            const struct memory_record *record = &journal->records[next++];
+            did = true;
+            if (!record->blob)
+                continue;
+            struct log_record given = { .stream = LOG_JOURNAL, .partition = p, .offset = next - 1,
+                                        .append_ms = record->append_ms, .leader_epoch = -1,
+                                        .data = record->blob->data, .size = record->blob->size };
+            engine_on_record(engine, &given);
+        }
+        if (did)
+            engine_on_end(engine, LOG_JOURNAL, journal->end);
+        else
+            break;
+    }
+    rows_save(rows, engine, false);
+    if (rows->position != journal->end && journal->records[journal->end - 1].blob)
+        world_bad("%s stands at %lld of %lld", who, (long long)rows->position, (long long)journal->end);
+    truth_check_store(p, rows, who);
+}
+
+static void check_reader(uint32_t p, const struct rows *store, const char *who)
+{
+    struct worker reader = { .id = 9, .name = "reader", .incarnation = 1 };
+    struct rows rows = { 0 };
+    if (store)
+        rows_copy(&rows, store);
+    struct engine *engine = seat_engine_new(&reader, p, &rows);
+    rows_load(&rows, engine);
+    read_all(engine, p, &rows, who);
+    engine_free(engine);
+    rows_clear(&rows);
+}
+
+static void check_readers(void)
+{
+    for (uint32_t p = 0; p < world->profile.partitions; p++) {
+        check_reader(p, NULL, "a fresh reader");
+        for (int w = 0; w < WORKERS; w++) {
+            struct seat *seat = &world->workers[w].seats[p];
+            char who[48];
+            if (world->workers[w].alive && world->profile.stores) {
+                rows_save(&seat->store, seat->engine, false);
+                truth_check_store(p, &seat->store, world->workers[w].name);
+            }
+            snprintf(who, sizeof who, "a reader from w%d's store", w);
+            if (seat->store.count > 0)
+                check_reader(p, &seat->store, who);
+        }
+    }
+}
+
+void checks_at_end(void)
+{
+    if (!world->truncated_lossy) {
+        check_starts();
+        check_signals();
+        check_shown();
+        check_inboxes();
+    }
+    for (uint32_t p = 0; p < world->profile.partitions; p++)
+        for (const struct oracle_run *run = world->oracles[p].all; run; run = run->next) {
+            tally.jobs++;
+            check_rerun(run);
+            check_result(run);
+            if (world->truncated_lossy)
+                continue;
+            check_sent(run);
+            if (strncmp(run->job, "leaf", 4) == 0 && !run->open)
+                check_leaf(run);
+        }
+    check_readers();
+}

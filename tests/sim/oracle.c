@@ -1,0 +1,296 @@
+#include "oracle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const verdict_names[] = { "genesis", "claim",     "release", "mark",
+                                             "counted", "duplicate", "fenced",  "rejected" };
+
+const char *oracle_verdict_name(enum oracle_verdict verdict) { return verdict_names[verdict]; }
+
+void oracle_init(struct oracle *oracle, uint32_t partition, uint64_t log_id)
+{
+    *oracle = (struct oracle){ .partition = partition, .log_id = log_id, .claim = -1, .last_mark = -1, .capacity = 64 };
+    oracle->heads = calloc(oracle->capacity, sizeof *oracle->heads);
+    if (!oracle->heads)
+        abort();
+}
+
+static void oracle_run_free(struct oracle_run *run)
+{
+    for (uint64_t i = 0; i < run->seq; i++)
+        event_free(run->events[i].event);
+    free(run->events);
+    free(run->job);
+    free(run);
+}
+
+void oracle_clear(struct oracle *oracle)
+{
+    while (oracle->all) {
+        struct oracle_run *next = oracle->all->next;
+        oracle_run_free(oracle->all);
+        oracle->all = next;
+    }
+    free(oracle->heads);
+    memset(oracle, 0, sizeof *oracle);
+}
+
+static size_t oracle_slot(const struct oracle *oracle, const char *job)
+{
+    size_t i = (size_t)hash64(job, strlen(job)) & (oracle->capacity - 1);
+    while (oracle->heads[i] && strcmp(oracle->heads[i]->job, job) != 0)
+        i = (i + 1) & (oracle->capacity - 1);
+    return i;
+}
+
+static void oracle_grow(struct oracle *oracle)
+{
+    struct oracle_run **old = oracle->heads;
+    size_t old_capacity = oracle->capacity;
+    oracle->capacity *= 2;
+    oracle->heads = calloc(oracle->capacity, sizeof *oracle->heads);
+    if (!oracle->heads)
+        abort();
+    for (size_t i = 0; i < old_capacity; i++)
+        if (old[i])
+            oracle->heads[oracle_slot(oracle, old[i]->job)] = old[i];
+    free(old);
+}
+
+struct oracle_run *oracle_find(const struct oracle *oracle, const char *job)
+{
+    return oracle->heads[oracle_slot(oracle, job)];
+}
+
+struct oracle_run *oracle_find_run(const struct oracle *oracle, const char *job, uint64_t run)
+{
+    struct oracle_run *found = oracle_find(oracle, job);
+    while (found && found->run != run)
+        found = found->previous;
+    return found;
+}
+
+static struct oracle_run *oracle_add(struct oracle *oracle, const char *job, uint64_t run, int64_t offset)
+{
+    if ((oracle->head_count + 1) * 2 > oracle->capacity)
+        oracle_grow(oracle);
+    size_t slot = oracle_slot(oracle, job);
+    struct oracle_run *added = calloc(1, sizeof *added);
+    if (!added || !(added->job = strdup(job)))
+        abort();
+    added->run = run;
+    added->digest = digest_of_run(run);
+    added->open = true;
+    added->first = offset;
+    added->closed_at = -1;
+    added->previous = oracle->heads[slot];
+    if (!added->previous)
+        oracle->head_count++;
+    added->next = oracle->all;
+    oracle->all = added;
+    oracle->heads[slot] = added;
+    return added;
+}
+
+bool event_is_terminal(const Event *event)
+{
+    return event->kind_case == PERDURE__V1__EVENT__KIND_COMPLETED || event->kind_case == PERDURE__V1__EVENT__KIND_FAILED ||
+           event->kind_case == PERDURE__V1__EVENT__KIND_CANCELLED || event->kind_case == PERDURE__V1__EVENT__KIND_TERMINATED;
+}
+
+static void oracle_wrong(struct oracle *oracle, int64_t offset, const char *what)
+{
+    if (!oracle->wrong[0])
+        snprintf(oracle->wrong, sizeof oracle->wrong, "journal %u offset %lld: %s", oracle->partition, (long long)offset,
+                 what);
+}
+
+static bool oracle_epoch_holds(const struct oracle *oracle, const Header *header)
+{
+    return oracle->owned && header->claim == oracle->claim && header->nonce == oracle->nonce;
+}
+
+static void oracle_positions(Position *mine, const Position *other)
+{
+    if (other && (other->generation > mine->generation ||
+                  (other->generation == mine->generation && other->offset > mine->offset)))
+        *mine = *other;
+}
+
+/* The events of a record that continues the run: the chain is computed anew from the stored bytes. */
+static void oracle_take(struct oracle *oracle, struct oracle_run *run, int64_t offset, const Record *record)
+{
+    for (size_t i = 0; i < record->n_events; i++) {
+        Event *event = event_decode(record->events[i].data, record->events[i].len);
+        if (!event) {
+            oracle_wrong(oracle, offset, "an event that cannot be decoded counts");
+            return;
+        }
+        if (run->seq == run->capacity) {
+            run->capacity = run->capacity ? run->capacity * 2 : 16;
+            run->events = realloc(run->events, run->capacity * sizeof *run->events);
+            if (!run->events)
+                abort();
+        }
+        if (!run->open)
+            oracle_wrong(oracle, offset, "an event after the terminal event");
+        if (event->seq != run->seq + 1)
+            oracle_wrong(oracle, offset, "an event's seq is not the next");
+        if ((run->seq == 0) != (event->kind_case == PERDURE__V1__EVENT__KIND_STARTED))
+            oracle_wrong(oracle, offset, "Started is not the first event, or not only that");
+        if (run->seq > 0 && event->t < run->events[run->seq - 1].event->t)
+            oracle_wrong(oracle, offset, "t goes back in a run");
+        run->digest = digest_next(run->digest, record->events[i].data, record->events[i].len);
+        run->events[run->seq++] = (struct oracle_event){ .offset = offset, .after = run->digest, .event = event };
+        if (event_is_terminal(event)) {
+            run->open = false;
+            run->closed_at = offset;
+        }
+    }
+    if (!digest_equal(run->digest, digest_from_bytes(record->header->digest)))
+        oracle_wrong(oracle, offset, "the header's digest is not that of the events");
+}
+
+/* Was this very record counted before: same run, same seq, same digest after it (rule 2)? */
+static bool oracle_is_duplicate(const struct oracle_run *run, const Header *header)
+{
+    uint64_t last = header->seq + header->count - 1;
+    return last >= 1 && last <= run->seq && digest_equal(run->events[last - 1].after, digest_from_bytes(header->digest));
+}
+
+static enum oracle_verdict oracle_judge_event(struct oracle *oracle, int64_t offset, const Record *record,
+                                              struct oracle_run **out)
+{
+    const Header *header = record->header;
+    digest prev = digest_from_bytes(header->prev);
+    if (!oracle_epoch_holds(oracle, header))
+        return ORACLE_FENCED;
+    struct oracle_run *run = oracle_find(oracle, header->job), *known = oracle_find_run(oracle, header->job, header->run);
+    if (known && oracle_is_duplicate(known, header))
+        return ORACLE_DUPLICATE;
+    if (run && run->run == header->run) {
+        if (!run->open || header->seq != run->seq + 1 || !digest_equal(prev, run->digest))
+            return ORACLE_REJECTED;
+    } else {
+        if (header->seq != 1 || (run && run->open) || !digest_equal(prev, digest_of_run(header->run)))
+            return ORACLE_REJECTED;
+        if (known)
+            oracle_wrong(oracle, offset, "a run that was closed long ago begins again");
+        run = oracle_add(oracle, header->job, header->run, offset);
+    }
+    if (header->count != record->n_events || record->n_events == 0)
+        oracle_wrong(oracle, offset, "count is not the number of events");
+    oracle_take(oracle, run, offset, record);
+    oracle->counted++;
+    *out = run;
+    return ORACLE_COUNTED;
+}
+
+static void oracle_after(struct oracle *oracle, const Header *header)
+{
+    if (header->n > oracle->n)
+        oracle->n = header->n;
+    oracle_positions(&oracle->in_pos, header->in_pos);
+    if (header->out_pos > oracle->out_pos)
+        oracle->out_pos = header->out_pos;
+}
+
+static enum oracle_verdict oracle_judge_mark(struct oracle *oracle, int64_t offset, const Record *record)
+{
+    const Mark *mark = record->mark;
+    if (!oracle_epoch_holds(oracle, record->header))
+        return ORACLE_FENCED;
+    if (!mark) {
+        oracle_wrong(oracle, offset, "a Mark without a body");
+        return ORACLE_REJECTED;
+    }
+    if (record->header->n <= oracle->n)
+        return ORACLE_DUPLICATE; /* a late copy: what it says is of the past */
+    oracle_after(oracle, record->header);
+    oracle_positions(&oracle->in_pos, mark->in_pos);
+    oracle_positions(&oracle->mark_in_pos, mark->in_pos);
+    if (mark->out_pos > oracle->mark_out_pos)
+        oracle->mark_out_pos = mark->out_pos;
+    oracle->last_mark = offset;
+    oracle->counted++;
+    return ORACLE_MARK;
+}
+
+enum oracle_verdict oracle_judge(struct oracle *oracle, int64_t offset, const Record *record, struct oracle_run **run)
+{
+    *run = NULL;
+    oracle->end = offset + 1;
+    if (!record)
+        return ORACLE_DUPLICATE;
+    if (record->header->log != (uint32_t)oracle->log_id)
+        oracle_wrong(oracle, offset, "a record of another log");
+    switch (record->header->kind) {
+    case PERDURE__V1__KIND__KIND_GENESIS:
+        return ORACLE_GENESIS;
+    case PERDURE__V1__KIND__KIND_CLAIM:
+        if (!record->claim || !record->genesis)
+            oracle_wrong(oracle, offset, "a Claim without body or genesis");
+        else if (record->genesis->log_id != oracle->log_id)
+            oracle_wrong(oracle, offset, "a Claim with another genesis");
+        oracle->owned = true;
+        oracle->claim = offset;
+        oracle->nonce = record->claim ? record->claim->nonce : 0;
+        oracle->n = 0;
+        return ORACLE_CLAIM;
+    case PERDURE__V1__KIND__KIND_RELEASE:
+        if (!oracle_epoch_holds(oracle, record->header))
+            return ORACLE_FENCED;
+        oracle_after(oracle, record->header);
+        oracle->owned = false;
+        return ORACLE_RELEASE;
+    case PERDURE__V1__KIND__KIND_MARK:
+        return oracle_judge_mark(oracle, offset, record);
+    case PERDURE__V1__KIND__KIND_EVENT: {
+        enum oracle_verdict verdict = oracle_judge_event(oracle, offset, record, run);
+        if (verdict == ORACLE_COUNTED)
+            oracle_after(oracle, record->header);
+        return verdict;
+    }
+    default:
+        oracle_wrong(oracle, offset, "a kind of record that is not written at this level");
+        return ORACLE_REJECTED;
+    }
+}
+
+/* ---- looking back -------------------------------------------------------------------------------- */
+
+uint64_t oracle_seq_at(const struct oracle_run *run, int64_t position)
+{
+    uint64_t seq = run->seq;
+    while (seq > 0 && run->events[seq - 1].offset >= position)
+        seq--;
+    return seq;
+}
+
+bool oracle_open_at(const struct oracle_run *run, int64_t position)
+{
+    return run->closed_at < 0 || run->closed_at >= position;
+}
+
+struct oracle_run *oracle_find_at(const struct oracle *oracle, const char *job, int64_t position)
+{
+    struct oracle_run *run = oracle_find(oracle, job);
+    while (run && run->first >= position)
+        run = run->previous;
+    return run;
+}
+
+uint64_t oracle_live(const struct oracle *oracle, digest *hash)
+{
+    uint64_t count = 0;
+    memset(hash, 0, sizeof *hash);
+    for (const struct oracle_run *run = oracle->all; run; run = run->next) {
+        if (!run->open)
+            continue;
+        live_hash_add(hash, live_hash_of(run->job, run->run, run->seq, run->digest));
+        count++;
+    }
+    return count;
+}

@@ -1,0 +1,435 @@
+/* What is checked while a run goes on: each record that counts, each output of an engine, each effect, each save. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "world.h"
+
+/* ---- by request id ------------------------------------------------------------------------------------------ */
+
+static struct truth_request *truth_request(const char *id)
+{
+    struct truth_request **link = &world->truth[hash64(id, strlen(id)) % 256];
+    while (*link && strcmp((*link)->id, id) != 0)
+        link = &(*link)->next;
+    if (!*link) {
+        *link = calloc(1, sizeof **link);
+        if (!*link || !((*link)->id = strdup(id)))
+            abort();
+    }
+    return *link;
+}
+
+void truth_clear(void)
+{
+    for (size_t i = 0; i < 256; i++)
+        while (world->truth[i]) {
+            struct truth_request *next = world->truth[i]->next;
+            free(world->truth[i]->id);
+            free(world->truth[i]);
+            world->truth[i] = next;
+        }
+}
+
+/* ---- events that count ------------------------------------------------------------------------------------------ */
+
+static const Event *run_find(const struct oracle_run *run, uint64_t below, int kind, uint64_t op)
+{
+    for (uint64_t i = 0; i < below && i < run->seq; i++)
+        if ((int)run->events[i].event->kind_case == kind && run->events[i].event->op == op)
+            return run->events[i].event;
+    return NULL;
+}
+
+static const struct effect *effect_find(const char *job, uint64_t run, uint64_t op, uint32_t attempt, uint64_t token)
+{
+    for (size_t i = world->effect_count; i-- > 0;) {
+        const struct effect *effect = &world->effects[i];
+        if (effect->run == run && effect->op == op && effect->attempt == attempt &&
+            (token == 0 || effect->token == token) && strcmp(effect->job, job) == 0)
+            return effect;
+    }
+    return NULL;
+}
+
+static const struct oracle *oracle_of(const char *job)
+{
+    return &world->oracles[partition_of(job, world->profile.partitions)];
+}
+
+static void check_step_ended(const struct oracle_run *run, uint64_t at, const Event *event)
+{
+    const int ends[] = { PERDURE__V1__EVENT__KIND_STEP_COMPLETED, PERDURE__V1__EVENT__KIND_STEP_FAILED };
+    for (size_t i = 0; i < 2; i++)
+        if (run_find(run, at, ends[i], event->op))
+            world_bad("%s: the step of op %llu is recorded twice", run->job, (unsigned long long)event->op);
+    if (event->kind_case == PERDURE__V1__EVENT__KIND_STEP_COMPLETED) {
+        const Payload *result = event->step_completed->result;
+        unsigned value;
+        unsigned long long token = 0;
+        char text[64] = "";
+        if (result && result->data.len < sizeof text)
+            memcpy(text, result->data.data, result->data.len);
+        if (sscanf(text, "%u %llu", &value, &token) != 2)
+            token = 0;
+        if (!effect_find(run->job, run->run, event->op, event->step_completed->attempt, token))
+            world_bad("%s: step op %llu is recorded, but nobody did it", run->job, (unsigned long long)event->op);
+    }
+}
+
+static void check_attempt_failed(const struct oracle_run *run, const Event *event, const Error *error, uint32_t attempt)
+{
+    static const char *const ours[] = { "NotYet", "Hopeless", "BadInput" };
+    for (size_t i = 0; error && i < 3; i++)
+        if (strcmp(error->type, ours[i]) == 0 && !effect_find(run->job, run->run, event->op, attempt, 0))
+            world_bad("%s: attempt %u of op %llu is recorded, but nobody made it", run->job, attempt,
+                      (unsigned long long)event->op);
+}
+
+static void check_timer(const struct oracle_run *run, uint64_t at, const Event *event)
+{
+    const Event *started = run_find(run, at, PERDURE__V1__EVENT__KIND_TIMER_STARTED, event->op);
+    if (!started)
+        world_bad("%s: a timer fires that was not started", run->job);
+    if (run_find(run, at, PERDURE__V1__EVENT__KIND_TIMER_FIRED, event->op))
+        world_bad("%s: timer op %llu fires twice", run->job, (unsigned long long)event->op);
+    if (event->t < started->timer_started->fire_at)
+        world_bad("%s: timer op %llu fires before its time", run->job, (unsigned long long)event->op);
+}
+
+static void check_started(const struct oracle_run *run, const Event *event)
+{
+    const Perdure__V1__Started *started = event->started;
+    struct truth_request *request = truth_request(started->request);
+    if (run->run != run_id_of(world->log_id, run->job, started->request))
+        world_bad("%s: its run id does not follow from its start", run->job);
+    request->starts++;
+    if (request->starts > 1)
+        world_bad("a start ran twice: request %s of %s", started->request, run->job);
+    request->run = run->run;
+    if (started->parent_job[0]) {
+        const struct oracle_run *parent =
+            oracle_find_run(oracle_of(started->parent_job), started->parent_job, started->parent_run);
+        const Event *asked = parent ? run_find(parent, parent->seq, PERDURE__V1__EVENT__KIND_CHILD_REQUESTED,
+                                               started->parent_op)
+                                    : NULL;
+        if (!asked || strcmp(asked->child_requested->job, run->job) != 0) {
+            if (!world->truncated_lossy)
+                world_bad("orphan: %s runs, but %s did not ask for it", run->job, started->parent_job);
+        }
+    }
+}
+
+static void check_signal(const struct oracle_run *run, const Event *event)
+{
+    const Perdure__V1__SignalReceived *signal = event->signal_received;
+    struct truth_request *request = truth_request(signal->request);
+    request->signals++;
+    if (request->signals > 1)
+        world_bad("a signal was absorbed twice: request %s by %s", signal->request, run->job);
+}
+
+static void check_child_ended(const struct oracle_run *run, uint64_t at, const Event *event)
+{
+    const Perdure__V1__ChildEnded *ended = event->child_ended;
+    const Event *asked = run_find(run, at, PERDURE__V1__EVENT__KIND_CHILD_REQUESTED, event->op);
+    if (!asked)
+        world_bad("%s: a child ended that it did not ask for", run->job);
+    if (run_find(run, at, PERDURE__V1__EVENT__KIND_CHILD_ENDED, event->op))
+        world_bad("%s: child of op %llu ended twice", run->job, (unsigned long long)event->op);
+    if (strcmp(ended->state, "refused") == 0 || world->truncated_lossy)
+        return;
+    const struct oracle_run *child =
+        oracle_find_run(oracle_of(asked->child_requested->job), asked->child_requested->job, ended->child_run);
+    if (!child || child->open)
+        world_bad("%s: its child %s ended, but not in its history", run->job, asked->child_requested->job);
+    const Perdure__V1__Started *started = child->events[0].event->started;
+    if (started->parent_run != run->run || started->parent_op != event->op || strcmp(started->parent_job, run->job) != 0)
+        world_bad("%s: it took the result of another run's child", run->job);
+    const Event *last = child->events[child->seq - 1].event;
+    if (last->kind_case == PERDURE__V1__EVENT__KIND_COMPLETED) {
+        const Payload *a = last->completed->result, *b = ended->result;
+        if (strcmp(ended->state, "completed") != 0 || !a || !b || a->data.len != b->data.len ||
+            memcmp(a->data.data, b->data.data, a->data.len) != 0)
+            world_bad("%s: its child's result is not that of the child", run->job);
+    }
+}
+
+static void check_event(const struct oracle_run *run, uint64_t at, const Event *event)
+{
+    tally.events++;
+    if (event->kind_case < 64)
+        tally.event_kinds[event->kind_case]++;
+    for (uint64_t i = 0; i < at; i++)
+        if (run->events[i].event->kind_case == PERDURE__V1__EVENT__KIND__NOT_SET &&
+            event->kind_case != PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED &&
+            event->kind_case != PERDURE__V1__EVENT__KIND_CANCEL_REQUESTED &&
+            event->kind_case != PERDURE__V1__EVENT__KIND_TERMINATED)
+            world_bad("%s goes on after an event that nobody here knows", run->job);
+    switch (event->kind_case) {
+    case PERDURE__V1__EVENT__KIND_STARTED:
+        check_started(run, event);
+        break;
+    case PERDURE__V1__EVENT__KIND_STEP_COMPLETED:
+        check_step_ended(run, at, event);
+        break;
+    case PERDURE__V1__EVENT__KIND_STEP_FAILED:
+        check_step_ended(run, at, event);
+        check_attempt_failed(run, event, event->step_failed->error, event->step_failed->attempt);
+        break;
+    case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
+        check_attempt_failed(run, event, event->attempt_failed->error, event->attempt_failed->attempt);
+        break;
+    case PERDURE__V1__EVENT__KIND_TIMER_FIRED:
+        check_timer(run, at, event);
+        break;
+    case PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED:
+        check_signal(run, event);
+        break;
+    case PERDURE__V1__EVENT__KIND_CHILD_ENDED:
+        check_child_ended(run, at, event);
+        break;
+    case PERDURE__V1__EVENT__KIND_SEND_REFUSED:
+        if (!run_find(run, at, PERDURE__V1__EVENT__KIND_SIGNAL_SENT, event->op))
+            world_bad("%s: a signal was refused that it did not send", run->job);
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- inputs that are absorbed --------------------------------------------------------------------------------------- */
+
+static void check_input(uint32_t p, const struct oracle_run *run, const InputRef *input)
+{
+    if (input->partition != p || input->offset < 0 || input->offset >= world->streams[LOG_INBOX][p].end)
+        world_bad("%s absorbs input %lld of partition %u, which is not there", run->job, (long long)input->offset,
+                  input->partition);
+    struct inbox_note *note = &world->notes[p][input->offset];
+    if (!note->record || strcmp(note->record->header->job, run->job) != 0 ||
+        strcmp(note->record->command->request, input->request) != 0)
+        world_bad("%s absorbs input %lld, which is another's", run->job, (long long)input->offset);
+    if (note->absorbed++ > 0)
+        world_bad("%s absorbs input %lld a second time", run->job, (long long)input->offset);
+    if (note->refused && !note->twin && note->copy >= 0 && world->copies[note->copy].landed == 1)
+        world_bad("refused, then absorbed: %s of %s", input->request, run->job);
+    const Command *command = note->record->command;
+    bool dies = command->kind_case != PERDURE__V1__COMMAND__KIND_CHILD_RESULT &&
+                command->kind_case != PERDURE__V1__COMMAND__KIND_REFUSAL;
+    int64_t life = note->record->header->life > 0 ? note->record->header->life : world->profile.life_ms;
+    if (dies && note->append_ms - note->record->header->born > life)
+        world_bad("%s absorbs %s, which was too old when it was appended", run->job, input->request);
+    if (!dies && note->record->header->run != run->run)
+        world_bad("%s absorbs an answer to another run", run->job);
+}
+
+static void check_mark(uint32_t p, int64_t offset, const Mark *mark)
+{
+    digest hash;
+    uint64_t count = oracle_live(&world->oracles[p], &hash);
+    if (mark->live_count != count || !digest_equal(hash, digest_from_bytes(mark->live_hash)))
+        world_bad("journal %u offset %lld: the Mark's live hash is not that of the journal (%llu open, the Mark says %llu)",
+                  p, (long long)offset, (unsigned long long)count, (unsigned long long)mark->live_count);
+    if (mark->in_pos && mark->in_pos->offset > world->streams[LOG_INBOX][p].end)
+        world_bad("journal %u offset %lld: in_pos is beyond the inbox", p, (long long)offset);
+}
+
+void truth_on_record(uint32_t p, int64_t offset, const Record *record, enum oracle_verdict verdict,
+                     struct oracle_run *run, uint64_t seq_before)
+{
+    if (verdict == ORACLE_MARK)
+        check_mark(p, offset, record->mark);
+    if (verdict != ORACLE_COUNTED)
+        return;
+    for (size_t i = 0; i < record->header->n_inputs; i++)
+        check_input(p, run, record->header->inputs[i]);
+    for (uint64_t i = seq_before; i < run->seq; i++)
+        check_event(run, i, run->events[i].event);
+}
+
+/* ---- what leaves an engine --------------------------------------------------------------------------------------------- */
+
+static const char *const output_names[] = { "APPEND", "SEND", "REPLY", "STATUS", "STEP", "ABANDON_STEP",
+                                            "FOLLOW_JOURNAL", "FOLLOW_INBOX", "UNFOLLOW_INBOX", "TRIM_INBOX", "DEAD" };
+
+/* Rule 8: a status, to whomever it goes, tells only what counts. */
+static void check_status(uint32_t p, const Status *status, const char *who)
+{
+    const struct oracle_run *run = oracle_find_run(&world->oracles[p], status->id, status->run);
+    if (status->run == 0 && status->events == 0)
+        return; /* says that there is none */
+    if (!run || run->seq < status->events)
+        world_bad("%s shows %s with %llu events, %llu count", who, status->id, (unsigned long long)status->events,
+                  (unsigned long long)(run ? run->seq : 0));
+    static const char *const ends[] = { "completed", "failed", "cancelled", "terminated" };
+    for (size_t i = 0; i < 4; i++)
+        if (strcmp(status->state, ends[i]) == 0 &&
+            (run->open || strcmp(event_kind_name(run->events[run->seq - 1].event), ends[i]) != 0))
+            world_bad("%s shows %s as %s, its history does not", who, status->id, ends[i]);
+    if (world->shown_count == world->shown_capacity) {
+        world->shown_capacity = world->shown_capacity ? world->shown_capacity * 2 : 128;
+        world->shown = realloc(world->shown, world->shown_capacity * sizeof *world->shown);
+        if (!world->shown)
+            abort();
+    }
+    struct shown *shown = &world->shown[world->shown_count++];
+    *shown = (struct shown){ .job = strdup(status->id), .run = status->run, .events = status->events, .partition = p };
+    snprintf(shown->state, sizeof shown->state, "%s", status->state);
+}
+
+static void check_send(struct worker *worker, uint32_t p, const struct engine_output *out)
+{
+    Record *record = NULL;
+    if (record_decode(out->data, out->size, &record) != WIRE_OK)
+        world_bad("%s sends what cannot be decoded", worker->name);
+    const Sender *sender = record->header->sender;
+    const char *what = NULL;
+    if (!sender)
+        what = "without a sender";
+    else if (sender->run != 0) {
+        const struct oracle_run *run = oracle_find_run(&world->oracles[p], sender->job, sender->run);
+        if (!run || sender->seq == 0 || run->seq < sender->seq)
+            what = "that follows from no record that counts";
+    } else if (sender->seq != 0) {
+        what = "with half a sender";
+    }
+    if (out->partition != partition_of(record->header->job, world->profile.partitions))
+        what = "to the wrong partition";
+    char text[128];
+    snprintf(text, sizeof text, "%s request %s", record->header->job, record->command ? record->command->request : "?");
+    record_free(record);
+    if (what)
+        world_bad("%s/%u sends a command %s: to %s", worker->name, p, what, text);
+}
+
+/* One value for one (epoch, run, seq), and for one (epoch, n) (rule 5). */
+static void check_append(struct worker *worker, uint32_t p, const struct engine_output *out)
+{
+    Record *record = NULL;
+    if (record_decode(out->data, out->size, &record) != WIRE_OK)
+        world_bad("%s appends what cannot be decoded", worker->name);
+    const Header *h = record->header;
+    if (h->kind != PERDURE__V1__KIND__KIND_CLAIM) {
+        char key[96];
+        struct truth_request *by_n, *by_seq = NULL;
+        uint64_t value = hash64(out->data, out->size);
+        snprintf(key, sizeof key, "n/%u/%llx/%llu", p, (unsigned long long)h->nonce, (unsigned long long)h->n);
+        by_n = truth_request(key);
+        if (h->kind == PERDURE__V1__KIND__KIND_EVENT) {
+            snprintf(key, sizeof key, "s/%u/%llx/%llx/%llu", p, (unsigned long long)h->nonce,
+                     (unsigned long long)h->run, (unsigned long long)h->seq);
+            by_seq = truth_request(key);
+        }
+        uint64_t digest = h->digest.len == 16 ? hash64(h->digest.data, 16) : 0;
+        bool twice = (by_n->run != 0 && by_n->run != value) || (by_seq && by_seq->run != 0 && by_seq->run != digest);
+        by_n->run = value;
+        if (by_seq)
+            by_seq->run = digest;
+        if (twice) {
+            record_free(record);
+            world_bad("%s/%u appends two values for one place in one epoch", worker->name, p);
+        }
+    }
+    record_free(record);
+}
+
+void truth_on_output(struct worker *worker, uint32_t p, const struct engine_output *out)
+{
+    const struct seat *seat = &worker->seats[p];
+    bool leaves = out->kind == ENGINE_OUT_SEND || out->kind == ENGINE_OUT_REPLY || out->kind == ENGINE_OUT_STATUS ||
+                  out->kind == ENGINE_OUT_STEP || out->kind == ENGINE_OUT_TRIM_INBOX;
+    char who[32];
+    snprintf(who, sizeof who, "%s/%u", worker->name, p);
+    if (leaves && !seat->own_claim)
+        world_bad("%s lets %s leave, though the last claim it read is not its own", who, output_names[out->kind]);
+    if (world->truncated_lossy)
+        return;
+    if (out->kind == ENGINE_OUT_SEND)
+        check_send(worker, p, out);
+    else if (out->kind == ENGINE_OUT_APPEND)
+        check_append(worker, p, out);
+    else if (out->kind == ENGINE_OUT_REPLY && out->reply->status)
+        check_status(p, out->reply->status, who);
+    else if (out->kind == ENGINE_OUT_STATUS) {
+        Status *status = perdure__v1__status__unpack(NULL, out->size, out->data);
+        if (!status)
+            world_bad("%s: a status that cannot be decoded", who);
+        trace("%s status %s %s events %llu", who, status->id, status->state, (unsigned long long)status->events);
+        check_status(p, status, who);
+        perdure__v1__status__free_unpacked(status, NULL);
+    } else if (out->kind == ENGINE_OUT_STEP) {
+        const struct oracle_run *run = oracle_find_run(&world->oracles[p], out->key, out->run);
+        if (!run)
+            world_bad("%s runs a step of %s, whose start does not count", who, out->key);
+    } else if (out->kind == ENGINE_OUT_TRIM_INBOX && out->offset > world->oracles[p].in_pos.offset) {
+        world_bad("%s trims the inbox to %lld, in_pos is %lld", who, (long long)out->offset,
+                  (long long)world->oracles[p].in_pos.offset);
+    }
+}
+
+void truth_on_effect(const struct effect *effect)
+{
+    for (size_t i = world->effect_count; i-- > 0;) {
+        const struct effect *other = &world->effects[i];
+        if (other->run == effect->run && other->op == effect->op && other->attempt == effect->attempt &&
+            other->worker == effect->worker && other->incarnation == effect->incarnation &&
+            other->claim == effect->claim && strcmp(other->job, effect->job) == 0)
+            world_bad("w%d runs attempt %u of %s op %llu twice in one epoch", effect->worker, effect->attempt, effect->job,
+                      (unsigned long long)effect->op);
+    }
+    if (world->effect_count == world->effect_capacity) {
+        world->effect_capacity = world->effect_capacity ? world->effect_capacity * 2 : 256;
+        world->effects = realloc(world->effects, world->effect_capacity * sizeof *world->effects);
+        if (!world->effects)
+            abort();
+    }
+    world->effects[world->effect_count] = *effect;
+    world->effects[world->effect_count++].job = strdup(effect->job);
+}
+
+/* ---- stores ------------------------------------------------------------------------------------------------------------- */
+
+static void check_row(uint32_t p, const struct row *row, int64_t position, const char *who)
+{
+    StoredRun *stored = perdure__v1__stored_run__unpack(NULL, row->value->size, row->value->data);
+    if (!stored)
+        world_bad("%s: a stored run cannot be decoded", who);
+    const struct oracle_run *run = oracle_find_at(&world->oracles[p], stored->job, position);
+    uint64_t seq = run ? oracle_seq_at(run, position) : 0;
+    const char *wrong = NULL;
+    if (!run || run->run != stored->run)
+        wrong = "a run that does not count";
+    else if (seq != stored->seq)
+        wrong = stored->seq > seq ? "events that do not count" : "too few events";
+    else if (!digest_equal(run->events[seq - 1].after, digest_from_bytes(stored->digest)))
+        wrong = "another history";
+    else if (oracle_open_at(run, position) != (bool)stored->open)
+        wrong = "another state";
+    char job[64];
+    snprintf(job, sizeof job, "%s", stored->job);
+    unsigned long long has = stored->seq;
+    perdure__v1__stored_run__free_unpacked(stored, NULL);
+    if (wrong)
+        world_bad("%s/%u as of %lld: %s has %s (%llu events, %llu count)", who, p, (long long)position, job, wrong, has,
+                  (unsigned long long)seq);
+}
+
+void truth_check_store(uint32_t p, const struct rows *rows, const char *who)
+{
+    if (rows->position > world->streams[LOG_JOURNAL][p].end || world->truncated_lossy)
+        return; /* of before a truncation that it was not told of */
+    for (int w = 0; w < WORKERS; w++)
+        if (world->workers[w].seats[p].truncated && strcmp(world->workers[w].name, who) == 0)
+            return;
+    size_t count = 0;
+    for (size_t i = 0; i < rows->count; i++)
+        if (rows->rows[i].kind == ROW_RUN) {
+            check_row(p, &rows->rows[i], rows->position, who);
+            count++;
+        }
+    size_t known = 0;
+    for (const struct oracle_run *run = world->oracles[p].all; run; run = run->next)
+        known += run->first < rows->position && run->previous == NULL;
+    if (known != count)
+        world_bad("%s/%u as of %lld: %zu jobs, %zu count", who, p, (long long)rows->position, count, known);
+}

@@ -1,0 +1,571 @@
+/* A worker: the driver loop around the real engine, one seat a partition, with the named fault points. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "world.h"
+
+int64_t worker_wall(const struct worker *worker) { return world->now + worker->skew; }
+static int64_t worker_monotonic(const struct worker *worker) { return world->now - worker->monotonic_base; }
+
+static void seat_note_state(struct seat *seat)
+{
+    enum engine_state state = engine_state_of(seat->engine);
+    if (state != seat->state)
+        tally.transitions[seat->state][state]++;
+    seat->state = state;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------- */
+
+static int host_history(void *context, uint32_t partition, const char *job, uint64_t run,
+                        bool (*visit)(void *context, int64_t offset, const void *record, size_t size),
+                        void *visit_context)
+{
+    (void)partition;
+    return rows_history(context, job, run, visit, visit_context);
+}
+
+struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct rows *store)
+{
+    const struct profile *profile = &world->profile;
+    struct engine_config config = {
+        .partition = partition,
+        .genesis = PERDURE__V1__GENESIS__INIT,
+        .worker = worker->name,
+        .boot_id = "boot",
+        .registry = world->registry,
+        .seed = world->options.seed * 1000 + worker->incarnation * 10 + (uint64_t)worker->id,
+        .limits = { .live_jobs = profile->live_jobs, .life_ms = profile->life_ms, .keep_ms = profile->life_ms * 2,
+                    .append_deadline_ms = 3000, .mark_interval_ms = 400, .claim_backoff_ms = 300,
+                    .trim_delay_ms = 2000, .status_delay_ms = 200, .turn_bytes = profile->turn_bytes },
+        .host = { .context = store, .history = host_history },
+        .job = { .stack_bytes = 64 * 1024 },
+    };
+    config.genesis.log_id = world->log_id;
+    config.genesis.namespace_ = (char *)"sim";
+    config.genesis.partitions = profile->partitions;
+    config.genesis.map_version = 1;
+    config.genesis.format = 1;
+    config.genesis.rule_level = 1;
+    config.genesis.partition = partition;
+    struct engine *engine = engine_new(&config);
+    if (!engine)
+        abort();
+    return engine;
+}
+
+static void seat_start(struct worker *worker, uint32_t partition)
+{
+    struct seat *seat = &worker->seats[partition];
+    seat->engine = seat_engine_new(worker, partition, &seat->store);
+    seat->state = engine_state_of(seat->engine);
+    seat->told = false;
+    seat->own_claim = seat->claim_pending = seat->truncated = seat->out_of_range = false;
+    seat->nonce_count = 0;
+    for (int stream = 0; stream < STREAMS; stream++) {
+        seat->following[stream] = false;
+        seat->end_told[stream] = -1;
+    }
+    engine_on_time(seat->engine, worker_wall(worker), worker_monotonic(worker));
+    rows_load(&seat->store, seat->engine);
+    engine_begin(seat->engine, world->streams[LOG_JOURNAL][partition].start);
+    if (seat->store.count > 0)
+        engine_on_histories_kept(seat->engine, seat->store.position);
+    seat_note_state(seat);
+}
+
+/* What a store is like after a crash: as of its last commit, or an older backup, lost, damaged. */
+static void seat_choose_store(struct seat *seat, uint32_t partition)
+{
+    if (!world->profile.stores) {
+        rows_clear(&seat->store);
+    } else if (seat->old_store.count > 0 && fault_now(FAULT_STORE_OLD)) {
+        rows_copy(&seat->store, &seat->old_store);
+    } else if (fault_now(FAULT_STORE_LOST)) {
+        rows_clear(&seat->store);
+    } else if (seat->store.count > 0 && world->oracles[partition].last_mark >= seat->store.position &&
+               fault_now(FAULT_STORE_DAMAGED)) {
+        /* Only where a Mark follows can a reader know: rule 3 promises no more. */
+        rows_damage(&seat->store);
+    }
+}
+
+void worker_start(struct worker *worker)
+{
+    worker->alive = true;
+    worker->restarting = false;
+    worker->incarnation++;
+    worker->asleep_until = 0;
+    worker->monotonic_base = world->now - (int64_t)rng_below(&world->schedule, 1000000);
+    worker->session = session_new(worker->id);
+    trace("%s starts, incarnation %llu", worker->name, (unsigned long long)worker->incarnation);
+    for (uint32_t p = 0; p < world->profile.partitions; p++) {
+        if (!world->quiet)
+            seat_choose_store(&worker->seats[p], p);
+        seat_start(worker, p);
+    }
+}
+
+static void task_free(struct task *task)
+{
+    if (task->executed) {
+        payload_free(task->outcome.result);
+        error_free(task->outcome.error);
+    }
+    payload_free(task->input);
+    free(task->job);
+    free(task);
+}
+
+static void seat_stop(struct seat *seat)
+{
+    if (seat->engine)
+        engine_free(seat->engine);
+    seat->engine = NULL;
+    while (seat->tasks) {
+        struct task *task = seat->tasks;
+        seat->tasks = task->next;
+        task_free(task);
+    }
+}
+
+void worker_crash(struct worker *worker)
+{
+    trace("%s crashes", worker->name);
+    worker->alive = false;
+    worker->restarting = false;
+    worker->restart_at = world->now + rng_between(&world->faults, 0, 3000);
+    for (uint32_t p = 0; p < world->profile.partitions; p++) {
+        struct engine_counts counts;
+        engine_counts(worker->seats[p].engine, &counts);
+        tally.replays += counts.replays;
+        tally.evictions += counts.evictions;
+        tally.claims += counts.claims;
+        seat_stop(&worker->seats[p]);
+    }
+    session_orphan(worker->session);
+    worker->session = NULL;
+}
+
+void worker_free(struct worker *worker)
+{
+    for (uint32_t p = 0; p < world->profile.partitions; p++) {
+        seat_stop(&worker->seats[p]);
+        rows_clear(&worker->seats[p].store);
+        rows_clear(&worker->seats[p].old_store);
+    }
+}
+
+/* A named fault point: crash or stall there. True: the driver must stop what it does. */
+static bool worker_point(struct worker *worker, enum fault crash)
+{
+    if (fault_now(crash)) {
+        worker->restarting = true;
+        return true;
+    }
+    if (fault_now(FAULT_STALL)) {
+        worker->asleep_until = world->now + rng_between(&world->faults, 10, 6000);
+        return true;
+    }
+    return false;
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------------- */
+
+static void seat_note_claim(struct seat *seat, const struct memory_record *record)
+{
+    if (record->kind != PERDURE__V1__KIND__KIND_CLAIM)
+        return;
+    seat->own_claim = false;
+    for (size_t i = 0; i < seat->nonce_count && i < 64; i++)
+        if (seat->nonces[i] == record->nonce) {
+            seat->own_claim = true;
+            seat->claim_pending = false;
+        }
+}
+
+static bool seat_read(struct worker *worker, uint32_t p, enum log_stream stream, int64_t limit)
+{
+    struct seat *seat = &worker->seats[p];
+    struct memory_stream *log = &world->streams[stream][p];
+    bool did = false;
+    for (int64_t i = 0; i < limit && seat->following[stream] && seat->read[stream] < log->end; i++) {
+        int64_t offset = seat->read[stream];
+        const struct memory_record *record = &log->records[offset];
+        if (offset < log->start) {
+            seat->following[stream] = false;
+            engine_on_fault(seat->engine, LOG_OUT_OF_RANGE, "records are gone");
+            did = true;
+            break;
+        }
+        if (stream == LOG_JOURNAL && seat->claim_pending && record->kind == PERDURE__V1__KIND__KIND_CLAIM &&
+            worker_point(worker, FAULT_CRASH_CLAIM))
+            return true;
+        seat->read[stream]++;
+        seat->end_told[stream] = -1;
+        did = true;
+        if (!record->blob)
+            continue;
+        struct log_record given = { .stream = stream, .partition = p, .offset = offset, .append_ms = record->append_ms,
+                                    .leader_epoch = -1, .data = record->blob->data, .size = record->blob->size };
+        if (stream == LOG_JOURNAL)
+            seat_note_claim(seat, record);
+        engine_on_record(seat->engine, &given);
+        seat_note_state(seat);
+    }
+    if (seat->following[stream] && seat->read[stream] >= log->end && seat->end_told[stream] != log->end) {
+        seat->end_told[stream] = log->end;
+        engine_on_end(seat->engine, stream, log->end);
+        seat_note_state(seat);
+        did = true;
+    }
+    return did;
+}
+
+/* ---- reports and steps ----------------------------------------------------------------------------------------- */
+
+static bool worker_reports(struct worker *worker, bool all)
+{
+    bool did = false;
+    struct session *session = worker->session;
+    struct report **link = &session->reports;
+    while (*link) {
+        struct report *report = *link;
+        if (report->due > world->now && !all) {
+            link = &report->next;
+            continue;
+        }
+        *link = report->next;
+        if (!*link)
+            session->reports_tail = link;
+        struct seat *seat = &worker->seats[report->from];
+        struct memory_stream *journal = &world->streams[LOG_JOURNAL][report->from];
+        if (report->counts_safe && report->offset >= journal->safe && report->cookie < (UINT64_C(1) << 63))
+            journal->safe = report->offset + 1;
+        engine_on_delivered(seat->engine, report->cookie, report->delivery, report->offset);
+        seat_note_state(seat);
+        free(report);
+        did = true;
+        if (worker_point(worker, FAULT_CRASH_AFTER_REPORT))
+            return true;
+    }
+    return did;
+}
+
+static void task_execute(struct worker *worker, struct seat *seat, struct task *task, uint32_t partition)
+{
+    struct effect effect = { .job = task->job, .run = task->run, .op = task->op, .attempt = task->attempt,
+                             .step = task->step->name, .worker = worker->id, .incarnation = worker->incarnation,
+                             .claim = task->claim, .at = world->now };
+    (void)seat;
+    struct attempt_request request = { .callable = task->step, .job = task->job, .run = task->run, .op = task->op,
+                                       .attempt = task->attempt, .input = task->input };
+    effect.input_digest = payload_digest(task->input->type, task->input->data.data, task->input->data.len);
+    uint64_t before = world->token;
+    attempt_run(&request, &task->outcome);
+    task->executed = true;
+    effect.token = world->token > before ? world->token : 0;
+    trace("%s/%u effect %s %s op %llu attempt %u -> %d digest %llx %.*s", worker->name, partition, task->job, task->step->name,
+          (unsigned long long)task->op, task->attempt, task->outcome.code, (unsigned long long)effect.input_digest, (int)task->input->data.len, task->input->data.data);
+    truth_on_effect(&effect);
+}
+
+static void task_end(struct seat *seat, struct task *task)
+{
+    engine_on_step_ended(seat->engine, task->job, task->run, task->op, task->attempt, &task->outcome, task->started_ms);
+    task->executed = false; /* the engine took the outcome */
+    seat_note_state(seat);
+}
+
+static bool seat_tasks(struct worker *worker, uint32_t p)
+{
+    struct seat *seat = &worker->seats[p];
+    bool did = false;
+    for (struct task **link = &seat->tasks; *link;) {
+        struct task *task = *link;
+        if (!task->executed && task->begins <= world->now) {
+            did = true;
+            if (worker_point(worker, FAULT_CRASH_BEFORE_EFFECT))
+                return true;
+            task_execute(worker, seat, task, p);
+            if (worker_point(worker, FAULT_CRASH_AFTER_EFFECT))
+                return true;
+        }
+        if (task->executed && task->ends <= world->now) {
+            *link = task->next;
+            task_end(seat, task);
+            task_free(task);
+            did = true;
+            continue;
+        }
+        link = &task->next;
+    }
+    return did;
+}
+
+/* ---- outputs ------------------------------------------------------------------------------------------------------ */
+
+static void out_append(struct worker *worker, uint32_t p, const struct engine_output *out)
+{
+    struct seat *seat = &worker->seats[p];
+    struct pending pending = { .blob = blob_new(out->data, out->size), .cookie = out->cookie, .from = p, .copy = -1 };
+    if (out->kind == ENGINE_OUT_APPEND && out->header->kind == PERDURE__V1__KIND__KIND_CLAIM) {
+        Record *record = NULL;
+        if (record_decode(out->data, out->size, &record) != WIRE_OK)
+            world_bad("%s appends a claim that cannot be decoded", worker->name);
+        seat->nonces[seat->nonce_count++ % 64] = record->claim->nonce;
+        if (seat->nonce_count > 64)
+            seat->nonce_count = 64;
+        seat->claim_pending = true;
+        record_free(record);
+    }
+    if (TRACING)
+        trace("%s/%u %s %s", worker->name, p, out->kind == ENGINE_OUT_APPEND ? "appends" : "sends",
+              record_text(out->data, out->size));
+    session_push(worker->session, out->kind == ENGINE_OUT_APPEND ? LOG_JOURNAL : LOG_INBOX,
+                 out->kind == ENGINE_OUT_APPEND ? p : out->partition, &pending);
+}
+
+static void out_step(struct worker *worker, uint32_t p, const struct engine_output *out)
+{
+    struct seat *seat = &worker->seats[p];
+    struct engine_counts counts;
+    struct task *task = calloc(1, sizeof *task);
+    if (!task || !(task->job = strdup(out->key)))
+        abort();
+    engine_counts(seat->engine, &counts);
+    task->run = out->run;
+    task->op = out->op;
+    task->attempt = out->attempt;
+    task->step = out->step;
+    task->input = payload_copy(out->input);
+    task->claim = counts.claim;
+    task->started_ms = worker_wall(worker);
+    task->begins = world->now + (int64_t)rng_below(&world->schedule, 20);
+    task->ends = task->begins + (int64_t)rng_below(&world->schedule, rng_chance(&world->schedule, 500) ? 3000 : 40);
+    if (out->timeout_ms > 0 && (task->ends - world->now > out->timeout_ms || rng_chance(&world->faults, 1500))) {
+        task->ends = world->now + out->timeout_ms + (int64_t)rng_below(&world->schedule, 200) + 1;
+        if (world->quiet)
+            task->ends = task->begins + 1;
+        else
+            fault_count(FAULT_STEP_TIMED_OUT);
+    }
+    if (out->in_place) {
+        task_execute(worker, seat, task, p);
+        task_end(seat, task);
+        task_free(task);
+        return;
+    }
+    task->next = seat->tasks;
+    seat->tasks = task;
+}
+
+static void out_abandon(struct seat *seat, const struct engine_output *out)
+{
+    for (struct task **link = &seat->tasks; *link; link = &(*link)->next) {
+        struct task *task = *link;
+        if (task->executed || task->run != out->run || task->op != out->op || strcmp(task->job, out->key) != 0)
+            continue;
+        if (rng_chance(&world->schedule, 5000)) { /* else it was too late to stop it */
+            *link = task->next;
+            task_free(task);
+        }
+        return;
+    }
+}
+
+static void seat_follow(struct seat *seat, enum log_stream stream, int64_t offset)
+{
+    seat->following[stream] = true;
+    seat->read[stream] = offset;
+    seat->end_told[stream] = -1;
+    if (stream == LOG_JOURNAL)
+        seat->own_claim = false;
+}
+
+/* Crash before this output takes effect? */
+static bool output_point(struct worker *worker, enum engine_output_kind kind)
+{
+    switch (kind) {
+    case ENGINE_OUT_APPEND:
+    case ENGINE_OUT_SEND:
+        return worker_point(worker, FAULT_CRASH_BEFORE_APPEND);
+    case ENGINE_OUT_REPLY:
+        return worker_point(worker, FAULT_CRASH_BEFORE_REPLY);
+    case ENGINE_OUT_TRIM_INBOX:
+        return worker_point(worker, FAULT_CRASH_BEFORE_TRIM);
+    case ENGINE_OUT_STEP:
+        return worker_point(worker, FAULT_CRASH_BEFORE_EFFECT);
+    default:
+        return false;
+    }
+}
+
+static void out_notice(struct worker *worker, uint32_t p, const struct engine_output *out)
+{
+    static const char *const names[] = { [ENGINE_OUT_OWNED] = "owns",       [ENGINE_OUT_LOST] = "lost",
+                                         [ENGINE_OUT_RELEASED] = "released", [ENGINE_OUT_REPLAYED] = "replayed",
+                                         [ENGINE_OUT_REBUILD] = "rebuilds", [ENGINE_OUT_STOPPED] = "STOPPED",
+                                         [ENGINE_OUT_NOTE] = "notes",       [ENGINE_OUT_DEAD] = "dead letter" };
+    trace("%s/%u %s%s%s %s", worker->name, p, names[out->kind], out->key ? " " : "", out->key ? out->key : "",
+          out->text ? out->text : "");
+    if (out->kind == ENGINE_OUT_RELEASED)
+        fault_count(FAULT_DRAINED);
+    if (out->kind == ENGINE_OUT_REBUILD)
+        rows_clear(&worker->seats[p].store);
+    if (out->kind == ENGINE_OUT_STOPPED && !world->truncated_lossy)
+        world_bad("%s/%u stopped: %s", worker->name, p, out->text ? out->text : "");
+}
+
+static void seat_output(struct worker *worker, uint32_t p, const struct engine_output *out)
+{
+    struct seat *seat = &worker->seats[p];
+    tally.outputs[out->kind]++;
+    truth_on_output(worker, p, out);
+    switch (out->kind) {
+    case ENGINE_OUT_APPEND:
+    case ENGINE_OUT_SEND:
+        out_append(worker, p, out);
+        break;
+    case ENGINE_OUT_REPLY:
+        clients_reply(out->reply, p);
+        break;
+    case ENGINE_OUT_STATUS:
+        break;
+    case ENGINE_OUT_STEP:
+        out_step(worker, p, out);
+        break;
+    case ENGINE_OUT_ABANDON_STEP:
+        out_abandon(seat, out);
+        break;
+    case ENGINE_OUT_FOLLOW_JOURNAL:
+        seat_follow(seat, LOG_JOURNAL, out->offset);
+        break;
+    case ENGINE_OUT_FOLLOW_INBOX:
+        seat_follow(seat, LOG_INBOX, out->offset);
+        break;
+    case ENGINE_OUT_UNFOLLOW_INBOX:
+        seat->following[LOG_INBOX] = false;
+        break;
+    case ENGINE_OUT_TRIM_INBOX:
+        if (out->offset > world->streams[LOG_INBOX][p].start)
+            world->streams[LOG_INBOX][p].start = out->offset;
+        break;
+    default:
+        out_notice(worker, p, out);
+        break;
+    }
+}
+
+static bool seat_outputs(struct worker *worker, uint32_t p)
+{
+    struct seat *seat = &worker->seats[p];
+    struct engine_output out;
+    bool did = false;
+    for (int i = 0; engine_take(seat->engine, &out); i++) {
+        did = true;
+        if (i > 100000)
+            world_bad("%s/%u: no end of outputs", worker->name, p);
+        bool stop = output_point(worker, out.kind);
+        if (worker->restarting)
+            return true;
+        seat_output(worker, p, &out); /* after a stall it goes on as if nothing had been */
+        seat_note_state(seat);
+        if (stop || (out.kind == ENGINE_OUT_APPEND && worker_point(worker, FAULT_CRASH_AFTER_APPEND)))
+            return true;
+    }
+    return did;
+}
+
+/* ---- the loop --------------------------------------------------------------------------------------------------------- */
+
+static void seat_save(struct worker *worker, uint32_t p)
+{
+    struct seat *seat = &worker->seats[p];
+    if (engine_state_of(seat->engine) == ENGINE_STOPPED)
+        return;
+    if (fault_now(FAULT_CRASH_BEFORE_STORE)) {
+        RULE_FIRED(STORE_ATOMIC);
+        if (!RULE(STORE_ATOMIC))
+            rows_save(&seat->store, seat->engine, true);
+        worker->restarting = true;
+        return;
+    }
+    if (rng_chance(&world->faults, 2500))
+        rows_copy(&seat->old_store, &seat->store);
+    rows_save(&seat->store, seat->engine, false);
+    fault_count(FAULT_STORE_SAVED);
+    truth_check_store(p, &seat->store, worker->name);
+    engine_on_histories_kept(seat->engine, seat->store.position);
+}
+
+static void seat_hints(struct seat *seat)
+{
+    if (seat->truncated) {
+        seat->truncated = false;
+        engine_on_fault(seat->engine, LOG_TRUNCATED, "the journal's end is below what was read");
+        seat_note_state(seat);
+    }
+    if (seat->assigned != seat->told) {
+        seat->told = seat->assigned;
+        if (seat->assigned)
+            engine_on_assigned(seat->engine);
+        else
+            engine_on_revoked(seat->engine);
+        seat_note_state(seat);
+    }
+}
+
+bool seat_pump(struct worker *worker, uint32_t p, bool all)
+{
+    struct seat *seat = &worker->seats[p];
+    struct rng *schedule = &world->schedule;
+    bool did = false;
+    engine_on_time(seat->engine, worker_wall(worker), worker_monotonic(worker));
+    seat_note_state(seat);
+    seat_hints(seat);
+    if (all || rng_chance(schedule, 8000))
+        did = seat_read(worker, p, LOG_JOURNAL, all ? 1000 : rng_between(schedule, 1, 12)) || did;
+    if (!worker->restarting && (all || rng_chance(schedule, 6000)))
+        did = seat_read(worker, p, LOG_INBOX, all ? 1000 : rng_between(schedule, 1, 4)) || did;
+    if (!worker->restarting)
+        did = seat_tasks(worker, p) || did;
+    if (!worker->restarting && (all || rng_chance(schedule, 8500))) {
+        engine_run(seat->engine);
+        seat_note_state(seat);
+    }
+    if (!worker->restarting)
+        did = seat_outputs(worker, p) || did;
+    if (!worker->restarting && world->profile.stores && rng_chance(schedule, world->profile.save_chance))
+        seat_save(worker, p);
+    return did;
+}
+
+bool worker_turn(struct worker *worker)
+{
+    bool did = worker_reports(worker, world->quiet);
+    for (uint32_t p = 0; p < world->profile.partitions && !worker->restarting; p++)
+        if (world->quiet || rng_chance(&world->schedule, 7500))
+            did = seat_pump(worker, p, world->quiet) || did;
+    if (worker->restarting)
+        worker_crash(worker);
+    return did;
+}
+
+int64_t worker_next(const struct worker *worker)
+{
+    int64_t next = INT64_MAX;
+    for (uint32_t p = 0; p < world->profile.partitions; p++) {
+        const struct seat *seat = &worker->seats[p];
+        int64_t wake = engine_next_wake(seat->engine);
+        if (wake < INT64_MAX && wake + worker->monotonic_base < next)
+            next = wake + worker->monotonic_base;
+        for (const struct task *task = seat->tasks; task; task = task->next) {
+            int64_t due = task->executed ? task->ends : task->begins;
+            if (due < next)
+                next = due;
+        }
+    }
+    return next;
+}

@@ -1,0 +1,381 @@
+/*
+ * The world of one run: a log in memory, workers with real engines and real jobs, a group that hints, clients, a clock
+ * that jumps, and faults. Everything follows from one seed. See main.c for the options.
+ */
+#ifndef SIM_WORLD_H
+#define SIM_WORLD_H
+
+#include <setjmp.h>
+
+#include "engine/engine.h"
+#include "engine/rules.h"
+#include "memory_log.h"
+#include "oracle.h"
+#include "random.h"
+
+#define WORKERS 3
+#define PARTITIONS_MAX 4
+#define STREAMS 2
+
+/* What the world does to the workers; how often each happened is printed. The first ones are the named fault points. */
+#define FAULT_MAP(X)                                                       \
+    X(CRASH_BEFORE_EFFECT, "crash before an effect")                       \
+    X(CRASH_AFTER_EFFECT, "crash after an effect")                         \
+    X(CRASH_BEFORE_APPEND, "crash before an append")                       \
+    X(CRASH_AFTER_APPEND, "crash after an append, before its report")      \
+    X(CRASH_AFTER_REPORT, "crash after the report, before the job goes on") \
+    X(CRASH_CLAIM, "crash between claim and read-back")                    \
+    X(CRASH_BEFORE_REPLY, "crash before an input is acknowledged")         \
+    X(CRASH_BEFORE_STORE, "crash before a store commit")                   \
+    X(CRASH_BEFORE_TRIM, "crash before a trim")                            \
+    X(CRASH_ANY, "crash anywhere")                                         \
+    X(STALL, "stall at a fault point")                                     \
+    X(PAUSE, "worker stopped for long, then goes on")                      \
+    X(APPEND_REFUSED, "append fails: not persisted")                       \
+    X(APPEND_PERSISTED_FAILED, "append persists, then is reported in doubt") \
+    X(APPEND_DOUBT_LOST, "append is lost and reported in doubt")           \
+    X(APPEND_VANISHED, "append is lost, nothing reported, later ones land") \
+    X(ACK_DROPPED, "append persists, its report is lost")                  \
+    X(ACK_NO_OFFSET, "report without an offset")                           \
+    X(SEND_REFUSED, "send to an inbox fails: not persisted")               \
+    X(SEND_PERSISTED_FAILED, "send persists, then is reported in doubt")   \
+    X(SEND_DOUBT_LOST, "send is lost and reported in doubt")               \
+    X(SEND_DUPLICATED, "send lands twice")                                 \
+    X(SLOW_LANE, "a lane of appends stands still for a while")             \
+    X(BATCH_TORN, "crash tears a batch: a prefix lands")                   \
+    X(LATE_APPEND, "append of a dead session lands late")                  \
+    X(LATE_COPY, "an old journal record lands again")                      \
+    X(LATE_COMMAND, "an old command lands again")                          \
+    X(HOLE, "an offset without a record")                                  \
+    X(PRODUCER_REPLACED, "producer replaced inside a worker")              \
+    X(TRUNCATED, "journal loses what was not acknowledged")                \
+    X(TRUNCATED_LOSSY, "journal loses acknowledged records")               \
+    X(REBALANCE, "partition assigned to another worker")                   \
+    X(REVOKE_LATE, "revoked late: two owners by the group")                \
+    X(DRAINED, "planned handover")                                         \
+    X(STORE_SAVED, "store committed")                                      \
+    X(STORE_OLD, "restart from an old store")                              \
+    X(STORE_LOST, "restart without the store")                             \
+    X(STORE_DAMAGED, "restart from a damaged store")                       \
+    X(CLOCK_LEAP, "time leaps")                                            \
+    X(CLOCK_SKEW, "a worker's wall clock is set")                          \
+    X(COMMAND_OLD, "client command older than LIFE")                       \
+    X(COMMAND_REPEATED, "client repeats a command")                        \
+    X(START_AGAIN, "client starts a used id again")                        \
+    X(FUTURE_EVENT, "an event of a later version")                         \
+    X(STEP_FAILED, "a step attempt fails")                                 \
+    X(STEP_TIMED_OUT, "a step attempt takes longer than its timeout")
+
+enum fault {
+#define FAULT_(name, text) FAULT_##name,
+    FAULT_MAP(FAULT_)
+#undef FAULT_
+    FAULT_COUNT,
+};
+
+/* ---- what is counted over all runs (plain numbers: sums over processes) -------------------------------- */
+struct tally {
+    uint64_t runs, violations, records, journal_records, events, jobs, effects, replays, evictions, claims;
+    uint64_t faults[FAULT_COUNT];
+    uint64_t transitions[ENGINE_STATE_COUNT][ENGINE_STATE_COUNT];
+    uint64_t rules[RULE_COUNT];
+    uint64_t endings[8]; /* by terminal kind */
+    uint64_t replies[8];
+    uint64_t outputs[32]; /* by engine_output_kind */
+    uint64_t event_kinds[64];
+    uint64_t verdicts[8];
+};
+extern struct tally tally;
+
+/* ---- log and sessions ----------------------------------------------------------------------------------- */
+struct inbox_note { /* what the world knows of one inbox record */
+    Record *record;
+    int64_t append_ms;
+    uint32_t absorbed; /* by how many counted records */
+    bool refused;
+    int64_t copy;      /* client copy, -1: none */
+    bool twin;         /* another record holds the same bytes */
+};
+
+struct pending {
+    struct pending *next;
+    struct blob *blob;
+    uint64_t cookie;
+    uint32_t from; /* partition of the engine */
+    bool first;    /* not tried yet */
+    bool client;
+    bool is_claim;
+    int64_t copy;
+};
+
+struct lane { /* one producer session and partition: keeps its order */
+    struct pending *head, **tail;
+    int64_t not_before;
+};
+
+struct report {
+    struct report *next;
+    uint64_t cookie;
+    uint32_t from;
+    enum log_delivery delivery;
+    int64_t offset;
+    int64_t due;
+    bool counts_safe; /* acknowledged: the journal is safe up to here */
+};
+
+struct session {
+    struct session *next;
+    int worker; /* -1: zombie or clients */
+    struct lane lanes[STREAMS][PARTITIONS_MAX];
+    struct report *reports, **reports_tail;
+};
+
+/* ---- workers ----------------------------------------------------------------------------------------------- */
+struct task { /* one attempt of a step in a worker's pool */
+    struct task *next;
+    char *job;
+    uint64_t run, op;
+    uint32_t attempt;
+    const struct callable *step;
+    Payload *input;
+    int64_t begins, ends;
+    int64_t claim;
+    bool executed;
+    struct attempt_outcome outcome;
+    int64_t started_ms;
+};
+
+struct row { /* of a store */
+    enum { ROW_PARTITION, ROW_RUN, ROW_RECORD, ROW_OUTPUTS } kind;
+    struct blob *key; /* job id */
+    uint64_t run, seq;
+    int64_t offset;
+    struct blob *value;
+};
+
+struct rows {
+    struct row *rows;
+    size_t count, capacity;
+    int64_t position;
+};
+
+struct seat { /* one partition on one worker */
+    struct engine *engine;
+    bool assigned; /* as the group says */
+    bool told;     /* as the engine was told */
+    bool following[STREAMS];
+    int64_t read[STREAMS];
+    int64_t end_told[STREAMS];
+    bool truncated; /* the journal was cut below what was read: to be told */
+    bool out_of_range;
+    enum engine_state state;
+    uint64_t nonces[64]; /* of the engine's own claims */
+    size_t nonce_count;
+    bool own_claim; /* the last claim handed to the engine is its own */
+    bool claim_pending; /* appended a claim, not read back */
+    struct rows store, old_store;
+    struct task *tasks;
+    int64_t stored_at;
+    int64_t next_save;
+    bool kept; /* histories were said to be kept */
+};
+
+struct worker {
+    int id;
+    bool alive;
+    bool restarting; /* its state was torn: crash at the next safe point */
+    int64_t asleep_until;
+    int64_t restart_at;
+    int64_t skew;
+    int64_t monotonic_base;
+    uint64_t incarnation;
+    struct session *session;
+    struct seat seats[PARTITIONS_MAX];
+    char name[16];
+};
+
+/* ---- clients, effects, truth -------------------------------------------------------------------------------- */
+enum command_kind { COMMAND_START, COMMAND_SIGNAL, COMMAND_CANCEL, COMMAND_TERMINATE, COMMAND_WATCH };
+
+struct request {
+    enum command_kind kind;
+    char id[24];
+    char job[48];
+    struct blob *record; /* encoded, correlation 0 replaced per copy */
+    Record *decoded;
+    int64_t born;
+    uint32_t copies, landed;
+    bool unique_id; /* the only start of its job id */
+    bool sink;      /* a signal to a sink between its start and its stop */
+    bool answered;
+    bool old;       /* older than LIFE when it was appended */
+};
+
+struct copy { /* one inbox record of a client's request; its number is the correlation */
+    uint32_t request;
+    uint32_t partition;
+    int64_t offset; /* -1: did not land */
+    uint32_t landed; /* times */
+    bool refused, accepted;
+};
+
+struct effect { /* ledger: what was really done outside */
+    char *job;
+    uint64_t run, op;
+    uint32_t attempt;
+    const char *step;
+    uint64_t input_digest;
+    uint64_t token;
+    int worker;
+    uint64_t incarnation;
+    int64_t claim;
+    int64_t at;
+};
+
+struct shown { /* what a client saw: must be true in the end */
+    char *job;
+    uint64_t run;
+    uint64_t events;
+    char state[16];
+    uint32_t partition;
+};
+
+struct truth_request { /* by request id */
+    struct truth_request *next;
+    char *id;
+    uint32_t starts, signals, cancels;
+    uint64_t run;
+};
+
+struct profile { /* drawn from the seed: what this run is like; chances in 1 of 10,000 */
+    uint32_t partitions;
+    unsigned chance[FAULT_COUNT];
+    int64_t step_ms; /* longest virtual time of one turn of the world */
+    int64_t life_ms;
+    size_t live_jobs;
+    size_t turn_bytes;
+    bool stores;
+    bool truncates;
+    bool lossy;
+    bool leaps;
+    int64_t activity; /* turns of the world with clients */
+    unsigned client_chance;
+    unsigned land_chance;
+    unsigned save_chance;
+};
+
+struct options {
+    uint64_t seed;
+    bool trace;
+    bool no_faults;
+    bool lossy; /* truncation of acknowledged records allowed */
+    int without;
+};
+
+struct world {
+    struct options options;
+    struct profile profile;
+    struct rng faults, schedule, load;
+    int64_t now; /* virtual milliseconds since 1970: the log's clock */
+    int64_t started;
+    uint64_t turn;
+    bool quiet;
+    bool judged_wrong;
+    struct memory_stream streams[STREAMS][PARTITIONS_MAX];
+    struct inbox_note *notes[PARTITIONS_MAX];
+    int64_t notes_capacity[PARTITIONS_MAX];
+    struct oracle oracles[PARTITIONS_MAX];
+    struct session *sessions;
+    struct session *clients;
+    struct worker workers[WORKERS];
+    int assigned_to[PARTITIONS_MAX];
+    uint64_t log_id;
+    struct registry *registry;
+    uint64_t token;
+
+    struct request *requests;
+    size_t request_count, request_capacity;
+    struct copy *copies;
+    size_t copy_count, copy_capacity;
+    struct effect *effects;
+    size_t effect_count, effect_capacity;
+    struct shown *shown;
+    size_t shown_count, shown_capacity;
+    struct truth_request *truth[256];
+    char **job_ids; /* used by clients so far */
+    size_t job_count, job_capacity;
+    size_t sinks_stopped;
+    char *unknown_job; /* that got an event of a later version */
+    uint64_t unknown_run;
+    bool truncated_lossy;
+
+    jmp_buf bad;
+    char violation[512];
+};
+extern struct world *world; /* the run in progress; steps of jobs look at it */
+
+/* Ends the run: the history is wrong. */
+__attribute__((noreturn, format(printf, 1, 2))) void world_bad(const char *format, ...);
+__attribute__((format(printf, 1, 2))) void trace(const char *format, ...);
+#define TRACING (world->options.trace)
+bool fault_now(enum fault fault); /* draws; counts and traces when true */
+void fault_count(enum fault fault);
+
+/* world.c */
+bool world_run(const struct options *options, char *violation, size_t violation_size);
+int64_t world_append(enum log_stream stream, uint32_t partition, struct blob *blob, int64_t copy);
+void world_rejudge(uint32_t partition); /* after a truncation */
+const char *record_text(const void *data, size_t size); /* for traces; static memory */
+
+/* sessions.c */
+struct session *session_new(int worker);
+void session_push(struct session *session, enum log_stream stream, uint32_t partition, const struct pending *pending);
+void session_orphan(struct session *session); /* its worker is gone: what is queued may land late, or never */
+void session_free(struct session *session);
+bool sessions_turn(void); /* lands some of what is queued; true when something happened */
+bool session_is_empty(const struct session *session);
+void sessions_drop_zombies(void);
+void journal_truncate(uint32_t partition, bool lossy);
+
+/* worker.c */
+void worker_start(struct worker *worker);
+void worker_crash(struct worker *worker);
+bool worker_turn(struct worker *worker); /* one turn of its driver; true when something happened */
+bool seat_pump(struct worker *worker, uint32_t partition, bool all);
+int64_t worker_wall(const struct worker *worker);
+int64_t worker_next(const struct worker *worker); /* virtual time at which it wants to be called */
+void worker_free(struct worker *worker);
+struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct rows *store);
+
+/* store.c */
+void rows_copy(struct rows *to, const struct rows *from);
+void rows_clear(struct rows *rows);
+bool rows_save(struct rows *rows, struct engine *engine, bool torn); /* one transaction */
+void rows_load(const struct rows *rows, struct engine *engine);
+void rows_damage(struct rows *rows);
+int rows_history(const struct rows *rows, const char *job, uint64_t run,
+                 bool (*visit)(void *context, int64_t offset, const void *record, size_t size), void *context);
+
+/* clients.c */
+void clients_turn(void);
+void clients_stop_sinks(void);
+void clients_reply(const Reply *reply, uint32_t partition);
+void clients_free(void);
+
+/* truth.c: what is checked while the run goes on */
+void truth_on_record(uint32_t partition, int64_t offset, const Record *record, enum oracle_verdict verdict,
+                     struct oracle_run *run, uint64_t seq_before);
+void truth_on_output(struct worker *worker, uint32_t partition, const struct engine_output *out);
+void truth_on_effect(const struct effect *effect);
+void truth_clear(void);
+void truth_check_store(uint32_t partition, const struct rows *rows, const char *who);
+
+/* checks.c: what is checked when all is quiet */
+void checks_at_end(void);
+
+/* jobs.c */
+const pdr_module *sim_module(void);
+uint64_t effect_begin(void); /* token of the effect in progress */
+bool job_expected(const char *type, const char *input, uint64_t *value); /* result of a fault-free run */
+
+#endif
