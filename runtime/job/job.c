@@ -81,6 +81,8 @@ static void job_replay_events(pdr_job *job, struct replay *replay)
 {
     for (; replay->at < replay->count; replay->at++) {
         apply_event(job, replay->events[replay->at]);
+        if (job->state == JOB_WAITING || job->state == JOB_ENDED)
+            replay->agreed = replay->at + 1;
         if (job->state == JOB_WAITING)
             serve_run(job);
         if (job->state == JOB_DIVERGED || job->state == JOB_BROKEN)
@@ -97,8 +99,8 @@ enum job_state job_replay(pdr_job *job, const Event *const *events, size_t count
     job->replay = &replay;
     if (match_index(job, &replay))
         job_replay_events(job, &replay);
-    size_t first = replay.at > AGREED_COUNT ? replay.at - AGREED_COUNT : 0;
-    for (size_t i = first; i < replay.at; i++)
+    size_t first = replay.agreed > AGREED_COUNT ? replay.agreed - AGREED_COUNT : 0;
+    for (size_t i = first; i < replay.agreed; i++)
         report_agreed(job, events[i]);
     job->replay = NULL;
     free(replay.recorded);
@@ -114,10 +116,10 @@ enum job_state job_feed(pdr_job *job, const Event *event)
     if (job_is_stopped(job) && !(ended && event->kind_case == PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED))
         return job->state;
     apply_event(job, event);
-    if (!job_is_stopped(job))
-        serve_run(job);
     if (job->state == JOB_WAITING || job->state == JOB_ENDED)
         report_agreed(job, event);
+    if (!job_is_stopped(job))
+        serve_run(job);
     if (!ended)
         job_end_of_turn(job);
     return job->state;

@@ -68,11 +68,11 @@ static void report_agreement(FILE *out, const pdr_job *job)
     fprintf(out, "  last events that agreed:\n");
     if (job->replay != NULL) {
         const struct replay *replay = job->replay;
-        for (size_t i = replay->at > AGREED_COUNT ? replay->at - AGREED_COUNT : 0; i < replay->at; i++) {
+        for (size_t i = replay->agreed > AGREED_COUNT ? replay->agreed - AGREED_COUNT : 0; i < replay->agreed; i++) {
             const Event *event = replay->events[i];
             report_line(out, event->seq, event->op, event_kind_name(event), event_name(event), event->site);
         }
-        if (replay->at == 0)
+        if (replay->agreed == 0)
             fprintf(out, "    none\n");
         return;
     }

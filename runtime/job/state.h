@@ -153,6 +153,7 @@ struct replay {
     const Event *const *events;
     size_t count;
     size_t at;               /* index of the event being fed */
+    size_t agreed;           /* so many events agreed */
     const Event **recorded;  /* by operation number: its first event; NULL: none */
     uint64_t op_limit;       /* numbers below have a place there */
     uint64_t last_command;   /* highest operation with a recorded command */
