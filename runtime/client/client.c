@@ -176,25 +176,12 @@ static void client_on_partition(void *context, uint32_t partition)
 
 /* ---- open and close -------------------------------------------------------------------------- */
 
-int client_open(const char *uri, const struct client_options *options, struct client **out, char *error,
-                size_t error_size)
+int client_use(struct log *log, struct client **out)
 {
-    struct log_options log_options = {
-        .client_name = options->name ? options->name : "perdure-client",
-        .create = options->create,
-        .read_only = options->read_only,
-    };
-    *out = NULL;
-    struct client *client = calloc(1, sizeof *client);
-    if (!client) {
-        snprintf(error, error_size, "out of memory");
+    struct client *client = *out = calloc(1, sizeof *client);
+    if (!client)
         return EXIT_UNREACHABLE;
-    }
-    int code = log_open(uri, &log_options, &client->log, error, error_size);
-    if (!client->log) {
-        free(client);
-        return code > 0 ? code : EXIT_UNREACHABLE;
-    }
+    client->log = log;
     client_random(&client->id, sizeof client->id);
     client_random(&client->correlation, sizeof client->correlation);
     struct log_handler handler = {
@@ -207,9 +194,29 @@ int client_open(const char *uri, const struct client_options *options, struct cl
         .fault = client_on_fault,
         .reply = client_on_reply,
     };
-    log_set_handler(client->log, &handler);
-    *out = client;
+    log_set_handler(log, &handler);
     return EXIT_OK;
+}
+
+int client_open(const char *uri, const struct client_options *options, struct client **out, char *error,
+                size_t error_size)
+{
+    struct log_options log_options = {
+        .client_name = options->name ? options->name : "perdure-client",
+        .create = options->create,
+        .read_only = options->read_only,
+    };
+    struct log *log = NULL;
+    *out = NULL;
+    int code = log_open(uri, &log_options, &log, error, error_size);
+    if (!log)
+        return code > 0 ? code : EXIT_UNREACHABLE;
+    code = client_use(log, out);
+    if (code != EXIT_OK) {
+        snprintf(error, error_size, "out of memory");
+        log->operations->close(log);
+    }
+    return code;
 }
 
 void client_close(struct client *client)

@@ -47,6 +47,8 @@ const char *client_default_log(void);
 /* EXIT_OK, or the exit code that fits, with `error`. */
 int client_open(const char *uri, const struct client_options *options, struct client **out, char *error,
                 size_t error_size);
+/* Over a log that is open already; client_close() closes it. EXIT_OK, or out of memory. */
+int client_use(struct log *log, struct client **out);
 void client_close(struct client *client);
 const Genesis *client_genesis(const struct client *client);
 struct log *client_log(struct client *client);

@@ -79,7 +79,7 @@ static void list_reason(const Status *status, int64_t now, char *text, size_t si
     const Waiting *waiting = status->waiting[0];
     int length = snprintf(text, size, "%s %s", waiting->kind, waiting->name);
     if (waiting->until && length > 0 && (size_t)length < size)
-        length += snprintf(text + length, size - (size_t)length, " until %s",
+        length += snprintf(text + length, size - (size_t)length, ", %s",
                            time_relative(waiting->until, now, until, sizeof until));
     if (status->n_waiting > 1 && length > 0 && (size_t)length < size)
         snprintf(text + length, size - (size_t)length, " and %zu more", status->n_waiting - 1);
