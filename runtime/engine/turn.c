@@ -953,7 +953,8 @@ static bool active_is_evictable(const struct active *active)
     for (struct step *step = active->steps; step; step = step->next)
         if (step->state != STEP_DELAYED)
             return false;
-    return true;
+    /* What is due fires at the next tick; evicted before it, the job would be replayed and evicted for ever. */
+    return active_wake_time(active) > active->engine->monotonic_ms;
 }
 
 static void active_evict(struct active *active)
