@@ -163,6 +163,16 @@ static const char *match_difference(const struct op *op, const Event *recorded)
     }
 }
 
+/* What the history goes on with from an operation that it has no event of; NULL: nothing. */
+static const Event *match_next(const struct replay *replay, uint64_t number)
+{
+    for (; number < replay->op_limit; number++) {
+        if (replay->recorded[number] != NULL)
+            return replay->recorded[number];
+    }
+    return NULL;
+}
+
 const Event *match_op(pdr_job *job, const struct op *op, bool may_wait)
 {
     const struct replay *replay = job->replay;
@@ -172,7 +182,7 @@ const Event *match_op(pdr_job *job, const struct op *op, bool may_wait)
     if (recorded == NULL) {
         bool has_command = op->kind == OP_TIMER || op->kind == OP_SEND || op->kind == OP_CHILD;
         if (has_command && !may_wait && op->number < replay->last_command)
-            report_op(job, op, NULL, "kind");
+            report_op(job, op, match_next(replay, op->number), "operation");
         return NULL;
     }
     const char *difference = match_difference(op, recorded);
@@ -223,17 +233,10 @@ const Event *match_end(pdr_job *job, uint64_t number, const struct outcome *outc
     const struct replay *replay = job->replay;
     if (replay == NULL)
         return NULL;
-    const Event *recorded = number < replay->op_limit ? replay->recorded[number] : NULL;
-    if (recorded == NULL && replay->terminal != NULL && replay->terminal->kind_case != K(TERMINATED))
-        recorded = replay->terminal; /* under another number: more operations, or fewer, than it has now */
-    if (recorded == NULL) {
-        if (number < replay->last_command)
-            report_end(job, number, outcome, NULL, "kind");
+    const Event *recorded = match_next(replay, number); /* the end is the last operation */
+    if (recorded == NULL)
         return NULL;
-    }
-    const char *difference = match_outcome(outcome, recorded);
-    if (difference == NULL && recorded->op != number)
-        difference = "number of the operation";
+    const char *difference = recorded->op != number ? "operation" : match_outcome(outcome, recorded);
     if (difference == NULL)
         return recorded;
     report_end(job, number, outcome, recorded, difference);

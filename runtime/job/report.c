@@ -181,7 +181,9 @@ static void report_end_side(FILE *out, const pdr_job *job, const struct outcome 
 /* What the job does now, where the history has something that it has not asked for. */
 static void report_standing(FILE *out, const pdr_job *job)
 {
-    if (job->outcome.kind != 0) {
+    if (job->compensating != NULL) {
+        report_op_side(out, job->compensating);
+    } else if (job->outcome.kind != 0) {
         report_end_side(out, job, &job->outcome);
     } else if (job->pending != NULL) {
         const struct op *op = operation_find(job, job->pending->one.id);
@@ -239,10 +241,9 @@ void report_op(pdr_job *job, const struct op *attempted, const Event *recorded, 
     struct report report;
     if (report_open(&report, job, took_another_path)) {
         fprintf(report.out, "  operation %llu\n    recorded:  ", (unsigned long long)attempted->number);
-        if (recorded != NULL)
-            report_event_side(report.out, recorded);
-        else
-            fprintf(report.out, "nothing, though later operations are");
+        report_event_side(report.out, recorded);
+        if (recorded->op != attempted->number)
+            fprintf(report.out, ", operation %llu", (unsigned long long)recorded->op);
         fprintf(report.out, "\n    attempted: ");
         report_op_side(report.out, attempted);
         fputc('\n', report.out);
@@ -256,10 +257,9 @@ void report_end(pdr_job *job, uint64_t number, const struct outcome *attempted, 
     struct report report;
     if (report_open(&report, job, took_another_path)) {
         fprintf(report.out, "  operation %llu\n    recorded:  ", (unsigned long long)number);
-        if (recorded != NULL)
-            report_event_side(report.out, recorded);
-        else
-            fprintf(report.out, "nothing, though later operations are");
+        report_event_side(report.out, recorded);
+        if (recorded->op != number)
+            fprintf(report.out, ", operation %llu", (unsigned long long)recorded->op);
         fprintf(report.out, "\n    attempted: ");
         report_end_side(report.out, job, attempted);
         fputc('\n', report.out);

@@ -490,8 +490,9 @@ static void tells_each_difference(void **state)
     DIVERGES("sleep", "operation 6", "difference: duration");
     DIVERGES("no sleep", "operation 6", "recorded:  timer \"sleep\" of 60000 ms", "attempted: step \"paths/take\"");
     DIVERGES("child", "operation 5", "recorded:  step \"paths/take\"", "attempted: child \"paths/child\" to job \"job-1/5\"");
-    DIVERGES("end", "operation 3", "attempted: end \"completed\", result ", "difference: kind");
-    DIVERGES("fail", "attempted: end \"failed\" with Early: it is over");
+    DIVERGES("end", "operation 3", "recorded:  timer \"timeout\" of 3600000 ms", "operation 4\n",
+             "attempted: end \"completed\", result ", "difference: operation");
+    DIVERGES("fail", "operation 5", "attempted: never; the job stands at step \"paths/give_back\"");
     DIVERGES("one more", "operation 8", "recorded:  end \"completed\"", "attempted: step \"paths/take\"", "difference: kind");
     DIVERGES("result", "recorded:  end \"completed\"", "attempted: end \"completed\"", "difference: result");
 }
