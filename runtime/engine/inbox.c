@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/internal.h"
+#include "job/codec.h"
 
 /* ---- the window of inbox records that were read and are not yet behind us --------------------------------------- */
 
@@ -395,14 +396,29 @@ static const struct input *start_under_way(const struct active *active)
     return NULL;
 }
 
-static bool request_under_way(const struct active *active, const char *request)
+/* The input with this request id that waits or is in flight; NULL: none. */
+static struct input *input_under_way(const struct active *active, const char *request)
 {
     const struct input_list *lists[2] = { &active->inputs, active->in_flight ? &active->in_flight->inputs : NULL };
     for (size_t l = 0; l < 2; l++)
-        for (const struct input *input = lists[l] ? lists[l]->head : NULL; input; input = input->next)
+        for (struct input *input = lists[l] ? lists[l]->head : NULL; input; input = input->next)
             if (input->request && strcmp(input->request, request) == 0)
-                return true;
-    return false;
+                return input;
+    return NULL;
+}
+
+static bool request_under_way(const struct active *active, const char *request)
+{
+    return input_under_way(active, request) != NULL;
+}
+
+/* A repetition of what is not decided yet (the run may end first): it hears what the first hears. Who asked last is who
+ * still waits. */
+static void input_asked_again(const struct command_context *c, struct input *first)
+{
+    if (c->command->reply_to && (first->reply_to || (first->reply_to = malloc(sizeof *first->reply_to))))
+        *first->reply_to = *c->command->reply_to;
+    inbox_done(c->engine, c->at->offset);
 }
 
 static void watch_add(const struct command_context *c, struct active *active)
@@ -500,6 +516,12 @@ static void command_start(struct command_context *c)
         inbox_refuse(engine, c->at->offset, c->header, c->command, "BadInput", "%s", error);
         return;
     }
+    const char *wanted = callable ? codec_type_name(callable->entry->decl->in) : NULL;
+    if (wanted && c->payload && strcmp(c->payload->type, wanted) != 0) {
+        inbox_refuse(engine, c->at->offset, c->header, c->command, "TypeMismatch",
+                     "`%s` takes a %s, not a %s", type, wanted, c->payload->type);
+        return;
+    }
     if (c->payload && c->payload->data.len > PAYLOAD_LIMIT_BYTES) {
         inbox_refuse(engine, c->at->offset, c->header, c->command, "TooLarge", "input of %zu bytes; the limit is %d",
                      c->payload->data.len, PAYLOAD_LIMIT_BYTES);
@@ -545,11 +567,16 @@ static struct active *command_target(const struct command_context *c)
                      c->header->job);
         return NULL;
     }
-    bool repeated = (open && !starting && request_set_has(&head->requests, c->command->request)) ||
-                    request_under_way(active, c->command->request);
+    bool repeated = open && !starting && request_set_has(&head->requests, c->command->request);
+    struct input *first = input_under_way(active, c->command->request);
     bool absorbed = open && !starting && engine->inbox_generation == head->last_generation &&
                     c->at->offset <= head->last_input;
-    if (RULE(REQUEST_IDS) && (repeated || absorbed)) { /* rule 13 */
+    if (RULE(REQUEST_IDS) && first && !repeated && !absorbed) { /* rule 13 */
+        RULE_FIRED(REQUEST_IDS);
+        input_asked_again(c, first);
+        return NULL;
+    }
+    if (RULE(REQUEST_IDS) && (repeated || absorbed)) {
         RULE_FIRED(REQUEST_IDS);
         if (c->command->reply_to)
             inbox_answer(engine, c->at->offset, c->command->reply_to, reply_make("accepted", c->command->request, true));
@@ -765,6 +792,10 @@ void inbox_record(struct engine *engine, const struct log_record *record)
         return;
     Record *decoded = NULL;
     enum wire_error error = record_decode(record->data, record->size, &decoded);
+    if (error == WIRE_NO_MEMORY) {
+        engine_stop(engine, "out of memory"); /* it is whole: whoever owns next reads it */
+        return;
+    }
     if (error != WIRE_OK) {
         inbox_bury(engine, record, wire_error_text(error));
         return;

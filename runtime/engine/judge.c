@@ -541,6 +541,10 @@ static enum judge_verdict judge_event_record(struct judge *judge, int64_t offset
             return JUDGE_REJECTED;
         }
         out->count++;
+        if (out->events[i]->seq != record->header->seq + i) {
+            judged_release(out);
+            return JUDGE_REJECTED; /* header and event bytes tell two stories */
+        }
     }
     return judge_events(judge, offset, record->header, out->events, out->count, after, out);
 }
