@@ -523,6 +523,23 @@ bool sqlite_db_in_place(struct sqlite_db *db)
     return false;
 }
 
+/* SQLite takes zeros behind the WAL's last frame, as any bytes left there by an earlier round, for its end. They are
+ * written, not just allocated: an extent that is converted at its first write costs the file system's journal again. */
+void sqlite_db_prepare_wal(struct sqlite_db *db, int frames)
+{
+    static const char zeros[64 * 1024];
+    struct stat wal;
+    int fd = open(db->paths.wal, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (fstat(fd, &wal) == 0)
+        for (off_t at = wal.st_size, end = (off_t)frames * (4096 + 24); at < end; at += (off_t)sizeof zeros)
+            if (pwrite(fd, zeros, sizeof zeros, at) != (ssize_t)sizeof zeros)
+                break; /* a full disk: nothing depends on it */
+    fsync(fd);
+    close(fd);
+}
+
 void sqlite_db_checkpoint(struct sqlite_db *db, int frames)
 {
     if (db->dead || db->wal_frames < frames)

@@ -73,6 +73,8 @@ void sqlite_db_fail(struct sqlite_db *db, const char *what);
 /* After an error of SQLite's: true if the disk is full, and so trying again is right; else the file is db->dead. */
 bool sqlite_db_is_full(struct sqlite_db *db, int rc);
 void sqlite_db_set_error(struct sqlite_db *db, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Makes room for so many pages in the WAL at once: to write into a file costs half of what it costs to let it grow. */
+void sqlite_db_prepare_wal(struct sqlite_db *db, int frames);
 /* Copies the WAL into the file, when there are so many pages in it. */
 void sqlite_db_checkpoint(struct sqlite_db *db, int frames);
 
@@ -142,6 +144,8 @@ struct sqlite_batch {
     struct sqlite_op *first, **last;
     struct store_ops store;
     size_t rows, bytes;
+    bool journal; /* has rows of the journal */
+    bool index;   /* write the index of runs too, however few entries wait */
 };
 
 void sqlite_batch_init(struct sqlite_batch *batch);

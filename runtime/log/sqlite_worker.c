@@ -12,13 +12,15 @@
 
 #include "log/sqlite_server.h"
 
-#define LOCK_WAIT_MS 2000            /* a client's one operation, or a killed owner that is still going away */
+#define LOCK_WAIT_MS 3000            /* clients, one operation each */
+#define OWNER_WAIT_MS 500            /* a killed owner that is still going away */
 #define APPEND_BYTES_LIMIT (64 * 1024 * 1024)
 #define RETRY_FIRST_MS 100           /* after a full disk */
 #define RETRY_MAX_MS 2000
 #define IDLE_MS 20                   /* quiet for so long: time for a checkpoint */
-#define IDLE_FRAMES 1000             /* of 4 KiB */
-#define FORCED_FRAMES 8192           /* under load the WAL may grow to 32 MiB */
+#define IDLE_FRAMES 256              /* of 4 KiB: worth a checkpoint while nothing else is to be done */
+#define IDLE_ENTRIES 1024            /* the same for the index of runs */
+#define FORCED_FRAMES 2000           /* under load: 8 MiB, a few ms once in so many small commits */
 
 struct follower {
     bool active, live;    /* live: at the end, fed from commits */
@@ -464,7 +466,8 @@ static void worker_idle(struct sqlite_worker *worker)
 {
     struct sqlite_batch none;
     sqlite_batch_init(&none);
-    if (worker->db->purges > 0 && sqlite_batch_write(worker->db, &none) == SQLITE_BROKEN)
+    none.index = worker->db->entry_count >= IDLE_ENTRIES;
+    if ((worker->db->purges > 0 || none.index) && sqlite_batch_write(worker->db, &none) == SQLITE_BROKEN)
         worker_die(worker);
     sqlite_db_checkpoint(worker->db, IDLE_FRAMES);
     if (worker->db->dead)
@@ -473,7 +476,8 @@ static void worker_idle(struct sqlite_worker *worker)
 
 static void worker_wait(struct sqlite_worker *worker, int timeout_ms)
 {
-    bool chores = worker->db->wal_frames >= IDLE_FRAMES || worker->db->purges > 0;
+    bool chores = worker->db->wal_frames >= IDLE_FRAMES || worker->db->purges > 0 ||
+                  worker->db->entry_count >= IDLE_ENTRIES;
     int64_t now = sqlite_monotonic_ms();
     if (worker->retry_at > now && (timeout_ms < 0 || worker->retry_at - now < timeout_ms))
         timeout_ms = (int)(worker->retry_at - now);
@@ -618,10 +622,11 @@ int sqlite_worker_write_store(struct log *log)
 static enum sqlite_open_result worker_open_db(const struct sqlite_paths *paths, const struct sqlite_open *how,
                                               struct sqlite_db **db, char *error, size_t error_size)
 {
-    int64_t deadline = sqlite_monotonic_ms() + LOCK_WAIT_MS;
+    int64_t begun = sqlite_monotonic_ms();
     for (;;) {
         enum sqlite_open_result result = sqlite_db_open(paths, how, db, error, error_size);
-        if (result != SQLITE_OPEN_BUSY || sqlite_monotonic_ms() > deadline)
+        int64_t patience = strstr(error, "(client ") != NULL ? LOCK_WAIT_MS : OWNER_WAIT_MS;
+        if (result != SQLITE_OPEN_BUSY || sqlite_monotonic_ms() - begun > patience)
             return result;
         usleep(5000);
     }
@@ -655,6 +660,7 @@ int sqlite_worker_open(const struct sqlite_paths *paths, const struct log_option
     worker->db = db;
     worker->pid = getpid();
     worker->followers = followers;
+    sqlite_db_prepare_wal(db, FORCED_FRAMES + FORCED_FRAMES / 8);
     sqlite_batch_init(&worker->batch);
     *out = &worker->log;
     return LOG_OK;
