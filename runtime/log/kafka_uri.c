@@ -110,12 +110,12 @@ void kafka_notes_get(struct kafka_notes *notes, char *text, size_t size)
     pthread_mutex_unlock(&notes->lock);
 }
 
-/* On librdkafka's threads. Warnings and worse are kept, of which the last explains an error best. */
+/* On librdkafka's threads. The last error explains best what is wrong. */
 static void kafka_notes_take(const rd_kafka_t *client, int level, const char *facility, const char *text)
 {
     struct kafka_notes *notes = rd_kafka_opaque(client);
     (void)facility;
-    if (!notes || level > 4)
+    if (!notes || level > 3)
         return;
     const char *start = strstr(text, "]: ");
     pthread_mutex_lock(&notes->lock);

@@ -57,7 +57,9 @@ int kafka_put(struct heard *heard, enum log_stream stream, uint32_t partition, c
         int64_t deadline_ = kafka_monotonic_ms() + (ms);                                               \
         while (!(condition)) {                                                                         \
             if (kafka_monotonic_ms() > deadline_)                                                      \
-                fail_msg("not within %d ms: %s (%s)", (int)(ms), #condition, (heard)->fault_text);     \
+                fail_msg("not within %d ms: %s (%s; %zu records, reports %zu %zu %zu)", (int)(ms), #condition,     \
+                         (heard)->fault_text, (heard)->count, (heard)->reports[0], (heard)->reports[1],    \
+                         (heard)->reports[2]);                                                         \
             (heard)->log->operations->poll((heard)->log, 10);                                          \
         }                                                                                              \
     } while (0)
