@@ -1,6 +1,8 @@
 # What `cmake --install` puts where: programs, library, headers, perdure.pc, CMake package, modules of the samples.
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/perdure)
+# Relative to the .pc file: `cmake --install --prefix` may differ from the prefix at configuration.
+file(RELATIVE_PATH PKG_UP /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 cmake_path(APPEND PKG_LIBDIR "\${exec_prefix}" "${CMAKE_INSTALL_LIBDIR}")
 cmake_path(APPEND PKG_INCLUDEDIR "\${prefix}" "${CMAKE_INSTALL_INCLUDEDIR}")
 configure_file(runtime/package/perdure.pc.in ${PROJECT_BINARY_DIR}/perdure.pc @ONLY)
