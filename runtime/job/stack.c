@@ -28,7 +28,7 @@
 #define STACKS_A_SLAB 64
 /* A stack in the pool keeps this much of its touched memory, so that the next job faults nothing in. */
 #define STACK_WARM_BYTES ((size_t)16 * 1024)
-/* Beyond so many free stacks, all their memory goes back: a burst of jobs must not be held for ever. */
+/* So many are kept so; beyond, all memory goes back: a burst of jobs must not be held for ever. */
 #define STACKS_WARM 1024
 
 /* Stands at the very end of a free stack, in the page that any use touches. */
@@ -39,8 +39,9 @@ struct free_stack {
 
 struct stack_pool {
     size_t size;
-    struct free_stack *free;
-    size_t count; /* of `free` */
+    struct free_stack *warm; /* taken first */
+    struct free_stack *cold; /* without memory, but for the page that holds the link of this list */
+    size_t warm_count;
 };
 
 /* One size in a program, as a rule: that of jobs. */
@@ -114,11 +115,10 @@ static bool stack_pool_grow(struct stack_pool *pool)
             continue;
         }
         struct free_stack *end = stack_end(start, pool->size);
-        end->next = pool->free;
-        pool->free = end;
-        pool->count++;
+        end->next = pool->cold;
+        pool->cold = end;
     }
-    return pool->free != NULL;
+    return pool->cold != NULL;
 }
 
 void *stack_take(size_t size)
@@ -126,10 +126,13 @@ void *stack_take(size_t size)
     pthread_mutex_lock(&stack_lock);
     struct stack_pool *pool = stack_pool_of(size);
     struct free_stack *end = NULL;
-    if (pool != NULL && (pool->free != NULL || stack_pool_grow(pool))) {
-        end = pool->free;
-        pool->free = end->next;
-        pool->count--;
+    if (pool != NULL && pool->warm != NULL) {
+        end = pool->warm;
+        pool->warm = end->next;
+        pool->warm_count--;
+    } else if (pool != NULL && (pool->cold != NULL || stack_pool_grow(pool))) {
+        end = pool->cold;
+        pool->cold = end->next;
     }
     pthread_mutex_unlock(&stack_lock);
     if (end != NULL)
@@ -153,18 +156,19 @@ void stack_give(void *top, size_t size)
     STACK_CLEAN(start, size); /* frames that were never left */
     pthread_mutex_lock(&stack_lock);
     struct stack_pool *pool = stack_pool_of(size);
-    bool warm = pool != NULL && pool->count < STACKS_WARM;
+    bool warm = pool != NULL && pool->warm_count < STACKS_WARM;
+    if (warm)
+        pool->warm_count++;
     pthread_mutex_unlock(&stack_lock);
     if (pool == NULL) {
         munmap(start - stack_page(), size + stack_page());
         return;
     }
     size_t keep = warm ? STACK_WARM_BYTES : 0;
-    if (size > keep)
-        madvise(start, size - keep, MADV_DONTNEED);
+    madvise(start, size - keep, MADV_DONTNEED);
     pthread_mutex_lock(&stack_lock);
-    end->next = pool->free;
-    pool->free = end;
-    pool->count++;
+    struct free_stack **list = warm ? &pool->warm : &pool->cold;
+    end->next = *list;
+    *list = end;
     pthread_mutex_unlock(&stack_lock);
 }
