@@ -166,7 +166,7 @@ static bool session_turn(struct session *session)
     for (int stream = 0; stream < STREAMS; stream++)
         for (uint32_t p = 0; p < world->profile.partitions; p++) {
             struct lane *lane = &session->lanes[stream][p];
-            if (!lane->head || lane->not_before > world->now)
+            if (!lane->head || (lane->not_before > world->now && !world->quiet))
                 continue;
             if (fault_now(FAULT_SLOW_LANE)) {
                 lane->not_before = world->now + rng_between(&world->faults, 50, 4000);

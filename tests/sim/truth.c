@@ -97,6 +97,18 @@ static void check_timer(const struct oracle_run *run, uint64_t at, const Event *
         world_bad("%s: timer op %llu fires before its time", run->job, (unsigned long long)event->op);
 }
 
+static void check_parent(const struct oracle_run *run, const Perdure__V1__Started *started)
+{
+    if (!started->parent_job[0] || world->truncated_lossy)
+        return;
+    const struct oracle_run *parent =
+        oracle_find_run(oracle_of(started->parent_job), started->parent_job, started->parent_run);
+    const Event *asked =
+        parent ? run_find(parent, parent->seq, PERDURE__V1__EVENT__KIND_CHILD_REQUESTED, started->parent_op) : NULL;
+    if (!asked || strcmp(asked->child_requested->job, run->job) != 0)
+        world_bad("orphan: %s runs, but %s did not ask for it", run->job, started->parent_job);
+}
+
 static void check_started(const struct oracle_run *run, const Event *event)
 {
     const Perdure__V1__Started *started = event->started;
@@ -107,17 +119,8 @@ static void check_started(const struct oracle_run *run, const Event *event)
     if (request->starts > 1)
         world_bad("a start ran twice: request %s of %s", started->request, run->job);
     request->run = run->run;
-    if (started->parent_job[0]) {
-        const struct oracle_run *parent =
-            oracle_find_run(oracle_of(started->parent_job), started->parent_job, started->parent_run);
-        const Event *asked = parent ? run_find(parent, parent->seq, PERDURE__V1__EVENT__KIND_CHILD_REQUESTED,
-                                               started->parent_op)
-                                    : NULL;
-        if (!asked || strcmp(asked->child_requested->job, run->job) != 0) {
-            if (!world->truncated_lossy)
-                world_bad("orphan: %s runs, but %s did not ask for it", run->job, started->parent_job);
-        }
-    }
+    if (!world->rejudging)
+        check_parent(run, started);
 }
 
 static void check_signal(const struct oracle_run *run, const Event *event)
@@ -129,14 +132,9 @@ static void check_signal(const struct oracle_run *run, const Event *event)
         world_bad("a signal was absorbed twice: request %s by %s", signal->request, run->job);
 }
 
-static void check_child_ended(const struct oracle_run *run, uint64_t at, const Event *event)
+static void check_child(const struct oracle_run *run, const Event *event, const Event *asked)
 {
     const Perdure__V1__ChildEnded *ended = event->child_ended;
-    const Event *asked = run_find(run, at, PERDURE__V1__EVENT__KIND_CHILD_REQUESTED, event->op);
-    if (!asked)
-        world_bad("%s: a child ended that it did not ask for", run->job);
-    if (run_find(run, at, PERDURE__V1__EVENT__KIND_CHILD_ENDED, event->op))
-        world_bad("%s: child of op %llu ended twice", run->job, (unsigned long long)event->op);
     if (strcmp(ended->state, "refused") == 0 || world->truncated_lossy)
         return;
     const struct oracle_run *child =
@@ -153,6 +151,17 @@ static void check_child_ended(const struct oracle_run *run, uint64_t at, const E
             memcmp(a->data.data, b->data.data, a->data.len) != 0)
             world_bad("%s: its child's result is not that of the child", run->job);
     }
+}
+
+static void check_child_ended(const struct oracle_run *run, uint64_t at, const Event *event)
+{
+    const Event *asked = run_find(run, at, PERDURE__V1__EVENT__KIND_CHILD_REQUESTED, event->op);
+    if (!asked)
+        world_bad("%s: a child ended that it did not ask for", run->job);
+    if (run_find(run, at, PERDURE__V1__EVENT__KIND_CHILD_ENDED, event->op))
+        world_bad("%s: child of op %llu ended twice", run->job, (unsigned long long)event->op);
+    if (!world->rejudging)
+        check_child(run, event, asked);
 }
 
 static void check_event(const struct oracle_run *run, uint64_t at, const Event *event)
@@ -195,6 +204,16 @@ static void check_event(const struct oracle_run *run, uint64_t at, const Event *
         break;
     default:
         break;
+    }
+}
+
+void truth_check_family(const struct oracle_run *run)
+{
+    check_parent(run, run->events[0].event->started);
+    for (uint64_t i = 0; i < run->seq; i++) {
+        const Event *event = run->events[i].event;
+        if (event->kind_case == PERDURE__V1__EVENT__KIND_CHILD_ENDED)
+            check_child(run, event, run_find(run, i, PERDURE__V1__EVENT__KIND_CHILD_REQUESTED, event->op));
     }
 }
 

@@ -185,6 +185,8 @@ static void seat_note_claim(struct seat *seat, const struct memory_record *recor
         }
 }
 
+static bool seat_outputs(struct worker *worker, uint32_t p);
+
 static bool seat_read(struct worker *worker, uint32_t p, enum log_stream stream, int64_t limit)
 {
     struct seat *seat = &worker->seats[p];
@@ -201,6 +203,10 @@ static bool seat_read(struct worker *worker, uint32_t p, enum log_stream stream,
         }
         if (stream == LOG_JOURNAL && seat->claim_pending && record->kind == PERDURE__V1__KIND__KIND_CLAIM &&
             worker_point(worker, FAULT_CRASH_CLAIM))
+            return true;
+        /* What the engine said before it reads a claim is said before: what comes later is held against it. */
+        if (stream == LOG_JOURNAL && record->kind == PERDURE__V1__KIND__KIND_CLAIM && seat_outputs(worker, p) &&
+            (worker->restarting || worker->asleep_until > world->now))
             return true;
         seat->read[stream]++;
         seat->end_told[stream] = -1;

@@ -199,6 +199,7 @@ void world_rejudge(uint32_t p)
 {
     bool tracing = world->options.trace;
     world->options.trace = false;
+    world->rejudging = true;
     for (int64_t i = 0; i < world->streams[LOG_INBOX][p].end; i++)
         world->notes[p][i].absorbed = 0;
     oracle_clear(&world->oracles[p]);
@@ -214,6 +215,7 @@ void world_rejudge(uint32_t p)
     for (uint32_t q = 0; q < world->profile.partitions; q++)
         for (int64_t i = 0; i < world->streams[LOG_JOURNAL][q].end; i++)
             judge_journal(q, i);
+    world->rejudging = false;
     world->options.trace = tracing;
 }
 

@@ -308,6 +308,7 @@ struct world {
     char *unknown_job; /* that got an event of a later version */
     uint64_t unknown_run;
     bool truncated_lossy;
+    bool rejudging; /* after a truncation: other partitions are not whole yet */
 
     jmp_buf bad;
     char violation[512];
@@ -366,6 +367,7 @@ void clients_free(void);
 void truth_on_record(uint32_t partition, int64_t offset, const Record *record, enum oracle_verdict verdict,
                      struct oracle_run *run, uint64_t seq_before);
 void truth_on_output(struct worker *worker, uint32_t partition, const struct engine_output *out);
+void truth_check_family(const struct oracle_run *run); /* parents and children agree, at the end */
 void truth_on_effect(const struct effect *effect);
 void truth_clear(void);
 void truth_check_store(uint32_t partition, const struct rows *rows, const char *who);
