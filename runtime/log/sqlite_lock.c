@@ -171,6 +171,27 @@ static enum sqlite_lock_result lock_range(int fd, off_t start, off_t length)
     return errno == EAGAIN || errno == EACCES ? SQLITE_LOCK_BUSY : SQLITE_LOCK_ERROR;
 }
 
+#define LOCK_BYTE 0
+#define WAITING_BYTE 1
+
+int sqlite_lock_announce(const struct sqlite_paths *paths)
+{
+    int fd = open(paths->lock, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    sqlite_fork_guard(fd);
+    lock_range(fd, WAITING_BYTE, 1);
+    return fd;
+}
+
+void sqlite_lock_stop_waiting(int fd) { lock_close(&fd); }
+
+static bool lock_is_wanted(int fd)
+{
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = WAITING_BYTE, .l_len = 1};
+    return fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+}
+
 bool sqlite_lock_in_place(const struct sqlite_lock *lock)
 {
     struct stat there;
@@ -187,7 +208,9 @@ enum sqlite_lock_result sqlite_lock_try(struct sqlite_lock *lock, const struct s
         if (lock->fd < 0)
             return SQLITE_LOCK_ERROR;
         sqlite_fork_guard(lock->fd);
-        enum sqlite_lock_result result = lock_range(lock->fd, 0, 0);
+        enum sqlite_lock_result result = SQLITE_LOCK_BUSY;
+        if (strcmp(role, "client") != 0 || !lock_is_wanted(lock->fd))
+            result = lock_range(lock->fd, LOCK_BYTE, 1);
         struct stat here;
         if (result == SQLITE_LOCK_HELD && fstat(lock->fd, &here) != 0)
             result = SQLITE_LOCK_ERROR;

@@ -41,6 +41,11 @@ struct sqlite_lock {
 enum sqlite_lock_result { SQLITE_LOCK_HELD, SQLITE_LOCK_BUSY, SQLITE_LOCK_ERROR /* errno */ };
 
 void sqlite_lock_init(struct sqlite_lock *lock);
+/* A worker that waits for the lock holds this one meanwhile: clients, who hold the lock for one operation after the
+ * other, let it go first. -1: not to be had, which harms nobody. Given back by sqlite_lock_stop_waiting(). */
+int sqlite_lock_announce(const struct sqlite_paths *paths);
+void sqlite_lock_stop_waiting(int fd);
+/* `role` is "worker" or "client". */
 enum sqlite_lock_result sqlite_lock_try(struct sqlite_lock *lock, const struct sqlite_paths *paths, const char *role,
                                         const char *name);
 /* Once the database file exists. */

@@ -36,7 +36,7 @@ struct sqlite_worker {
     struct follower *followers; /* by partition and stream */
     struct sqlite_rows rows;
     pid_t pid;                  /* a forked child has no part in it */
-    bool writing, told_dead, told_loss, joined, join_asked, leave_asked;
+    bool writing, prepared, told_dead, told_loss, joined, join_asked, leave_asked;
     int64_t retry_at, retry_ms, told_full_at, ticked_at;
 };
 
@@ -461,9 +461,12 @@ static void worker_tell_membership(struct sqlite_worker *worker)
     }
 }
 
-/* Quiet: deletes what was trimmed, copies the WAL into the file. */
+/* Quiet: lays out the WAL, deletes what was trimmed, copies the WAL into the file. */
 static void worker_idle(struct sqlite_worker *worker)
 {
+    if (!worker->prepared)
+        sqlite_db_prepare_wal(worker->db, FORCED_FRAMES + FORCED_FRAMES / 8);
+    worker->prepared = true;
     struct sqlite_batch none;
     sqlite_batch_init(&none);
     none.index = worker->db->entry_count >= IDLE_ENTRIES;
@@ -476,7 +479,7 @@ static void worker_idle(struct sqlite_worker *worker)
 
 static void worker_wait(struct sqlite_worker *worker, int timeout_ms)
 {
-    bool chores = worker->db->wal_frames >= IDLE_FRAMES || worker->db->purges > 0 ||
+    bool chores = !worker->prepared || worker->db->wal_frames >= IDLE_FRAMES || worker->db->purges > 0 ||
                   worker->db->entry_count >= IDLE_ENTRIES;
     int64_t now = sqlite_monotonic_ms();
     if (worker->retry_at > now && (timeout_ms < 0 || worker->retry_at - now < timeout_ms))
@@ -623,12 +626,17 @@ static enum sqlite_open_result worker_open_db(const struct sqlite_paths *paths, 
                                               struct sqlite_db **db, char *error, size_t error_size)
 {
     int64_t begun = sqlite_monotonic_ms();
+    int waiting = -1;
     for (;;) {
         enum sqlite_open_result result = sqlite_db_open(paths, how, db, error, error_size);
         int64_t patience = strstr(error, "(client ") != NULL ? LOCK_WAIT_MS : OWNER_WAIT_MS;
-        if (result != SQLITE_OPEN_BUSY || sqlite_monotonic_ms() - begun > patience)
+        if (result != SQLITE_OPEN_BUSY || sqlite_monotonic_ms() - begun > patience) {
+            sqlite_lock_stop_waiting(waiting);
             return result;
-        usleep(5000);
+        }
+        if (waiting < 0)
+            waiting = sqlite_lock_announce(paths);
+        usleep(2000);
     }
 }
 
@@ -660,7 +668,6 @@ int sqlite_worker_open(const struct sqlite_paths *paths, const struct log_option
     worker->db = db;
     worker->pid = getpid();
     worker->followers = followers;
-    sqlite_db_prepare_wal(db, FORCED_FRAMES + FORCED_FRAMES / 8);
     sqlite_batch_init(&worker->batch);
     *out = &worker->log;
     return LOG_OK;

@@ -222,6 +222,8 @@ pid_t start_owner(const struct fixture *fixture)
         int result;
         char error[512];
         struct log *log = try_open(fixture->uri, "owner", true, &result, error);
+        if (log == NULL)
+            fprintf(stderr, "owner: %s\n", error);
         if (log == NULL || write(ready[1], "+", 1) != 1)
             _exit(1);
         while (!owner_ends && log->operations->poll(log, 100) == LOG_OK)
@@ -229,7 +231,7 @@ pid_t start_owner(const struct fixture *fixture)
         log->operations->close(log);
         _exit(0);
     }
-    close(ready[1]);
+    close(ready[1]); /* else a failed owner would never be read as such */
     char answer = 0;
     assert_int_equal(read(ready[0], &answer, 1), 1);
     close(ready[0]);

@@ -422,5 +422,6 @@ int main(void)
         TEST(names_an_owner_that_does_not_answer), TEST(notices_a_replaced_file), TEST(client_notices_another_log),
         TEST(clients_share_without_an_owner),
     };
+    cmocka_set_test_filter(getenv("PERDURE_TEST"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -356,5 +356,6 @@ int main(void)
         TEST(finds_histories), TEST(keeps_statuses), TEST(keeps_dead_letters), TEST(assigns_all_partitions),
         TEST(has_one_owner), TEST(refuses_foreign_files), TEST(creates_nothing_unasked),
     };
+    cmocka_set_test_filter(getenv("PERDURE_TEST"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
