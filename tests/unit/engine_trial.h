@@ -1,0 +1,71 @@
+/*
+ * A trial: one or two engines of one partition over a journal and an inbox in memory, with everything by hand: what is
+ * appended lands, is acknowledged and read back only when the test says so (or at once, with trial_settle()).
+ */
+#ifndef PERDURE_ENGINE_TRIAL_H
+#define PERDURE_ENGINE_TRIAL_H
+
+#include "engine/engine.h"
+
+struct trial_record {
+    void *data;
+    size_t size;
+    int64_t append_ms;
+};
+
+struct trial_stream {
+    struct trial_record *records;
+    size_t count;
+};
+
+struct trial_append {
+    uint64_t cookie;
+    bool send;
+    void *data;
+    size_t size;
+};
+
+struct trial_worker {
+    struct trial *trial;
+    struct engine *engine;
+    struct trial_append *appends; /* taken from the engine, not in the log yet */
+    size_t append_count;
+    int64_t journal_from, inbox_from; /* -1: not followed */
+    size_t outputs[ENGINE_OUT_NOTE + 1];
+    size_t replies, refused;
+    char last_text[256];
+    char last_answer[32];
+    bool hold_steps;              /* steps are not run */
+    size_t steps_held;
+};
+
+struct trial {
+    struct registry *registry;
+    struct trial_stream journal, inbox;
+    struct trial_worker workers[2];
+    Genesis genesis;
+    int64_t wall_ms, monotonic_ms;
+};
+
+/* `modules` ends with NULL. The journal begins with its Genesis. */
+struct trial *trial_new(const pdr_module *const *modules);
+void trial_free(struct trial *trial);
+struct trial_worker *trial_worker(struct trial *trial, int number, const struct engine_limits *limits);
+
+void trial_run(struct trial_worker *worker);     /* run and take: appends are held */
+size_t trial_land(struct trial_worker *worker);  /* held appends go into the log; none is acknowledged, none read */
+void trial_acknowledge(struct trial_worker *worker, uint64_t cookie, enum log_delivery delivery, int64_t offset);
+void trial_read(struct trial_worker *worker);    /* hands over what it follows, and the end */
+void trial_lose(struct trial_worker *worker);    /* held appends are gone */
+/* Until nothing moves: lands, acknowledges, reads, for all workers. */
+void trial_settle(struct trial *trial);
+void trial_advance(struct trial *trial, int64_t ms);
+
+void trial_start(struct trial *trial, const char *job, const char *type, const char *text, const char *request);
+void trial_signal(struct trial *trial, const char *job, const char *name, const char *text, const char *request);
+/* State of a job as worker 0 sees it; "" when it does not know it. */
+const char *trial_state(struct trial *trial, const char *job);
+void trial_journal_append(struct trial *trial, const void *data, size_t size);
+uint32_t trial_kind(const struct trial *trial, size_t offset);
+
+#endif

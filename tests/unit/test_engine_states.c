@@ -1,0 +1,544 @@
+/*
+ * Every row of the transition table on top of engine.c, by hand; then N-th-fault sweeps over append and delivery.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "constants.h"
+#include "engine_trial.h"
+
+/* ---- a module ------------------------------------------------------------------------------------------ */
+
+PDR_JOB(greet, pdr_text, pdr_text)
+PDR_STEP(compose, pdr_text, pdr_text)
+PDR_SIGNAL(go, pdr_text)
+
+int greet(pdr_job *job, const pdr_text *name, pdr_text *out)
+{
+    pdr_text *line, *word;
+    PDR_TRY(pdr_await(job, compose, name, &line));
+    PDR_TRY(pdr_receive(job, go, &word));
+    PDR_TRY(pdr_sleep(job, 500));
+    PDR_TRY(pdr_await(job, compose, line, &line));
+    *out = *line;
+    return PDR_OK;
+}
+
+int compose(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
+{
+    out->chars = pdr_attempt_format(attempt, "<%s>", in->chars);
+    return PDR_OK;
+}
+
+PDR_MODULE(greetings, PDR_RUNS(greet), PDR_RUNS(compose));
+
+static const pdr_module *const modules[] = { &pdr_module_greetings, NULL };
+
+static struct trial *owned(struct trial_worker **worker)
+{
+    struct trial *trial = trial_new(modules);
+    *worker = trial_worker(trial, 0, NULL);
+    engine_on_assigned((*worker)->engine);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of((*worker)->engine), ENGINE_OWNER);
+    return trial;
+}
+
+static struct trial_worker *second_claims(struct trial *trial)
+{
+    struct trial_worker *second = trial_worker(trial, 1, NULL);
+    engine_on_assigned(second->engine);
+    trial_run(second);
+    trial_read(second);
+    trial_run(second);
+    assert_int_equal(engine_state_of(second->engine), ENGINE_CLAIMING);
+    trial_land(second);
+    return second;
+}
+
+/* ---- the table -------------------------------------------------------------------------------------------- */
+
+static void following_to_owner(void **state)
+{
+    struct trial *trial = trial_new(modules);
+    struct trial_worker *worker = trial_worker(trial, 0, NULL);
+    (void)state;
+    trial_run(worker);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FOLLOWING);
+    engine_on_assigned(worker->engine);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_CATCHING_UP);
+    trial_run(worker);
+    trial_read(worker);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_CLAIMING);
+    trial_run(worker);
+    uint64_t cookie = worker->appends[0].cookie;
+    trial_land(worker);
+    trial_read(worker);
+    /* Rule 7: read back alone is not enough. */
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_CLAIMING);
+    trial_acknowledge(worker, cookie, LOG_PERSISTED, 1);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_OWNER);
+    trial_run(worker);
+    assert_int_equal(worker->outputs[ENGINE_OUT_OWNED], 1);
+    trial_free(trial);
+}
+
+static void catching_up_and_revoked(void **state)
+{
+    struct trial *trial = trial_new(modules);
+    struct trial_worker *worker = trial_worker(trial, 0, NULL);
+    (void)state;
+    engine_on_assigned(worker->engine);
+    engine_on_revoked(worker->engine);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FOLLOWING);
+    trial_settle(trial);
+    assert_int_equal(trial->journal.count, 1);
+    trial_free(trial);
+}
+
+static void claim_lost_claims_anew(void **state)
+{
+    struct trial *trial = trial_new(modules);
+    struct trial_worker *worker = trial_worker(trial, 0, NULL);
+    (void)state;
+    engine_on_assigned(worker->engine);
+    trial_run(worker);
+    trial_read(worker);
+    trial_run(worker);
+    trial_lose(worker);
+    trial_advance(trial, APPEND_DEADLINE_MS + 1);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_OWNER);
+    struct engine_counts counts;
+    engine_counts(worker->engine, &counts);
+    assert_int_equal(counts.claims, 2);
+    trial_free(trial);
+}
+
+static void claim_read_back_though_revoked_is_released(void **state)
+{
+    struct trial *trial = trial_new(modules);
+    struct trial_worker *worker = trial_worker(trial, 0, NULL);
+    (void)state;
+    engine_on_assigned(worker->engine);
+    trial_run(worker);
+    trial_read(worker);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_CLAIMING);
+    engine_on_revoked(worker->engine);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FOLLOWING);
+    assert_int_equal(trial_kind(trial, trial->journal.count - 1), PERDURE__V1__KIND__KIND_RELEASE);
+    trial_free(trial);
+}
+
+static void doubt_claims_and_appends_again(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_read(worker);
+    trial_run(worker);
+    assert_int_equal(worker->append_count, 1);
+    uint64_t cookie = worker->appends[0].cookie;
+    trial_lose(worker);
+    trial_acknowledge(worker, cookie, LOG_NOT_PERSISTED, -1);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_CLAIMING);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_OWNER);
+    assert_string_equal(trial_state(trial, "j"), "waiting");
+    trial_free(trial);
+}
+
+static void acknowledged_elsewhere_is_doubt(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_read(worker);
+    trial_run(worker);
+    uint64_t cookie = worker->appends[0].cookie;
+    int64_t offset = (int64_t)trial->journal.count;
+    trial_land(worker);
+    trial_read(worker);
+    trial_acknowledge(worker, cookie, LOG_PERSISTED, offset + 3);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_CLAIMING);
+    trial_free(trial);
+}
+
+static void unknown_offset_is_no_doubt(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_read(worker);
+    trial_run(worker);
+    uint64_t cookie = worker->appends[0].cookie;
+    trial_land(worker);
+    trial_read(worker);
+    trial_acknowledge(worker, cookie, LOG_PERSISTED, -1);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_OWNER);
+    trial_settle(trial);
+    assert_string_equal(trial_state(trial, "j"), "waiting");
+    trial_free(trial);
+}
+
+static void revoked_drains_and_releases(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_settle(trial);
+    engine_on_revoked(worker->engine);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_DRAINING);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FOLLOWING);
+    assert_int_equal(trial_kind(trial, trial->journal.count - 1), PERDURE__V1__KIND__KIND_RELEASE);
+    assert_int_equal(trial_kind(trial, trial->journal.count - 2), PERDURE__V1__KIND__KIND_MARK);
+    assert_int_equal(worker->outputs[ENGINE_OUT_RELEASED], 1);
+    trial_free(trial);
+}
+
+static void assigned_again_before_the_release(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_read(worker);
+    trial_run(worker); /* an append is in flight: it cannot release yet */
+    engine_on_revoked(worker->engine);
+    trial_run(worker);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_DRAINING);
+    engine_on_assigned(worker->engine);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_OWNER);
+    trial_free(trial);
+}
+
+static void foreign_claim_fences(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_settle(trial);
+    second_claims(trial);
+    trial_read(worker);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FENCED);
+    trial_run(worker);
+    assert_int_equal(worker->outputs[ENGINE_OUT_LOST], 1);
+    trial_free(trial);
+}
+
+static void foreign_claim_while_not_assigned(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_read(worker);
+    trial_run(worker);
+    engine_on_revoked(worker->engine);
+    trial_lose(worker);
+    second_claims(trial);
+    trial_read(worker);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FOLLOWING);
+    trial_free(trial);
+}
+
+/* Another's claim before ours: ours comes later and wins. */
+static void foreign_claim_while_claiming(void **state)
+{
+    struct trial *trial = trial_new(modules);
+    struct trial_worker *worker = trial_worker(trial, 0, NULL);
+    (void)state;
+    engine_on_assigned(worker->engine);
+    trial_run(worker);
+    trial_read(worker);
+    trial_run(worker);
+    second_claims(trial); /* lands first */
+    trial_read(worker);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_CLAIMING);
+    uint64_t cookie = worker->appends[0].cookie;
+    trial_land(worker);
+    trial_acknowledge(worker, cookie, LOG_PERSISTED, (int64_t)trial->journal.count - 1);
+    trial_read(worker);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_OWNER);
+    trial_free(trial);
+}
+
+/* Rule 4: a silent foreign epoch is claimed after the backoff; one that writes is left alone. */
+static void fenced_claims_after_silence(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    second_claims(trial);
+    trial_read(worker);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FENCED);
+    engine_free(trial->workers[1].engine); /* the second is gone, without a word */
+    trial->workers[1].engine = NULL;
+    trial_lose(&trial->workers[1]);
+    trial_advance(trial, CLAIM_BACKOFF_MS - 1);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FENCED);
+    trial_advance(trial, CLAIM_BACKOFF_MAX_MS);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_OWNER);
+    trial_free(trial);
+}
+
+static void fenced_and_revoked(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    second_claims(trial);
+    trial_read(worker);
+    engine_on_revoked(worker->engine);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FOLLOWING);
+    trial_free(trial);
+}
+
+static void corrupt_record_stops(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    struct trial_record *last = &trial->journal.records[trial->journal.count - 1];
+    unsigned char *copy = malloc(last->size);
+    memcpy(copy, last->data, last->size);
+    copy[last->size - 1] ^= 1;
+    trial_journal_append(trial, copy, last->size);
+    trial_journal_append(trial, "not ours", 8);
+    free(copy);
+    trial_read(worker);
+    trial_run(worker);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_STOPPED);
+    assert_non_null(strstr(worker->last_text, "journal offset"));
+    trial_free(trial);
+}
+
+/* Rule 1: bytes of somebody else count for nobody. */
+static void foreign_bytes_are_passed_over(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_journal_append(trial, "not ours", 8);
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_OWNER);
+    assert_string_equal(trial_state(trial, "j"), "waiting");
+    trial_free(trial);
+}
+
+static void clock_far_off_stops(void **state)
+{
+    struct trial *trial = trial_new(modules);
+    struct trial_worker *worker = trial_worker(trial, 0, NULL);
+    (void)state;
+    engine_on_assigned(worker->engine);
+    trial_run(worker);
+    trial_read(worker);
+    trial_run(worker);
+    trial->wall_ms += CLOCK_SKEW_LIMIT_MS + 1000; /* the log's clock when the claim lands */
+    uint64_t cookie = worker->appends[0].cookie;
+    trial_land(worker);
+    trial_acknowledge(worker, cookie, LOG_PERSISTED, 1);
+    trial_read(worker);
+    trial_run(worker);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_STOPPED);
+    assert_non_null(strstr(worker->last_text, "clock"));
+    trial_free(trial);
+}
+
+/* ---- a job's way, with faults at every append ---------------------------------------------------------------- */
+
+static void finish(struct trial *trial)
+{
+    for (int i = 0; i < 50 && strcmp(trial_state(trial, "j"), "completed") != 0; i++) {
+        trial_settle(trial);
+        trial_advance(trial, 1000);
+    }
+    assert_string_equal(trial_state(trial, "j"), "completed");
+}
+
+static size_t count_kind_events(struct trial *trial)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < trial->journal.count; i++)
+        count += trial_kind(trial, i) == PERDURE__V1__KIND__KIND_EVENT;
+    return count;
+}
+
+static void job_completes(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_signal(trial, "j", "go", "now", "r2");
+    finish(trial);
+    assert_true(worker->replies >= 2);
+    assert_int_equal(worker->refused, 0);
+    trial_free(trial);
+}
+
+enum fault { LOST_SILENTLY, LOST_AND_TOLD, LANDED_BUT_TOLD_LOST, LANDED_UNACKNOWLEDGED };
+
+/* The n-th append of the job's whole way meets the fault; true: there was an n-th. */
+static bool way_with_fault(size_t n, enum fault fault)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    size_t seen = 0;
+    bool met = false;
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_signal(trial, "j", "go", "now", "r2");
+    for (int round = 0; round < 200 && !met && strcmp(trial_state(trial, "j"), "completed") != 0; round++) {
+        trial_read(worker);
+        trial_run(worker);
+        while (worker->append_count > 0 && !met) {
+            struct trial_append append = worker->appends[0];
+            worker->append_count--;
+            memmove(worker->appends, worker->appends + 1, worker->append_count * sizeof append);
+            int64_t offset = append.send ? -1 : (int64_t)trial->journal.count;
+            met = seen++ == n;
+            if (!met || fault == LANDED_BUT_TOLD_LOST || fault == LANDED_UNACKNOWLEDGED)
+                trial_journal_append(trial, append.data, append.size);
+            free(append.data);
+            if (!met)
+                trial_acknowledge(worker, append.cookie, LOG_PERSISTED, offset);
+            else if (fault == LOST_AND_TOLD)
+                trial_acknowledge(worker, append.cookie, LOG_NOT_PERSISTED, -1);
+            else if (fault == LANDED_BUT_TOLD_LOST)
+                trial_acknowledge(worker, append.cookie, LOG_POSSIBLY_PERSISTED, -1);
+        }
+        if (worker->append_count == 0)
+            trial_advance(trial, 100);
+    }
+    trial_lose(worker);
+    if (met)
+        trial_advance(trial, APPEND_DEADLINE_MS + 1);
+    finish(trial);
+    assert_true(count_kind_events(trial) >= 3);
+    assert_int_equal(worker->refused, 0);
+    trial_free(trial);
+    return met;
+}
+
+static void every_append_meets_every_fault(void **state)
+{
+    (void)state;
+    for (int fault = LOST_SILENTLY; fault <= LANDED_UNACKNOWLEDGED; fault++) {
+        size_t n = 0;
+        while (way_with_fault(n, (enum fault)fault))
+            n++;
+        assert_true(n >= 4); /* start and signal, step and timer, timer fired, step and end */
+    }
+}
+
+/* Takeover by a second worker after each append of the first: the job ends once, the same way. */
+static void takeover_after_every_append(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n < 8; n++) {
+        struct trial_worker *worker;
+        struct trial *trial = owned(&worker);
+        trial_start(trial, "j", "greet", "a", "r1");
+        trial_signal(trial, "j", "go", "now", "r2");
+        for (size_t i = 0; i < n; i++) {
+            trial_read(worker);
+            trial_run(worker);
+            size_t count = worker->append_count;
+            int64_t offset = (int64_t)trial->journal.count;
+            uint64_t cookie = count ? worker->appends[0].cookie : 0;
+            trial_land(worker);
+            if (count)
+                trial_acknowledge(worker, cookie, LOG_PERSISTED, offset);
+            trial_advance(trial, 200);
+        }
+        engine_free(worker->engine); /* dies without a word */
+        trial_lose(worker);
+        trial_worker(trial, 0, NULL);
+        engine_on_assigned(worker->engine);
+        finish(trial);
+        trial_free(trial);
+    }
+}
+
+/* Evicted jobs come back when something arrives for them. */
+static void evicted_jobs_go_on(void **state)
+{
+    struct engine_limits limits = { .live_jobs = 2 };
+    struct trial *trial = trial_new(modules);
+    struct trial_worker *worker = trial_worker(trial, 0, &limits);
+    char job[16];
+    (void)state;
+    engine_on_assigned(worker->engine);
+    for (int i = 0; i < 20; i++) {
+        snprintf(job, sizeof job, "e%d", i);
+        trial_start(trial, job, "greet", job, job);
+    }
+    trial_settle(trial);
+    trial_advance(trial, 1000);
+    trial_settle(trial);
+    struct engine_counts counts;
+    engine_counts(worker->engine, &counts);
+    assert_true(counts.live_jobs <= 2);
+    assert_true(counts.evictions >= 18);
+    for (int i = 0; i < 20; i++) {
+        char request[16];
+        snprintf(job, sizeof job, "e%d", i);
+        snprintf(request, sizeof request, "g%d", i);
+        trial_signal(trial, job, "go", "now", request);
+    }
+    for (int i = 0; i < 10; i++) {
+        trial_settle(trial);
+        trial_advance(trial, 600);
+    }
+    for (int i = 0; i < 20; i++) {
+        snprintf(job, sizeof job, "e%d", i);
+        assert_string_equal(trial_state(trial, job), "completed");
+    }
+    trial_free(trial);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(following_to_owner),
+        cmocka_unit_test(catching_up_and_revoked),
+        cmocka_unit_test(claim_lost_claims_anew),
+        cmocka_unit_test(claim_read_back_though_revoked_is_released),
+        cmocka_unit_test(doubt_claims_and_appends_again),
+        cmocka_unit_test(acknowledged_elsewhere_is_doubt),
+        cmocka_unit_test(unknown_offset_is_no_doubt),
+        cmocka_unit_test(revoked_drains_and_releases),
+        cmocka_unit_test(assigned_again_before_the_release),
+        cmocka_unit_test(foreign_claim_fences),
+        cmocka_unit_test(foreign_claim_while_not_assigned),
+        cmocka_unit_test(foreign_claim_while_claiming),
+        cmocka_unit_test(fenced_claims_after_silence),
+        cmocka_unit_test(fenced_and_revoked),
+        cmocka_unit_test(corrupt_record_stops),
+        cmocka_unit_test(foreign_bytes_are_passed_over),
+        cmocka_unit_test(clock_far_off_stops),
+        cmocka_unit_test(job_completes),
+        cmocka_unit_test(every_append_meets_every_fault),
+        cmocka_unit_test(takeover_after_every_append),
+        cmocka_unit_test(evicted_jobs_go_on),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
