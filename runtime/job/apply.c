@@ -19,8 +19,9 @@ static bool apply_payload(pdr_job *job, struct op *op, const pdr_type *type, con
     else if (code == PDR_NO_MEMORY)
         report_no_memory(job);
     else
-        operation_fail(job, op, failure_newf(&job->arena, PDR_FAILED, "BadPayload", op->site, NULL, true,
-                                             "what came for %s cannot be read: %s", op->name, why));
+        operation_fail(job, op,
+                       failure_newf(&job->arena, PDR_FAILED, "BadPayload", op->site, NULL, true,
+                                    "what came for %s cannot be read: %s", op->name, why));
     return !job_is_stopped(job);
 }
 
@@ -68,8 +69,8 @@ static void apply_started(pdr_job *job, const Event *event)
     if (code == PDR_NO_MEMORY) {
         report_no_memory(job);
     } else if (code != PDR_OK) {
-        job->failure = failure_newf(&job->arena, PDR_FAILED, "BadInput", NULL, NULL, true,
-                                    "the input cannot be read: %s", why);
+        job->failure =
+            failure_newf(&job->arena, PDR_FAILED, "BadInput", NULL, NULL, true, "the input cannot be read: %s", why);
         if (job->failure == NULL)
             report_no_memory(job);
         job->returned = PDR_FAILED;
@@ -168,8 +169,9 @@ static void apply_child_ended(pdr_job *job, const Event *event)
     bool cancelled = strcmp(ended->state, "cancelled") == 0;
     bool terminated = strcmp(ended->state, "terminated") == 0;
     const char *type = cancelled ? "Cancelled" : terminated ? "Terminated" : "Failed";
-    operation_fail(job, op, failure_newf(&job->arena, PDR_FAILED, type, op->site, NULL, true, "child job \"%s\" was %s",
-                                         op->target, ended->state));
+    operation_fail(job, op,
+                   failure_newf(&job->arena, PDR_FAILED, type, op->site, NULL, true, "child job \"%s\" was %s",
+                                op->target, ended->state));
 }
 
 static void apply_cancel(pdr_job *job, const Event *event)
@@ -242,7 +244,7 @@ void apply_event(pdr_job *job, const Event *event)
     case K(FAILED):
     case K(CANCELLED):
         break; /* commands: matched where they are attempted */
-    default: /* rule 32 */
+    default:   /* rule 32 */
         report_broken(job, "event %llu is of a kind that this version does not know", (unsigned long long)event->seq);
     }
 }

@@ -104,8 +104,7 @@ __attribute__((format(printf, 5, 6))) static void attempt_end(pdr_attempt *attem
 {
     va_list arguments;
     va_start(arguments, format);
-    const pdr_failure *failure =
-        failure_new(&attempt->arena, PDR_FAILED, type, NULL, NULL, final, format, arguments);
+    const pdr_failure *failure = failure_new(&attempt->arena, PDR_FAILED, type, NULL, NULL, final, format, arguments);
     va_end(arguments);
     outcome->code = PDR_FAILED;
     outcome->error = failure != NULL ? failure_to_error(failure) : NULL;
@@ -183,8 +182,8 @@ static void attempt_call(pdr_attempt *attempt, struct attempt_outcome *outcome)
 
 void attempt_run(const struct attempt_request *request, struct attempt_outcome *outcome)
 {
-    pdr_attempt attempt = { .request = request };
-    *outcome = (struct attempt_outcome){ .code = PDR_FAILED };
+    pdr_attempt attempt = {.request = request};
+    *outcome = (struct attempt_outcome){.code = PDR_FAILED};
     wire_arena_init(&attempt.arena, 0);
     snprintf(attempt.key, sizeof(attempt.key), "%016" PRIx64 "-%" PRIu64, request->run, request->op);
     attempt_call(&attempt, outcome);

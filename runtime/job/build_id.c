@@ -73,7 +73,7 @@ static int build_id_visit(struct dl_phdr_info *info, size_t size, void *data)
 
 bool build_id_of(const void *address, char *text, size_t size)
 {
-    struct search search = { .address = (uintptr_t)address, .text = text, .size = size };
+    struct search search = {.address = (uintptr_t)address, .text = text, .size = size};
     dl_iterate_phdr(build_id_visit, &search);
     return search.found;
 }

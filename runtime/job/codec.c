@@ -116,14 +116,14 @@ static int text_decode(const pdr_type *type, const uint8_t *data, size_t size, s
     return PDR_OK;
 }
 
-const pdr_codec pdr_codec_none = { builtin_type_name, builtin_complaint, builtin_init,
-                                   none_encoded_size, none_encode, none_decode };
-const pdr_codec pdr_codec_bytes = { builtin_type_name, builtin_complaint, builtin_init,
-                                    bytes_encoded_size, bytes_encode, bytes_decode };
-const pdr_codec pdr_codec_text = { builtin_type_name, builtin_complaint, builtin_init,
-                                   text_encoded_size, text_encode, text_decode };
-const pdr_codec pdr_codec_json = { builtin_type_name, builtin_complaint, builtin_init,
-                                   text_encoded_size, text_encode, text_decode };
+const pdr_codec pdr_codec_none = {builtin_type_name, builtin_complaint, builtin_init,
+                                  none_encoded_size, none_encode,       none_decode};
+const pdr_codec pdr_codec_bytes = {builtin_type_name,  builtin_complaint, builtin_init,
+                                   bytes_encoded_size, bytes_encode,      bytes_decode};
+const pdr_codec pdr_codec_text = {builtin_type_name, builtin_complaint, builtin_init,
+                                  text_encoded_size, text_encode,       text_decode};
+const pdr_codec pdr_codec_json = {builtin_type_name, builtin_complaint, builtin_init,
+                                  text_encoded_size, text_encode,       text_decode};
 
 /* ---- protobuf-c --------------------------------------------------------------------------------- */
 
@@ -204,16 +204,16 @@ static void message_dealloc(void *data, void *memory)
 
 static int message_decode(const pdr_type *type, const uint8_t *data, size_t size, struct wire_arena *arena, void **out)
 {
-    struct message_budget budget = { .arena = arena, .left = MESSAGE_MEMORY_LIMIT };
-    ProtobufCAllocator allocator = { .alloc = message_alloc, .free = message_dealloc, .allocator_data = &budget };
+    struct message_budget budget = {.arena = arena, .left = MESSAGE_MEMORY_LIMIT};
+    ProtobufCAllocator allocator = {.alloc = message_alloc, .free = message_dealloc, .allocator_data = &budget};
     *out = protobuf_c_message_unpack(type->descriptor, &allocator, size, data);
     if (*out != NULL)
         return PDR_OK;
     return budget.failed ? PDR_NO_MEMORY : PDR_INVALID;
 }
 
-const pdr_codec pdr_codec_protobuf_c = { message_type_name, message_complaint, message_init,
-                                         message_encoded_size, message_encode, message_decode };
+const pdr_codec pdr_codec_protobuf_c = {message_type_name,    message_complaint, message_init,
+                                        message_encoded_size, message_encode,    message_decode};
 
 /* ---- any codec ------------------------------------------------------------------------------------ */
 
@@ -232,7 +232,7 @@ void *codec_new(const pdr_type *type, struct wire_arena *arena)
 
 int codec_encode(const pdr_type *type, const void *message, ProtobufCBinaryData *out)
 {
-    *out = (ProtobufCBinaryData){ 0 };
+    *out = (ProtobufCBinaryData){0};
     if (message == NULL)
         return type->codec == &pdr_codec_none ? PDR_OK : PDR_MISUSE;
     size_t size = type->codec->encoded_size(type, message);

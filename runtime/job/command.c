@@ -23,7 +23,7 @@ static struct command *command_add(pdr_job *job)
         job->command_capacity = capacity;
     }
     struct command *command = &job->commands[job->command_first + job->command_count++];
-    *command = (struct command){ 0 };
+    *command = (struct command){0};
     return command;
 }
 
@@ -33,7 +33,7 @@ void command_step(pdr_job *job, struct op *op)
     if (command == NULL)
         return;
     op->announced = true;
-    *command = (struct command){ .kind = JOB_STEP, .op = op->number, .at_ms = op->at_ms };
+    *command = (struct command){.kind = JOB_STEP, .op = op->number, .at_ms = op->at_ms};
 }
 
 void command_timer(pdr_job *job, struct op *op)
@@ -42,7 +42,7 @@ void command_timer(pdr_job *job, struct op *op)
     if (command == NULL)
         return;
     op->announced = true;
-    *command = (struct command){ .kind = JOB_ARM_TIMER, .op = op->number, .at_ms = op->at_ms };
+    *command = (struct command){.kind = JOB_ARM_TIMER, .op = op->number, .at_ms = op->at_ms};
 }
 
 void command_drop(pdr_job *job, struct op *op)
@@ -53,7 +53,7 @@ void command_drop(pdr_job *job, struct op *op)
     enum job_command_kind kind = op->kind == OP_STEP ? JOB_ABANDON_STEP : JOB_DISARM_TIMER;
     struct command *command = command_add(job);
     if (command != NULL)
-        *command = (struct command){ .kind = kind, .op = op->number };
+        *command = (struct command){.kind = kind, .op = op->number};
 }
 
 void command_record(pdr_job *job, Event *event)
@@ -64,7 +64,7 @@ void command_record(pdr_job *job, Event *event)
         event_free(event);
         return;
     }
-    *command = (struct command){ .kind = JOB_RECORD, .op = event->op, .event = event };
+    *command = (struct command){.kind = JOB_RECORD, .op = event->op, .event = event};
 }
 
 void command_free_all(pdr_job *job)
@@ -90,7 +90,7 @@ static void command_give_step(struct job_command *out, struct op *op)
 
 bool job_take(pdr_job *job, struct job_command *out)
 {
-    *out = (struct job_command){ .kind = JOB_NOTHING };
+    *out = (struct job_command){.kind = JOB_NOTHING};
     while (job->command_count > 0) {
         struct command command = job->commands[job->command_first++];
         if (--job->command_count == 0)
@@ -99,8 +99,8 @@ bool job_take(pdr_job *job, struct job_command *out)
         bool over = op == NULL || op->state == OP_READY;
         if ((command.kind == JOB_STEP || command.kind == JOB_ARM_TIMER) && over)
             continue; /* it ended before anybody asked */
-        *out = (struct job_command){ .kind = command.kind, .op = command.op, .at_ms = command.at_ms,
-                                     .event = command.event };
+        *out = (struct job_command){
+            .kind = command.kind, .op = command.op, .at_ms = command.at_ms, .event = command.event};
         if (command.kind == JOB_STEP)
             command_give_step(out, operation_find(job, command.op));
         return true;
@@ -177,9 +177,9 @@ Event *command_event(const struct op *op)
     Event *event = command_event_new(op->number, op->site, op->label);
     if (event == NULL)
         return NULL;
-    bool whole = op->kind == OP_TIMER   ? command_fill_timer(event, op)
-                 : op->kind == OP_SEND  ? command_fill_send(event, op)
-                                        : command_fill_child(event, op);
+    bool whole = op->kind == OP_TIMER  ? command_fill_timer(event, op)
+                 : op->kind == OP_SEND ? command_fill_send(event, op)
+                                       : command_fill_child(event, op);
     if (whole)
         return event;
     event_free(event);

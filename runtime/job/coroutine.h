@@ -9,13 +9,13 @@
 #include <stddef.h>
 
 struct coroutine {
-    void *context;  /* where to go on: Boost.Context's */
-    void *back;     /* where its caller goes on */
-    void *top;      /* end of its stack; NULL: it has none */
-    size_t size;    /* of the stack, without the guard page */
+    void *context; /* where to go on: Boost.Context's */
+    void *back;    /* where its caller goes on */
+    void *top;     /* end of its stack; NULL: it has none */
+    size_t size;   /* of the stack, without the guard page */
     void (*run)(void *argument);
     void *argument;
-    bool ended;     /* `run` has returned; the stack is gone */
+    bool ended; /* `run` has returned; the stack is gone */
     /* What sanitizers and valgrind know it by. */
     void *fake_stack;
     const void *back_bottom;

@@ -28,9 +28,9 @@ static void ending_complete(pdr_job *job)
     job->outcome.result.len = 0;
     job->outcome.kind = PERDURE__V1__EVENT__KIND_FAILED;
     job->outcome.failure = code == PDR_NO_MEMORY
-        ? NULL
-        : failure_newf(&job->arena, PDR_FAILED, "TooLarge", NULL, NULL, true,
-                       "the result takes %zu bytes, %d are allowed", size, PAYLOAD_LIMIT_BYTES);
+                               ? NULL
+                               : failure_newf(&job->arena, PDR_FAILED, "TooLarge", NULL, NULL, true,
+                                              "the result takes %zu bytes, %d are allowed", size, PAYLOAD_LIMIT_BYTES);
     if (job->outcome.failure == NULL)
         report_no_memory(job);
 }

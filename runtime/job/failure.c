@@ -14,8 +14,8 @@ const char *pdr_code_text(int code)
     switch (code) {
     case PDR_OK:
         return "ok";
-#define CODE_TEXT_(name, number, text) \
-    case PDR_##name:                   \
+#define CODE_TEXT_(name, number, text)                                                                                 \
+    case PDR_##name:                                                                                                   \
         return text;
         PDR_ERROR_MAP(CODE_TEXT_)
 #undef CODE_TEXT_
@@ -68,7 +68,7 @@ pdr_failure *failure_new(struct wire_arena *arena, int code, const char *type, c
     pdr_failure *failure = codec_memory(arena, sizeof(*failure));
     if (failure == NULL)
         return NULL;
-    *failure = (pdr_failure){ .size = sizeof(*failure), .code = code, .final = final, .cause = cause };
+    *failure = (pdr_failure){.size = sizeof(*failure), .code = code, .final = final, .cause = cause};
     failure->type = failure_string(arena, type, FAILURE_TYPE_BYTES);
     failure->message = failure_string(arena, message, sizeof(message));
     if (site != NULL)
@@ -93,9 +93,9 @@ static pdr_failure *failure_from_error_to(struct wire_arena *arena, const Error 
     if (failure == NULL)
         return NULL;
     int code = error->code < 0 ? error->code : PDR_FAILED;
-    *failure = (pdr_failure){ .size = sizeof(*failure), .code = code, .final = error->final };
-    failure->type = failure_string(arena, error->type[0] != '\0' ? error->type : failure_type_of(code),
-                                   FAILURE_TYPE_BYTES);
+    *failure = (pdr_failure){.size = sizeof(*failure), .code = code, .final = error->final};
+    failure->type =
+        failure_string(arena, error->type[0] != '\0' ? error->type : failure_type_of(code), FAILURE_TYPE_BYTES);
     failure->message = failure_string(arena, error->message, FAILURE_MESSAGE_BYTES);
     if (failure->type == NULL || failure->message == NULL)
         return NULL;

@@ -93,7 +93,7 @@ static void job_replay_events(pdr_job *job, struct replay *replay)
 
 enum job_state job_replay(pdr_job *job, const Event *const *events, size_t count)
 {
-    struct replay replay = { .events = events, .count = count };
+    struct replay replay = {.events = events, .count = count};
     if (job_is_stopped(job) || job->started)
         return job->state;
     job->replay = &replay;

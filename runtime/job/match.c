@@ -217,8 +217,8 @@ static const char *match_outcome(const struct outcome *outcome, const Event *rec
     if (recorded->kind_case == K(COMPLETED)) {
         const Payload *result = recorded->completed->result;
         size_t size = result != NULL ? result->data.len : 0;
-        bool equal = size == outcome->result.len &&
-                     (size == 0 || memcmp(result->data.data, outcome->result.data, size) == 0);
+        bool equal =
+            size == outcome->result.len && (size == 0 || memcmp(result->data.data, outcome->result.data, size) == 0);
         return equal ? NULL : "result";
     }
     if (recorded->kind_case == K(FAILED)) {

@@ -75,8 +75,13 @@ struct op *operation_new(pdr_job *job, enum op_kind kind, const pdr_decl *decl, 
         report_no_memory(job);
         return NULL;
     }
-    *op = (struct op){ .number = job->next_op++, .kind = kind, .decl = decl, .name = name, .site = site,
-                       .since_ms = job->now_ms, .attempt = 1 };
+    *op = (struct op){.number = job->next_op++,
+                      .kind = kind,
+                      .decl = decl,
+                      .name = name,
+                      .site = site,
+                      .since_ms = job->now_ms,
+                      .attempt = 1};
     perdure__v1__payload__init(&op->input);
     perdure__v1__site__init(&op->wire_site);
     op->wire_site.file = (char *)(uintptr_t)site->file;
@@ -107,7 +112,7 @@ enum op_kind operation_kind(const pdr_job *job, uint64_t number)
 static void operation_drop_input(struct op *op)
 {
     free(op->input.data.data);
-    op->input.data = (ProtobufCBinaryData){ 0 };
+    op->input.data = (ProtobufCBinaryData){0};
     error_free(op->last_error);
     op->last_error = NULL;
 }
@@ -279,7 +284,7 @@ static int64_t merged(int64_t fallback, int64_t declared, int64_t called)
 /* An option block as this library knows it, whichever version of the header filled it. */
 static pdr_step_options step_options(const void *options)
 {
-    pdr_step_options known = { .size = sizeof(known) };
+    pdr_step_options known = {.size = sizeof(known)};
     const pdr_step_options *given = options;
     if (given != NULL)
         memcpy(&known, given, given->size < sizeof(known) ? given->size : sizeof(known));
@@ -288,7 +293,7 @@ static pdr_step_options step_options(const void *options)
 
 static pdr_child_options child_options(const void *options)
 {
-    pdr_child_options known = { .size = sizeof(known) };
+    pdr_child_options known = {.size = sizeof(known)};
     const pdr_child_options *given = options;
     if (given != NULL)
         memcpy(&known, given, given->size < sizeof(known) ? given->size : sizeof(known));
@@ -331,10 +336,12 @@ static bool operation_set_input(pdr_job *job, struct op *op, const pdr_type *typ
     }
     size_t size = op->input.data.len;
     op->input.data.len = 0;
-    operation_fail(job, op, code == PDR_MISUSE
-        ? failure_newf(&job->arena, PDR_FAILED, "Misuse", op->site, NULL, true, "the input of %s is NULL", op->name)
-        : failure_newf(&job->arena, PDR_FAILED, "TooLarge", op->site, NULL, true,
-                       "the input of %s takes %zu bytes, %d are allowed", op->name, size, PAYLOAD_LIMIT_BYTES));
+    operation_fail(
+        job, op,
+        code == PDR_MISUSE
+            ? failure_newf(&job->arena, PDR_FAILED, "Misuse", op->site, NULL, true, "the input of %s is NULL", op->name)
+            : failure_newf(&job->arena, PDR_FAILED, "TooLarge", op->site, NULL, true,
+                           "the input of %s takes %zu bytes, %d are allowed", op->name, size, PAYLOAD_LIMIT_BYTES));
     return false;
 }
 
@@ -356,8 +363,9 @@ static bool operation_set_target(pdr_job *job, struct op *op, const char *id)
     size_t length = strlen(op->target);
     if (length > 0 && length <= JOB_ID_LIMIT_BYTES)
         return true;
-    operation_fail(job, op, failure_newf(&job->arena, PDR_FAILED, "BadId", op->site, NULL, true,
-                                         "a job id has 1 to %d bytes, this one %zu", JOB_ID_LIMIT_BYTES, length));
+    operation_fail(job, op,
+                   failure_newf(&job->arena, PDR_FAILED, "BadId", op->site, NULL, true,
+                                "a job id has 1 to %d bytes, this one %zu", JOB_ID_LIMIT_BYTES, length));
     return false;
 }
 

@@ -69,7 +69,8 @@ static int registry_check_type(const pdr_module *module, const char *name, const
                                char *error, size_t error_size)
 {
     if (type == NULL || type->size < sizeof(*type) || type->codec == NULL || type->name == NULL)
-        return COMPLAIN("module '%s': the %s of '%s' has no type: declare it with PDR_MESSAGE", module->name, side, name);
+        return COMPLAIN("module '%s': the %s of '%s' has no type: declare it with PDR_MESSAGE", module->name, side,
+                        name);
     const char *complaint = type->codec->complaint(type);
     if (complaint != NULL)
         return COMPLAIN("module '%s': the %s of '%s', %s, %s", module->name, side, name, type->name, complaint);
@@ -101,8 +102,10 @@ static int registry_check(const struct registry *registry, const pdr_module *mod
         return COMPLAIN("no module given");
     if (module->size < sizeof(*module) || module->header_version != PDR_HEADER_VERSION) {
         unsigned version = module->size < sizeof(*module) ? 0 : module->header_version;
-        return COMPLAIN("the module was built for version %u of the interface, this library has %d: build it again with "
-                        "the perdure.h of Perdure " PDR_VERSION, version, PDR_HEADER_VERSION);
+        return COMPLAIN(
+            "the module was built for version %u of the interface, this library has %d: build it again with "
+            "the perdure.h of Perdure " PDR_VERSION,
+            version, PDR_HEADER_VERSION);
     }
     if (module->name == NULL || module->name[0] == '\0' || strchr(module->name, '/') != NULL)
         return COMPLAIN("a module's name must not be empty and has no '/' in it");
@@ -139,8 +142,8 @@ static bool registry_fill(struct loaded *loaded)
         char *name = NULL;
         if (asprintf(&name, "%s/%s", module->name, module->entries[i].decl->name) < 0)
             return false;
-        loaded->callables[i] = (struct callable){ .module = module, .entry = &module->entries[i], .name = name,
-                                                  .build = loaded->build };
+        loaded->callables[i] =
+            (struct callable){.module = module, .entry = &module->entries[i], .name = name, .build = loaded->build};
     }
     return true;
 }
@@ -202,7 +205,7 @@ static int registry_add_loaded(struct registry *registry, const pdr_module *modu
     char text[BUILD_ID_TEXT_BYTES];
     if (build == NULL && !build_id_of(module, text, sizeof(text)))
         return COMPLAIN("module '%s' has no build id: link it with -Wl,--build-id", module->name);
-    struct loaded loaded = { .module = module, .handle = handle, .build = strdup(build != NULL ? build : text) };
+    struct loaded loaded = {.module = module, .handle = handle, .build = strdup(build != NULL ? build : text)};
     if (loaded.build == NULL) {
         snprintf(error, error_size, "out of memory");
         return PDR_NO_MEMORY;
@@ -245,12 +248,12 @@ int registry_load(struct registry *registry, const char *path, char *error, size
 
 static const struct callable *registry_find_full(const struct registry *registry, enum pdr_kind kind, const char *name)
 {
-    struct callable key = { .name = name };
+    struct callable key = {.name = name};
     const struct callable *key_pointer = &key;
     if (registry->sorted_count == 0)
         return NULL;
-    const struct callable **found = bsearch(&key_pointer, registry->sorted, registry->sorted_count,
-                                            sizeof(*registry->sorted), registry_compare);
+    const struct callable **found =
+        bsearch(&key_pointer, registry->sorted, registry->sorted_count, sizeof(*registry->sorted), registry_compare);
     return found != NULL && (*found)->entry->decl->kind == kind ? *found : NULL;
 }
 
@@ -345,7 +348,8 @@ static bool registration_add(Registration *registration, const struct callable *
     if (described == NULL)
         return false;
     registration->callables[registration->n_callables++] = described;
-    return schema_add(registration->schema, decl->in) == PDR_OK && schema_add(registration->schema, decl->out) == PDR_OK;
+    return schema_add(registration->schema, decl->in) == PDR_OK &&
+           schema_add(registration->schema, decl->out) == PDR_OK;
 }
 
 static bool registration_fill(Registration *registration, const struct loaded *loaded)
@@ -360,8 +364,8 @@ static bool registration_fill(Registration *registration, const struct loaded *l
     if (registration->jobs == NULL || registration->steps == NULL || registration->callables == NULL ||
         registration->schema == NULL)
         return false;
-    bool whole = wire_string(&registration->module, loaded->module->name) &&
-                 wire_string(&registration->build, loaded->build);
+    bool whole =
+        wire_string(&registration->module, loaded->module->name) && wire_string(&registration->build, loaded->build);
     for (size_t i = 0; i < entries && whole; i++)
         whole = registration_add(registration, &loaded->callables[i]);
     return whole;
@@ -412,7 +416,7 @@ int payload_from_json(const pdr_type *type, Payload *payload, char *error, size_
         free(payload->type);
     free(payload->data.data);
     payload->type = name;
-    payload->data = (ProtobufCBinaryData){ .data = data, .len = size };
+    payload->data = (ProtobufCBinaryData){.data = data, .len = size};
     payload->json = false;
     return PDR_OK;
 }

@@ -95,7 +95,7 @@ static void report_site(FILE *out, const char *file, const char *function, long 
 
 static const char *report_kind(enum op_kind kind)
 {
-    static const char *const names[] = { "nothing", "step", "timer", "signal", "message", "child", "end" };
+    static const char *const names[] = {"nothing", "step", "timer", "signal", "message", "child", "end"};
     return names[kind];
 }
 
@@ -206,7 +206,7 @@ struct report {
 
 static bool report_open(struct report *report, const pdr_job *job, const char *headline)
 {
-    *report = (struct report){ 0 };
+    *report = (struct report){0};
     report->out = open_memstream(&report->text, &report->size);
     if (report->out != NULL)
         fprintf(report->out, "job \"%s\" (%s, run %016llx) %s\n", job->id, job->callable->name,
@@ -222,8 +222,8 @@ static void report_close(struct report *report, pdr_job *job, const char *differ
     }
     if (difference != NULL)
         fprintf(report->out, "  difference: %s\n", difference);
-    fprintf(report->out, "  recorded by build %s, attempted by build %s\n",
-            job->build != NULL ? job->build : "unknown", job->callable->build);
+    fprintf(report->out, "  recorded by build %s, attempted by build %s\n", job->build != NULL ? job->build : "unknown",
+            job->callable->build);
     report_agreement(report->out, job);
     bool whole = ferror(report->out) == 0;
     whole &= fclose(report->out) == 0;

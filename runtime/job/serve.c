@@ -128,7 +128,7 @@ static bool serve_future(struct request *request, const struct op *op)
 static void serve_compensate(pdr_job *job, struct request *request)
 {
     struct compensation *compensation = codec_memory(&job->arena, sizeof(*compensation));
-    ProtobufCBinaryData input = { 0 };
+    ProtobufCBinaryData input = {0};
     int code = compensation != NULL ? codec_encode(request->decl->in, request->in, &input) : PDR_NO_MEMORY;
     if (code == PDR_INVALID) {
         serve_fail(job, request, PDR_FAILED, "the input of the compensation is too large");
@@ -194,7 +194,8 @@ static bool serve_answer(pdr_job *job, struct request *request)
         request->code = operation_send(job, request);
         return true;
     case REQUEST_SLEEP:
-        return request->ms <= 0 || serve_wait_for(job, request, operation_timer(job, request->site, "sleep", request->ms));
+        return request->ms <= 0 ||
+               serve_wait_for(job, request, operation_timer(job, request->site, "sleep", request->ms));
     case REQUEST_TIMER:
         return serve_future(request, operation_timer(job, request->site, "timer", request->ms));
     case REQUEST_WAIT:

@@ -46,34 +46,34 @@ struct op {
     uint64_t number;
     enum op_kind kind;
     enum op_state state;
-    bool announced;       /* job_take() gave out its step or timer */
-    bool recorded;        /* OP_CHILD, OP_SEND, OP_TIMER: its command stands in the history */
-    int code;             /* OP_READY */
+    bool announced; /* job_take() gave out its step or timer */
+    bool recorded;  /* OP_CHILD, OP_SEND, OP_TIMER: its command stands in the history */
+    int code;       /* OP_READY */
     const pdr_decl *decl;
-    const char *name;     /* MODULE/STEP, signal, child's type, purpose of a timer */
+    const char *name; /* MODULE/STEP, signal, child's type, purpose of a timer */
     const char *label;
-    const char *target;   /* OP_SEND: job id; OP_CHILD: id of the child */
+    const char *target; /* OP_SEND: job id; OP_CHILD: id of the child */
     const pdr_site *site;
     Site wire_site;
-    uint64_t digest;      /* of the input; of the payload */
-    Payload input;        /* data malloc'ed, freed when the operation is over */
+    uint64_t digest; /* of the input; of the payload */
+    Payload input;   /* data malloc'ed, freed when the operation is over */
     struct step_policy policy;
     uint32_t attempt;
-    int64_t at_ms;        /* step: not before; timer: fires at */
-    int64_t duration_ms;  /* timer */
+    int64_t at_ms;       /* step: not before; timer: fires at */
+    int64_t duration_ms; /* timer */
     int64_t since_ms;
     int64_t first_started_ms;
     Error *last_error;
     void *result;
     const pdr_failure *failure;
-    pdr_limit *limit;     /* since it entered it */
-    struct op *next;      /* live operations in program order; free ones; expectations */
+    pdr_limit *limit; /* since it entered it */
+    struct op *next;  /* live operations in program order; free ones; expectations */
     struct op *previous;
     struct op *next_queued;
 };
 
 struct pdr_limit {
-    int64_t room;         /* may be below 0 while a history made under a larger limit is replayed */
+    int64_t room; /* may be below 0 while a history made under a larger limit is replayed */
     struct op *first, *last;
 };
 
@@ -152,11 +152,11 @@ struct command {
 struct replay {
     const Event *const *events;
     size_t count;
-    size_t at;               /* index of the event being fed */
-    size_t agreed;           /* so many events agreed */
-    const Event **recorded;  /* by operation number: its first event; NULL: none */
-    uint64_t op_limit;       /* numbers below have a place there */
-    uint64_t last_command;   /* highest operation with a recorded command */
+    size_t at;              /* index of the event being fed */
+    size_t agreed;          /* so many events agreed */
+    const Event **recorded; /* by operation number: its first event; NULL: none */
+    uint64_t op_limit;      /* numbers below have a place there */
+    uint64_t last_command;  /* highest operation with a recorded command */
     const Event *terminal;
 };
 
@@ -171,7 +171,7 @@ struct agreed {
 
 /* What became of the function: a terminal event without the engine's fields. */
 struct outcome {
-    int kind;                /* PERDURE__V1__EVENT__KIND_COMPLETED, _FAILED, _CANCELLED; 0: not yet */
+    int kind; /* PERDURE__V1__EVENT__KIND_COMPLETED, _FAILED, _CANCELLED; 0: not yet */
     ProtobufCBinaryData result;
     const pdr_failure *failure;
 };
@@ -180,8 +180,8 @@ struct pdr_job {
     enum job_state state;
     bool started;
     bool cancelled;
-    bool ending;             /* the function has returned */
-    bool broke_in_code;      /* the current request must not be answered */
+    bool ending;        /* the function has returned */
+    bool broke_in_code; /* the current request must not be answered */
     const struct registry *registry;
     const struct callable *callable;
     char *id;
@@ -196,13 +196,13 @@ struct pdr_job {
     uint64_t randoms;
     const pdr_failure *failure; /* pdr_error() */
     char *cancel_reason;
-    char *build;             /* of Started */
+    char *build; /* of Started */
 
     struct request *pending; /* what the coroutine waits in */
     int64_t waiting_since_ms;
     const pdr_site *site;
 
-    uintptr_t *ops;          /* by number - 1: struct op *, or (kind << 1 | 1) when it is over, or 0 */
+    uintptr_t *ops; /* by number - 1: struct op *, or (kind << 1 | 1) when it is over, or 0 */
     size_t op_capacity;
     uint64_t next_op;
     struct op *live_first, *live_last;
@@ -220,13 +220,13 @@ struct pdr_job {
     struct command *commands;
     size_t command_first, command_count, command_capacity;
 
-    struct replay *replay;   /* NULL: live */
+    struct replay *replay; /* NULL: live */
     struct agreed agreed[AGREED_COUNT];
-    size_t agreed_count;     /* ever */
+    size_t agreed_count; /* ever */
     const char *report;
     char *report_memory;
 
-    Waiting *waiting;        /* of job_waiting() */
+    Waiting *waiting; /* of job_waiting() */
     const Waiting **waiting_pointers;
     size_t waiting_count, waiting_capacity;
     uint64_t *unconsumed;

@@ -57,62 +57,61 @@ static pdr_future verbs_ask_future(pdr_job *job, struct request *request)
 int pdr_await_(pdr_job *job, const pdr_site *site, const pdr_decl *decl, const void *in, void **out,
                const void *options)
 {
-    struct request request = { .kind = REQUEST_AWAIT, .site = site, .decl = decl, .in = in, .options = options };
+    struct request request = {.kind = REQUEST_AWAIT, .site = site, .decl = decl, .in = in, .options = options};
     return verbs_ask_code(job, &request, out);
 }
 
 pdr_future pdr_start_(pdr_job *job, const pdr_site *site, const pdr_decl *decl, const void *in, const void *options)
 {
-    struct request request = { .kind = REQUEST_START, .site = site, .decl = decl, .in = in, .options = options };
+    struct request request = {.kind = REQUEST_START, .site = site, .decl = decl, .in = in, .options = options};
     return verbs_ask_future(job, &request);
 }
 
 int pdr_join_(pdr_job *job, const pdr_site *site, pdr_future future, void **out, const pdr_wait_options *options)
 {
-    struct request request = { .kind = REQUEST_JOIN, .site = site, .one = future, .options = options };
+    struct request request = {.kind = REQUEST_JOIN, .site = site, .one = future, .options = options};
     return verbs_ask_code(job, &request, out);
 }
 
-int pdr_receive_(pdr_job *job, const pdr_site *site, const pdr_decl *decl, void **out,
-                 const pdr_wait_options *options)
+int pdr_receive_(pdr_job *job, const pdr_site *site, const pdr_decl *decl, void **out, const pdr_wait_options *options)
 {
-    struct request request = { .kind = REQUEST_RECEIVE, .site = site, .decl = decl, .options = options };
+    struct request request = {.kind = REQUEST_RECEIVE, .site = site, .decl = decl, .options = options};
     return verbs_ask_code(job, &request, out);
 }
 
 pdr_future pdr_expect_(pdr_job *job, const pdr_site *site, const pdr_decl *decl)
 {
-    struct request request = { .kind = REQUEST_EXPECT, .site = site, .decl = decl };
+    struct request request = {.kind = REQUEST_EXPECT, .site = site, .decl = decl};
     return verbs_ask_future(job, &request);
 }
 
 int pdr_send_(pdr_job *job, const pdr_site *site, const pdr_decl *decl, const char *id, const void *in)
 {
-    struct request request = { .kind = REQUEST_SEND, .site = site, .decl = decl, .in = in, .id = id };
+    struct request request = {.kind = REQUEST_SEND, .site = site, .decl = decl, .in = in, .id = id};
     return verbs_ask_code(job, &request, NULL);
 }
 
 int pdr_compensate_(pdr_job *job, const pdr_site *site, const pdr_decl *decl, const void *in, const void *options)
 {
-    struct request request = { .kind = REQUEST_COMPENSATE, .site = site, .decl = decl, .in = in, .options = options };
+    struct request request = {.kind = REQUEST_COMPENSATE, .site = site, .decl = decl, .in = in, .options = options};
     return verbs_ask_code(job, &request, NULL);
 }
 
 int pdr_sleep_(pdr_job *job, const pdr_site *site, int64_t ms)
 {
-    struct request request = { .kind = REQUEST_SLEEP, .site = site, .ms = ms };
+    struct request request = {.kind = REQUEST_SLEEP, .site = site, .ms = ms};
     return verbs_ask_code(job, &request, NULL);
 }
 
 pdr_future pdr_timer_(pdr_job *job, const pdr_site *site, int64_t ms)
 {
-    struct request request = { .kind = REQUEST_TIMER, .site = site, .ms = ms };
+    struct request request = {.kind = REQUEST_TIMER, .site = site, .ms = ms};
     return verbs_ask_future(job, &request);
 }
 
 int pdr_wait_(pdr_job *job, const pdr_site *site, bool all, const pdr_future *futures, size_t count)
 {
-    struct request request = { .kind = REQUEST_WAIT, .site = site, .all = all, .futures = futures, .count = count };
+    struct request request = {.kind = REQUEST_WAIT, .site = site, .all = all, .futures = futures, .count = count};
     return verbs_ask_code(job, &request, NULL);
 }
 
@@ -137,8 +136,8 @@ void *pdr_alloc(pdr_job *job, size_t size)
 {
     if (!verbs_may(job))
         return NULL;
-    struct request request = { .kind = REQUEST_CALL, .call = verbs_alloc_outside,
-                               .ms = size <= PTRDIFF_MAX ? (int64_t)size : INT64_MAX };
+    struct request request = {
+        .kind = REQUEST_CALL, .call = verbs_alloc_outside, .ms = size <= PTRDIFF_MAX ? (int64_t)size : INT64_MAX};
     verbs_ask(job, &request);
     return request.result;
 }
@@ -162,8 +161,7 @@ void *pdr_message_new(pdr_job *job, const pdr_type *type)
 {
     if (!verbs_may(job))
         return NULL;
-    struct request request = { .kind = REQUEST_CALL, .call = verbs_message_outside,
-                               .argument = (void *)(uintptr_t)type };
+    struct request request = {.kind = REQUEST_CALL, .call = verbs_message_outside, .argument = (void *)(uintptr_t)type};
     verbs_ask(job, &request);
     return request.result;
 }
@@ -187,8 +185,8 @@ char *pdr_format(pdr_job *job, const char *format, ...)
         return NULL;
     va_list arguments;
     va_start(arguments, format);
-    struct request request = { .kind = REQUEST_CALL, .call = verbs_format_outside, .id = format,
-                               .arguments = &arguments };
+    struct request request = {
+        .kind = REQUEST_CALL, .call = verbs_format_outside, .id = format, .arguments = &arguments};
     verbs_ask(job, &request);
     va_end(arguments);
     return request.result;
@@ -210,8 +208,8 @@ void pdr_defer(pdr_job *job, void (*run)(void *), void *argument)
 {
     if (!verbs_may(job))
         return;
-    struct clean_up clean_up = { .run = run, .argument = argument };
-    struct request request = { .kind = REQUEST_CALL, .call = verbs_defer_outside, .argument = &clean_up };
+    struct clean_up clean_up = {.run = run, .argument = argument};
+    struct request request = {.kind = REQUEST_CALL, .call = verbs_defer_outside, .argument = &clean_up};
     verbs_ask(job, &request);
 }
 
@@ -230,7 +228,7 @@ pdr_limit *pdr_limit_new(pdr_job *job, int at_once)
 {
     if (!verbs_may(job))
         return NULL;
-    struct request request = { .kind = REQUEST_CALL, .call = verbs_limit_outside, .ms = at_once };
+    struct request request = {.kind = REQUEST_CALL, .call = verbs_limit_outside, .ms = at_once};
     verbs_ask(job, &request);
     return request.result;
 }
@@ -252,8 +250,11 @@ int pdr_fail(pdr_job *job, const char *type, const char *format, ...)
         return PDR_MISUSE;
     va_list arguments;
     va_start(arguments, format);
-    struct request request = { .kind = REQUEST_CALL, .call = verbs_fail_outside, .id = format,
-                               .argument = (void *)(uintptr_t)type, .arguments = &arguments };
+    struct request request = {.kind = REQUEST_CALL,
+                              .call = verbs_fail_outside,
+                              .id = format,
+                              .argument = (void *)(uintptr_t)type,
+                              .arguments = &arguments};
     verbs_ask(job, &request);
     va_end(arguments);
     return PDR_FAILED;
@@ -283,8 +284,8 @@ void pdr_log(pdr_job *job, int level, const char *format, ...)
         return;
     va_list arguments;
     va_start(arguments, format);
-    struct request request = { .kind = REQUEST_CALL, .call = verbs_log_outside, .id = format, .ms = level,
-                               .arguments = &arguments };
+    struct request request = {
+        .kind = REQUEST_CALL, .call = verbs_log_outside, .id = format, .ms = level, .arguments = &arguments};
     verbs_ask(job, &request);
     va_end(arguments);
 }
@@ -300,7 +301,7 @@ uint64_t pdr_random(pdr_job *job)
 {
     if (!verbs_may(job))
         return 0;
-    uint64_t seed[2] = { job->run, ++job->randoms };
+    uint64_t seed[2] = {job->run, ++job->randoms};
     return hash64(seed, sizeof(seed));
 }
 
@@ -312,9 +313,9 @@ static void verbs_uuid_outside(pdr_job *job, struct request *request)
         report_no_memory(job);
         return;
     }
-    snprintf(text, 37, "%08x-%04x-4%03x-%04x-%012llx", (unsigned)(random[0] >> 32), (unsigned)(random[0] >> 16 & 0xffff),
-             (unsigned)(random[0] & 0xfff), (unsigned)(0x8000 | (random[1] >> 48 & 0x3fff)),
-             (unsigned long long)(random[1] & 0xffffffffffff));
+    snprintf(text, 37, "%08x-%04x-4%03x-%04x-%012llx", (unsigned)(random[0] >> 32),
+             (unsigned)(random[0] >> 16 & 0xffff), (unsigned)(random[0] & 0xfff),
+             (unsigned)(0x8000 | (random[1] >> 48 & 0x3fff)), (unsigned long long)(random[1] & 0xffffffffffff));
     request->result = text;
 }
 
@@ -322,8 +323,8 @@ const char *pdr_uuid(pdr_job *job)
 {
     if (!verbs_may(job))
         return NULL;
-    uint64_t random[2] = { pdr_random(job), pdr_random(job) };
-    struct request request = { .kind = REQUEST_CALL, .call = verbs_uuid_outside, .argument = random };
+    uint64_t random[2] = {pdr_random(job), pdr_random(job)};
+    struct request request = {.kind = REQUEST_CALL, .call = verbs_uuid_outside, .argument = random};
     verbs_ask(job, &request);
     return request.result;
 }

@@ -15,7 +15,7 @@ static void *must(void *memory)
     return memory;
 }
 
-Event *trial_event(int kind, uint64_t op)
+Event *job_trial_event(int kind, uint64_t op)
 {
     Event *event = must(malloc(sizeof(*event)));
     perdure__v1__event__init(event);
@@ -24,7 +24,7 @@ Event *trial_event(int kind, uint64_t op)
     return event;
 }
 
-Payload *trial_text(const char *text)
+Payload *job_trial_text(const char *text)
 {
     Payload *payload = must(malloc(sizeof(*payload)));
     perdure__v1__payload__init(payload);
@@ -34,9 +34,9 @@ Payload *trial_text(const char *text)
     return payload;
 }
 
-struct trial *trial_new(const pdr_module *module, const char *build, const char *job, bool replay_always)
+struct job_trial *job_trial_new(const pdr_module *module, const char *build, const char *job, bool replay_always)
 {
-    struct trial *trial = must(calloc(1, sizeof(*trial)));
+    struct job_trial *trial = must(calloc(1, sizeof(*trial)));
     char error[512];
     trial->registry = must(registry_new());
     if (registry_add(trial->registry, module, build, error, sizeof(error)) != PDR_OK) {
@@ -51,7 +51,7 @@ struct trial *trial_new(const pdr_module *module, const char *build, const char 
     return trial;
 }
 
-void trial_free(struct trial *trial)
+void job_trial_free(struct job_trial *trial)
 {
     job_free(trial->job);
     for (size_t i = 0; i < trial->count; i++)
@@ -63,7 +63,7 @@ void trial_free(struct trial *trial)
 
 /* ---- commands ------------------------------------------------------------------------------------------ */
 
-static void trial_append(struct trial *trial, Event *event)
+static void job_trial_append(struct job_trial *trial, Event *event)
 {
     event->seq = trial->count + 1;
     event->t = trial->now_ms;
@@ -71,16 +71,15 @@ static void trial_append(struct trial *trial, Event *event)
     trial->events[trial->count++] = event;
 }
 
-static void trial_pend(struct trial *trial, const struct job_command *command)
+static void job_trial_pend(struct job_trial *trial, const struct job_command *command)
 {
     if (trial->pending_count == TRIAL_PENDING)
         abort();
-    trial->pending[trial->pending_count++] = (struct trial_pending){ .kind = command->kind, .op = command->op,
-                                                                     .at_ms = command->at_ms,
-                                                                     .attempt = command->attempt };
+    trial->pending[trial->pending_count++] = (struct job_trial_pending){
+        .kind = command->kind, .op = command->op, .at_ms = command->at_ms, .attempt = command->attempt};
 }
 
-static void trial_unpend(struct trial *trial, uint64_t op)
+static void job_trial_unpend(struct job_trial *trial, uint64_t op)
 {
     for (size_t i = 0; i < trial->pending_count; i++) {
         if (trial->pending[i].op != op)
@@ -91,21 +90,21 @@ static void trial_unpend(struct trial *trial, uint64_t op)
     }
 }
 
-void trial_take(struct trial *trial)
+void job_trial_take(struct job_trial *trial)
 {
     struct job_command command;
     while (job_take(trial->job, &command)) {
         switch (command.kind) {
         case JOB_RECORD:
-            trial_append(trial, command.event);
+            job_trial_append(trial, command.event);
             break;
         case JOB_STEP:
         case JOB_ARM_TIMER:
-            trial_pend(trial, &command);
+            job_trial_pend(trial, &command);
             break;
         default:
             trial->abandoned++;
-            trial_unpend(trial, command.op);
+            job_trial_unpend(trial, command.op);
         }
     }
 }
@@ -121,7 +120,7 @@ static void dirty_stack(void *argument)
 
 #include "job/coroutine.h"
 
-pdr_job *trial_replay(struct trial *trial, size_t count)
+pdr_job *job_trial_replay(struct job_trial *trial, size_t count)
 {
     /* The next stack from the pool is full of garbage. */
     struct coroutine dirt;
@@ -134,22 +133,22 @@ pdr_job *trial_replay(struct trial *trial, size_t count)
     return job;
 }
 
-static void *trial_replay_thread(void *argument)
+static void *job_trial_replay_thread(void *argument)
 {
-    struct trial *trial = argument;
-    return trial_replay(trial, trial->count);
+    struct job_trial *trial = argument;
+    return job_trial_replay(trial, trial->count);
 }
 
 static int pending_by_op(const void *a, const void *b)
 {
-    const struct trial_pending *left = a, *right = b;
+    const struct job_trial_pending *left = a, *right = b;
     return left->op < right->op ? -1 : left->op > right->op;
 }
 
 /* The replayed job must want what the live one had wanted, and record nothing. */
-static void trial_compare(struct trial *trial, pdr_job *again, enum job_state state)
+static void job_trial_compare(struct job_trial *trial, pdr_job *again, enum job_state state)
 {
-    struct trial_pending wanted[TRIAL_PENDING];
+    struct job_trial_pending wanted[TRIAL_PENDING];
     size_t count = trial->pending_count;
     memcpy(wanted, trial->pending, count * sizeof(wanted[0]));
     qsort(wanted, count, sizeof(wanted[0]), pending_by_op);
@@ -167,23 +166,23 @@ static void trial_compare(struct trial *trial, pdr_job *again, enum job_state st
             event_free(command.event);
             return;
         }
-        const struct trial_pending *want = &wanted[at];
+        const struct job_trial_pending *want = &wanted[at];
         if (at >= count || want->op != command.op || want->kind != command.kind || want->at_ms != command.at_ms ||
             want->attempt != command.attempt) {
-            snprintf(trial->complaint, sizeof(trial->complaint), "after event %zu the replay wants op %llu", trial->count,
-                     (unsigned long long)command.op);
+            snprintf(trial->complaint, sizeof(trial->complaint), "after event %zu the replay wants op %llu",
+                     trial->count, (unsigned long long)command.op);
             return;
         }
         at++;
     }
     if (at != count)
-        snprintf(trial->complaint, sizeof(trial->complaint), "after event %zu the replay wants %zu, not %zu", trial->count,
-                 at, count);
+        snprintf(trial->complaint, sizeof(trial->complaint), "after event %zu the replay wants %zu, not %zu",
+                 trial->count, at, count);
 }
 
-static enum job_state trial_settle(struct trial *trial)
+static enum job_state job_trial_settle(struct job_trial *trial)
 {
-    trial_take(trial);
+    job_trial_take(trial);
     enum job_state state = job_state_of(trial->job);
     if (!trial->replay_always || state == JOB_DIVERGED || state == JOB_BROKEN)
         return state;
@@ -191,15 +190,15 @@ static enum job_state trial_settle(struct trial *trial)
     if (trial->one_thread_more) {
         pthread_t thread;
         void *made;
-        pthread_create(&thread, NULL, trial_replay_thread, trial);
+        pthread_create(&thread, NULL, job_trial_replay_thread, trial);
         pthread_join(thread, &made);
         again = made;
     } else {
-        again = trial_replay(trial, trial->count);
+        again = job_trial_replay(trial, trial->count);
     }
     trial->replays++;
     if (trial->complaint[0] == '\0')
-        trial_compare(trial, again, state);
+        job_trial_compare(trial, again, state);
     job_free(trial->job);
     trial->job = again;
     return state;
@@ -207,76 +206,76 @@ static enum job_state trial_settle(struct trial *trial)
 
 /* ---- inputs ------------------------------------------------------------------------------------------------- */
 
-enum job_state trial_start(struct trial *trial, const char *input)
+enum job_state job_trial_start(struct job_trial *trial, const char *input)
 {
-    Event *event = trial_event(K(STARTED), 0);
+    Event *event = job_trial_event(K(STARTED), 0);
     event->started = must(malloc(sizeof(*event->started)));
     perdure__v1__started__init(event->started);
     event->started->type = must(strdup(trial->callable->name));
     event->started->build = must(strdup(trial->callable->build));
     if (input != NULL)
-        event->started->input = trial_text(input);
-    trial_append(trial, event);
+        event->started->input = job_trial_text(input);
+    job_trial_append(trial, event);
     trial->job = must(job_new(trial->registry, trial->callable, trial->id, trial->run, &trial->options));
     (void)job_replay(trial->job, (const Event *const *)trial->events, 1);
-    return trial_settle(trial);
+    return job_trial_settle(trial);
 }
 
-enum job_state trial_feed(struct trial *trial, Event *event)
+enum job_state job_trial_feed(struct job_trial *trial, Event *event)
 {
     trial->now_ms += 7;
-    trial_append(trial, event);
+    job_trial_append(trial, event);
     (void)job_feed(trial->job, event);
-    return trial_settle(trial);
+    return job_trial_settle(trial);
 }
 
-enum job_state trial_signal(struct trial *trial, const char *name, const char *text)
+enum job_state job_trial_signal(struct job_trial *trial, const char *name, const char *text)
 {
-    Event *event = trial_event(K(SIGNAL_RECEIVED), 0);
+    Event *event = job_trial_event(K(SIGNAL_RECEIVED), 0);
     event->signal_received = must(malloc(sizeof(*event->signal_received)));
     perdure__v1__signal_received__init(event->signal_received);
     event->signal_received->name = must(strdup(name));
-    event->signal_received->payload = trial_text(text);
-    return trial_feed(trial, event);
+    event->signal_received->payload = job_trial_text(text);
+    return job_trial_feed(trial, event);
 }
 
-enum job_state trial_cancel(struct trial *trial, const char *reason)
+enum job_state job_trial_cancel(struct job_trial *trial, const char *reason)
 {
-    Event *event = trial_event(K(CANCEL_REQUESTED), 0);
+    Event *event = job_trial_event(K(CANCEL_REQUESTED), 0);
     event->cancel_requested = must(malloc(sizeof(*event->cancel_requested)));
     perdure__v1__cancel_requested__init(event->cancel_requested);
     event->cancel_requested->reason = must(strdup(reason));
-    return trial_feed(trial, event);
+    return job_trial_feed(trial, event);
 }
 
-enum job_state trial_child_ended(struct trial *trial, uint64_t op, const char *state, const char *text)
+enum job_state job_trial_child_ended(struct job_trial *trial, uint64_t op, const char *state, const char *text)
 {
-    Event *event = trial_event(K(CHILD_ENDED), op);
+    Event *event = job_trial_event(K(CHILD_ENDED), op);
     event->child_ended = must(malloc(sizeof(*event->child_ended)));
     perdure__v1__child_ended__init(event->child_ended);
     event->child_ended->state = must(strdup(state));
     if (text != NULL)
-        event->child_ended->result = trial_text(text);
-    return trial_feed(trial, event);
+        event->child_ended->result = job_trial_text(text);
+    return job_trial_feed(trial, event);
 }
 
-enum job_state trial_fire(struct trial *trial, uint64_t op)
+enum job_state job_trial_fire(struct job_trial *trial, uint64_t op)
 {
     for (size_t i = 0; i < trial->pending_count; i++) {
         if (trial->pending[i].op == op && trial->pending[i].at_ms > trial->now_ms)
             trial->now_ms = trial->pending[i].at_ms;
     }
-    trial_unpend(trial, op);
-    Event *event = trial_event(K(TIMER_FIRED), op);
+    job_trial_unpend(trial, op);
+    Event *event = job_trial_event(K(TIMER_FIRED), op);
     event->timer_fired = must(malloc(sizeof(*event->timer_fired)));
     perdure__v1__timer_fired__init(event->timer_fired);
-    return trial_feed(trial, event);
+    return job_trial_feed(trial, event);
 }
 
 /* ---- steps ---------------------------------------------------------------------------------------------------- */
 
-/* Wants what JOB_STEP said, which trial_pend() did not keep: asks a replayed job again. */
-static bool trial_find_step(pdr_job *job, uint64_t op, struct job_command *out)
+/* Wants what JOB_STEP said, which job_trial_pend() did not keep: asks a replayed job again. */
+static bool job_trial_find_step(pdr_job *job, uint64_t op, struct job_command *out)
 {
     while (job_take(job, out)) {
         if (out->kind == JOB_STEP && out->op == op)
@@ -287,10 +286,10 @@ static bool trial_find_step(pdr_job *job, uint64_t op, struct job_command *out)
     return false;
 }
 
-static Event *trial_outcome_event(const struct job_command *step, struct attempt_outcome *outcome, int64_t now_ms)
+static Event *job_trial_outcome_event(const struct job_command *step, struct attempt_outcome *outcome, int64_t now_ms)
 {
     if (outcome->code == PDR_OK) {
-        Event *event = trial_event(K(STEP_COMPLETED), step->op);
+        Event *event = job_trial_event(K(STEP_COMPLETED), step->op);
         Perdure__V1__StepCompleted *completed = event->step_completed = must(malloc(sizeof(*completed)));
         perdure__v1__step_completed__init(completed);
         completed->name = must(strdup(step->step));
@@ -300,7 +299,7 @@ static Event *trial_outcome_event(const struct job_command *step, struct attempt
         return event;
     }
     if (outcome->error->final || (step->policy->max_attempts > 0 && step->attempt >= step->policy->max_attempts)) {
-        Event *event = trial_event(K(STEP_FAILED), step->op);
+        Event *event = job_trial_event(K(STEP_FAILED), step->op);
         Perdure__V1__StepFailed *failed = event->step_failed = must(malloc(sizeof(*failed)));
         perdure__v1__step_failed__init(failed);
         failed->name = must(strdup(step->step));
@@ -309,7 +308,7 @@ static Event *trial_outcome_event(const struct job_command *step, struct attempt
         failed->error = outcome->error;
         return event;
     }
-    Event *event = trial_event(K(ATTEMPT_FAILED), step->op);
+    Event *event = job_trial_event(K(ATTEMPT_FAILED), step->op);
     Perdure__V1__AttemptFailed *failed = event->attempt_failed = must(malloc(sizeof(*failed)));
     perdure__v1__attempt_failed__init(failed);
     failed->name = must(strdup(step->step));
@@ -321,34 +320,38 @@ static Event *trial_outcome_event(const struct job_command *step, struct attempt
     return event;
 }
 
-enum job_state trial_attempt(struct trial *trial, size_t index)
+enum job_state job_trial_attempt(struct job_trial *trial, size_t index)
 {
-    struct trial_pending pending = trial->pending[index];
+    struct job_trial_pending pending = trial->pending[index];
     /* On a replay of its own, so that the step's command is whole whoever asked first. */
-    pdr_job *again = trial_replay(trial, trial->count);
+    pdr_job *again = job_trial_replay(trial, trial->count);
     struct job_command step;
-    if (!trial_find_step(again, pending.op, &step))
+    if (!job_trial_find_step(again, pending.op, &step))
         abort();
-    struct attempt_request request = { .callable = registry_step(trial->registry, step.step), .job = trial->id,
-                                       .run = trial->run, .op = step.op, .attempt = step.attempt, .input = step.input };
+    struct attempt_request request = {.callable = registry_step(trial->registry, step.step),
+                                      .job = trial->id,
+                                      .run = trial->run,
+                                      .op = step.op,
+                                      .attempt = step.attempt,
+                                      .input = step.input};
     must((void *)(uintptr_t)request.callable);
     struct attempt_outcome outcome;
     attempt_run(&request, &outcome);
     trial->attempts++;
-    Event *event = trial_outcome_event(&step, &outcome, trial->now_ms);
+    Event *event = job_trial_outcome_event(&step, &outcome, trial->now_ms);
     job_free(again);
-    trial_unpend(trial, pending.op);
+    job_trial_unpend(trial, pending.op);
     if (pending.at_ms > trial->now_ms)
         trial->now_ms = pending.at_ms;
-    return trial_feed(trial, event);
+    return job_trial_feed(trial, event);
 }
 
-bool trial_next(struct trial *trial)
+bool job_trial_next(struct job_trial *trial)
 {
     size_t timer = TRIAL_PENDING;
     for (size_t i = 0; i < trial->pending_count; i++) {
         if (trial->pending[i].kind == JOB_STEP) {
-            (void)trial_attempt(trial, i);
+            (void)job_trial_attempt(trial, i);
             return true;
         }
         if (timer == TRIAL_PENDING || trial->pending[i].at_ms < trial->pending[timer].at_ms)
@@ -356,28 +359,28 @@ bool trial_next(struct trial *trial)
     }
     if (timer == TRIAL_PENDING)
         return false;
-    (void)trial_fire(trial, trial->pending[timer].op);
+    (void)job_trial_fire(trial, trial->pending[timer].op);
     return true;
 }
 
-enum job_state trial_run(struct trial *trial)
+enum job_state job_trial_run(struct job_trial *trial)
 {
-    while (job_state_of(trial->job) == JOB_WAITING && trial->complaint[0] == '\0' && trial_next(trial)) {
+    while (job_state_of(trial->job) == JOB_WAITING && trial->complaint[0] == '\0' && job_trial_next(trial)) {
     }
     return job_state_of(trial->job);
 }
 
 /* ---- what came of it --------------------------------------------------------------------------------------------- */
 
-const Event *trial_last(const struct trial *trial)
+const Event *job_trial_last(const struct job_trial *trial)
 {
     return trial->events[trial->count - 1];
 }
 
-const char *trial_result(const struct trial *trial)
+const char *job_trial_result(const struct job_trial *trial)
 {
     static char text[4096];
-    const Event *last = trial_last(trial);
+    const Event *last = job_trial_last(trial);
     if (last->kind_case != K(COMPLETED))
         return NULL;
     const Payload *result = last->completed->result;
@@ -385,13 +388,13 @@ const char *trial_result(const struct trial *trial)
     return text;
 }
 
-const Error *trial_error(const struct trial *trial)
+const Error *job_trial_error(const struct job_trial *trial)
 {
-    const Event *last = trial_last(trial);
+    const Event *last = job_trial_last(trial);
     return last->kind_case == K(FAILED) ? last->failed->error : NULL;
 }
 
-char *trial_story(const struct trial *trial)
+char *job_trial_story(const struct job_trial *trial)
 {
     char *text = NULL;
     size_t size = 0;

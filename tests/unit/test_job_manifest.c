@@ -44,7 +44,7 @@ static const pdr_module *manifest_module(struct registry **registry)
 /* Field 1 and 2 of files.Request, by hand: the test does not link the sample's messages. */
 static Payload *request(const char *directory, const char *output)
 {
-    Payload *payload = trial_text("");
+    Payload *payload = job_trial_text("");
     free(payload->type);
     payload->type = strdup("files.Request");
     size_t left = strlen(directory), right = strlen(output);
@@ -68,31 +68,32 @@ static void manifest_of(const char *name, bool replay_always)
     char directory[256], output[256];
     snprintf(directory, sizeof(directory), "%s/%s", folder, name);
     snprintf(output, sizeof(output), "%s/%s.out", folder, name);
-    struct trial *trial = trial_new(module, NULL, "manifest", replay_always);
-    Event *started = trial_event(K(STARTED), 0);
+    struct job_trial *trial = job_trial_new(module, NULL, "manifest", replay_always);
+    Event *started = job_trial_event(K(STARTED), 0);
     started->started = malloc(sizeof(*started->started));
     perdure__v1__started__init(started->started);
     started->started->type = strdup("files/manifest");
     started->started->build = strdup("b");
     started->started->input = request(directory, output);
     trial->job = job_new(trial->registry, trial->callable, trial->id, trial->run, NULL);
-    trial_feed(trial, started);
-    assert_int_equal(trial_run(trial), JOB_ENDED);
+    job_trial_feed(trial, started);
+    assert_int_equal(job_trial_run(trial), JOB_ENDED);
     assert_string_equal(trial->complaint, "");
-    assert_int_equal(trial_last(trial)->kind_case, K(COMPLETED));
-    shell("cd '%s' && find . -type f | sed 's#^\\./##' | LC_ALL=C sort | xargs -d '\\n' sha256sum > '%s.sum'", directory,
-          output);
+    assert_int_equal(job_trial_last(trial)->kind_case, K(COMPLETED));
+    shell("cd '%s' && find . -type f | sed 's#^\\./##' | LC_ALL=C sort | xargs -d '\\n' sha256sum > '%s.sum'",
+          directory, output);
     shell("cmp '%s' '%s.sum'", output, output);
     shell("test $(ls '%s' | grep -c '^%s.out') = 2", folder, name); /* nothing left beside it */
-    trial_free(trial);
+    job_trial_free(trial);
     registry_free(registry);
 }
 
 static void names_of_all_kinds(void **state)
 {
     (void)state;
-    static const char *const names[] = { "back\\slash", "end\\", "z\r", "a b", "\377\376", "a/b/c", "a.b/c", "A", "quo\"te",
-                                         "it's", "tab\t", "star*", "$(x)", "\303\244", "#", ".hidden", "a/-" };
+    static const char *const names[] = {"back\\slash", "end\\",    "z\r",     "a b",     "\377\376", "a/b/c",
+                                        "a.b/c",       "A",        "quo\"te", "it's",    "tab\t",    "star*",
+                                        "$(x)",        "\303\244", "#",       ".hidden", "a/-"};
     shell("mkdir -p '%s/odd/a/b' '%s/odd/a.b' '%s/odd/empty'", folder, folder, folder);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char path[512];
@@ -116,8 +117,9 @@ static void an_empty_tree(void **state)
 static void many_files(void **state)
 {
     (void)state;
-    shell("mkdir -p '%s/many' && cd '%s/many' && for d in 1 2 3 4 5; do mkdir $d; seq 100 | split -l 1 -a 3 - $d/f; done",
-          folder, folder);
+    shell(
+        "mkdir -p '%s/many' && cd '%s/many' && for d in 1 2 3 4 5; do mkdir $d; seq 100 | split -l 1 -a 3 - $d/f; done",
+        folder, folder);
     manifest_of("many", false);
 }
 

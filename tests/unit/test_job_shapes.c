@@ -32,7 +32,7 @@ int number(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
 
 static int ask(pdr_job *job, long n, long *out)
 {
-    pdr_text in = { pdr_format(job, "%ld", n) }, *result;
+    pdr_text in = {pdr_format(job, "%ld", n)}, *result;
     PDR_TRY(pdr_await(job, number, &in, &result));
     *out = strtol(result->chars, NULL, 10);
     return PDR_OK;
@@ -59,10 +59,13 @@ int recursion(pdr_job *job, const pdr_text *in, pdr_text *out)
 
 /* 2: locals that point at each other, a list across frames of the stack. */
 PDR_JOB(pointers, pdr_text, pdr_text)
-struct link { struct link *next; long value; };
+struct link {
+    struct link *next;
+    long value;
+};
 static int chain(pdr_job *job, struct link *before, int left, struct link **head)
 {
-    struct link mine = { before, 0 };
+    struct link mine = {before, 0};
     PDR_TRY(ask(job, left, &mine.value));
     if (left > 0)
         return chain(job, &mine, left - 1, head);
@@ -74,7 +77,7 @@ static int chain(pdr_job *job, struct link *before, int left, struct link **head
     for (struct link *at = &mine; at != NULL; at = at->next)
         sum = sum * 3 % 100003 + at->value;
     struct link *kept = pdr_new(job, pdr_none) != NULL ? pdr_alloc(job, sizeof(*kept)) : NULL;
-    *kept = (struct link){ NULL, sum };
+    *kept = (struct link){NULL, sum};
     *head = kept;
     return PDR_OK;
 }
@@ -188,7 +191,7 @@ int fans(pdr_job *job, const pdr_text *in, pdr_text *out)
     pdr_limit *three = pdr_limit_new(job, 3);
     (void)in;
     for (int i = 0; i < COUNT; i++) {
-        pdr_text n = { pdr_format(job, "%d", i) };
+        pdr_text n = {pdr_format(job, "%d", i)};
         futures[i] = pdr_start(job, number, &n, .limit = three);
     }
     unsigned long sum = 0;
@@ -217,8 +220,11 @@ static int nap(pdr_job *job, long *value)
 }
 int tables(pdr_job *job, const pdr_text *in, pdr_text *out)
 {
-    verb *const verbs[] = { twice, nap, twice };
-    union { long n; unsigned char bytes[sizeof(long)]; } value = { 5 };
+    verb *const verbs[] = {twice, nap, twice};
+    union {
+        long n;
+        unsigned char bytes[sizeof(long)];
+    } value = {5};
     (void)in;
     for (int i = 0; i < 9; i++) {
         PDR_TRY(verbs[(value.bytes[0] + i) % 3](job, &value.n));
@@ -235,7 +241,7 @@ static int joined(pdr_job *job, char *to, size_t size, int count, ...)
     va_start(words, count);
     int code = PDR_OK;
     for (int i = 0; i < count && code == PDR_OK; i++) {
-        pdr_text word_in = { va_arg(words, const char *) }, *word_out;
+        pdr_text word_in = {va_arg(words, const char *)}, *word_out;
         code = pdr_await(job, echo, &word_in, &word_out);
         if (code == PDR_OK)
             strncat(to, word_out->chars, size - strlen(to) - 1);
@@ -245,7 +251,7 @@ static int joined(pdr_job *job, char *to, size_t size, int count, ...)
 }
 int strings(pdr_job *job, const pdr_text *in, pdr_text *out)
 {
-    static const char *const days[] = { "mon", "tue", "wed" };
+    static const char *const days[] = {"mon", "tue", "wed"};
     size_t size = strlen(in->chars) + 200;
     char text[size];
     text[0] = '\0';
@@ -286,14 +292,14 @@ PDR_MODULE(shapes, PDR_RUNS(echo), PDR_RUNS(number), PDR_RUNS(recursion), PDR_RU
            PDR_RUNS(early), PDR_RUNS(sorting), PDR_RUNS(arrays), PDR_RUNS(fans), PDR_RUNS(tables), PDR_RUNS(strings),
            PDR_RUNS(races));
 
-static void signals_between(struct trial *trial)
+static void signals_between(struct job_trial *trial)
 {
     for (int i = 0; job_state_of(trial->job) == JOB_WAITING; i++) {
         if (i == 1)
-            trial_signal(trial, "word", "one ");
+            job_trial_signal(trial, "word", "one ");
         else if (i == 6)
-            trial_signal(trial, "word", "two ");
-        else if (!trial_next(trial))
+            job_trial_signal(trial, "word", "two ");
+        else if (!job_trial_next(trial))
             break;
     }
 }
@@ -301,15 +307,15 @@ static void signals_between(struct trial *trial)
 /* The same events, byte for byte, whether it ran through or was rebuilt after each of them. */
 static void same_both_ways(const char *job, const char *input)
 {
-    struct trial *through = trial_new(&pdr_module_shapes, NULL, job, false);
-    struct trial *again = trial_new(&pdr_module_shapes, NULL, job, true);
-    struct trial *trials[] = { through, again };
+    struct job_trial *through = job_trial_new(&pdr_module_shapes, NULL, job, false);
+    struct job_trial *again = job_trial_new(&pdr_module_shapes, NULL, job, true);
+    struct job_trial *trials[] = {through, again};
     again->one_thread_more = true;
     for (int i = 0; i < 2; i++) {
-        trial_start(trials[i], input);
+        job_trial_start(trials[i], input);
         if (strcmp(job, "races") == 0)
             signals_between(trials[i]);
-        assert_int_equal(trial_run(trials[i]), JOB_ENDED);
+        assert_int_equal(job_trial_run(trials[i]), JOB_ENDED);
         assert_string_equal(trials[i]->complaint, "");
     }
     assert_true(again->replays >= 4);
@@ -324,25 +330,25 @@ static void same_both_ways(const char *job, const char *input)
         free(left);
         free(right);
     }
-    const char *result = trial_result(through);
+    const char *result = job_trial_result(through);
     print_message("%s: %zu events, %s\n", job, through->count,
-                  result != NULL ? result : trial_error(through)->type);
+                  result != NULL ? result : job_trial_error(through)->type);
     /* Every prefix of the history can be replayed. */
     for (size_t count = 1; count <= through->count; count++) {
-        pdr_job *part = trial_replay(through, count);
+        pdr_job *part = job_trial_replay(through, count);
         assert_int_equal(job_state_of(part), count == through->count ? JOB_ENDED : job_state_of(part));
         assert_null(job_report(part));
         job_free(part);
     }
-    trial_free(through);
-    trial_free(again);
+    job_trial_free(through);
+    job_trial_free(again);
 }
 
-#define SHAPE(name, input)                           \
-    static void shape_##name(void **state)           \
-    {                                                \
-        (void)state;                                 \
-        same_both_ways(#name, input);                \
+#define SHAPE(name, input)                                                                                             \
+    static void shape_##name(void **state)                                                                             \
+    {                                                                                                                  \
+        (void)state;                                                                                                   \
+        same_both_ways(#name, input);                                                                                  \
     }
 SHAPE(recursion, "deep")
 SHAPE(pointers, "x")
@@ -358,18 +364,18 @@ SHAPE(races, "go")
 static void early_fails_too(void **state)
 {
     (void)state;
-    struct trial *trial = NULL;
+    struct job_trial *trial = NULL;
     for (int from = 0; from < 200; from++) {
         char text[16];
         snprintf(text, sizeof(text), "%d", from);
-        trial = trial_new(&pdr_module_shapes, NULL, "early", true);
-        trial_start(trial, text);
-        assert_int_equal(trial_run(trial), JOB_ENDED);
+        trial = job_trial_new(&pdr_module_shapes, NULL, "early", true);
+        job_trial_start(trial, text);
+        assert_int_equal(job_trial_run(trial), JOB_ENDED);
         assert_string_equal(trial->complaint, "");
-        bool failed = trial_error(trial) != NULL;
+        bool failed = job_trial_error(trial) != NULL;
         if (failed)
-            assert_string_equal(trial_error(trial)->type, "High");
-        trial_free(trial);
+            assert_string_equal(job_trial_error(trial)->type, "High");
+        job_trial_free(trial);
         if (failed)
             return;
     }
@@ -379,9 +385,9 @@ static void early_fails_too(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shape_recursion), cmocka_unit_test(shape_pointers), cmocka_unit_test(shape_loops),
-        cmocka_unit_test(shape_early),     cmocka_unit_test(shape_sorting),  cmocka_unit_test(shape_arrays),
-        cmocka_unit_test(shape_fans),      cmocka_unit_test(shape_tables),   cmocka_unit_test(shape_strings),
+        cmocka_unit_test(shape_recursion), cmocka_unit_test(shape_pointers),  cmocka_unit_test(shape_loops),
+        cmocka_unit_test(shape_early),     cmocka_unit_test(shape_sorting),   cmocka_unit_test(shape_arrays),
+        cmocka_unit_test(shape_fans),      cmocka_unit_test(shape_tables),    cmocka_unit_test(shape_strings),
         cmocka_unit_test(shape_races),     cmocka_unit_test(early_fails_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
