@@ -602,8 +602,11 @@ static bool engine_anchor_holds(struct engine *engine, const struct log_record *
     engine->verify_anchor = false;
     RULE_FIRED(STORE_ANCHOR);
     if (record->offset == engine->judge->anchor &&
-        hash64(record->data, record->size) == engine->judge->anchor_digest)
+        hash64(record->data, record->size) == engine->judge->anchor_digest) {
+        /* What lay behind it counted for nothing; a truncated log may hold other records there now. */
+        engine->judge->position = engine->judge->anchor + 1;
         return true;
+    }
     snprintf(engine->judge->error, sizeof engine->judge->error, "journal offset %lld is not what the store was made from",
              (long long)engine->judge->anchor);
     engine_distrust(engine);

@@ -567,7 +567,8 @@ static struct active *command_target(const struct command_context *c)
                      c->header->job);
         return NULL;
     }
-    bool repeated = open && !starting && request_set_has(&head->requests, c->command->request);
+    /* Also what the run before absorbed, when the next one's start is still under way. */
+    bool repeated = head->seq > 0 && request_set_has(&head->requests, c->command->request);
     struct input *first = input_under_way(active, c->command->request);
     bool absorbed = open && !starting && engine->inbox_generation == head->last_generation &&
                     c->at->offset <= head->last_input;
