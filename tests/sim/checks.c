@@ -345,8 +345,11 @@ static void read_all(struct engine *engine, uint32_t p, struct rows *rows, const
             did = true;
             if (out.kind == ENGINE_OUT_FOLLOW_JOURNAL)
                 next = out.offset;
-            if (out.kind == ENGINE_OUT_REBUILD)
+            if (out.kind == ENGINE_OUT_REBUILD) {
                 rows_clear(rows);
+                engine_begin(engine, 0);
+                break;
+            }
             if (out.kind == ENGINE_OUT_APPEND || out.kind == ENGINE_OUT_SEND || out.kind == ENGINE_OUT_STEP)
                 world_bad("%s: a reader that owns nothing acts", who);
             if (out.kind == ENGINE_OUT_STOPPED)

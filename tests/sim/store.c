@@ -26,7 +26,8 @@ static void row_release(struct row *row)
 static void rows_remove(struct rows *rows, size_t index)
 {
     row_release(&rows->rows[index]);
-    rows->rows[index] = rows->rows[--rows->count];
+    rows->count--; /* the order stays: outputs are given back as they were put */
+    memmove(&rows->rows[index], &rows->rows[index + 1], (rows->count - index) * sizeof *rows->rows);
 }
 
 void rows_clear(struct rows *rows)
@@ -237,6 +238,12 @@ void rows_damage(struct rows *rows)
     for (size_t tries = 0; tries < 8 && rows->count > 0; tries++) {
         size_t i = (size_t)rng_below(&world->faults, rows->count);
         if (rows->rows[i].kind != ROW_RUN)
+            continue;
+        /* An open run: that a stub is gone no later record can show. */
+        StoredRun *run = perdure__v1__stored_run__unpack(NULL, rows->rows[i].value->size, rows->rows[i].value->data);
+        bool open = run && run->open;
+        perdure__v1__stored_run__free_unpacked(run, NULL);
+        if (!open)
             continue;
         rows_remove(rows, i);
         return;

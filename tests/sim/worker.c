@@ -208,6 +208,8 @@ static bool seat_read(struct worker *worker, uint32_t p, enum log_stream stream,
         if (stream == LOG_JOURNAL && record->kind == PERDURE__V1__KIND__KIND_CLAIM && seat_outputs(worker, p) &&
             (worker->restarting || worker->asleep_until > world->now))
             return true;
+        if (seat->read[stream] != offset || !seat->following[stream])
+            continue; /* it wants to read from elsewhere now */
         seat->read[stream]++;
         seat->end_told[stream] = -1;
         did = true;
@@ -418,8 +420,11 @@ static void out_notice(struct worker *worker, uint32_t p, const struct engine_ou
           out->text ? out->text : "");
     if (out->kind == ENGINE_OUT_RELEASED)
         fault_count(FAULT_DRAINED);
-    if (out->kind == ENGINE_OUT_REBUILD)
+    if (out->kind == ENGINE_OUT_REBUILD) {
+        worker->seats[p].following[LOG_JOURNAL] = worker->seats[p].following[LOG_INBOX] = false;
         rows_clear(&worker->seats[p].store);
+        engine_begin(worker->seats[p].engine, world->streams[LOG_JOURNAL][p].start);
+    }
     if (out->kind == ENGINE_OUT_STOPPED && !world->truncated_lossy)
         world_bad("%s/%u stopped: %s", worker->name, p, out->text ? out->text : "");
 }
