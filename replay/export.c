@@ -89,6 +89,8 @@ static int export_run(struct arguments *arguments)
     code = client_history(session.client, arguments->positional[0], &history);
     if (code != EXIT_OK) {
         code = session_client_failed(&session);
+    } else if ((code = session_catalog(&session)) != EXIT_OK) {
+        /* said why */
     } else if (!history_is_whole(history, error, sizeof error)) {
         code = session_fail(arguments, EXIT_UNREACHABLE, "the log's history of \"%s\" is damaged: %s", history->job, error);
     } else {

@@ -248,6 +248,8 @@ static void replay_job(struct replay *replay, const char *id)
     }
     if (client_history(session.client, id, &history) != EXIT_OK)
         replay_worse(replay, session_client_failed(&session));
+    else
+        replay_worse(replay, session_catalog(&session)); /* values of an old build's messages can be shown all the same */
     struct registrations registrations = session.catalog.registrations;
     session.catalog.registrations = (struct registrations){0};
     session_close(&session);

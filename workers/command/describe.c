@@ -111,7 +111,7 @@ static int describe_run(struct arguments *arguments)
     code = client_describe(session.client, arguments->positional[0], &status);
     if (code != EXIT_OK) {
         code = session_client_failed(&session);
-    } else {
+    } else if ((code = session_catalog(&session)) == EXIT_OK) {
         if (arguments->json)
             show_status(&out, &session.catalog, status);
         else

@@ -83,7 +83,7 @@ static int history_run(struct arguments *arguments)
     code = client_history(session.client, arguments->positional[0], &history);
     if (code != EXIT_OK)
         code = session_client_failed(&session);
-    else if (!history_print(&session, history))
+    else if ((code = session_catalog(&session)) == EXIT_OK && !history_print(&session, history))
         code = session_output_failed(arguments);
     history_free(history);
     session_close(&session);

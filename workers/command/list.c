@@ -146,6 +146,10 @@ static int list_run(struct arguments *arguments)
     int code = session_open(arguments, SESSION_READS, &list.session);
     if (code != EXIT_OK)
         return code;
+    if (arguments->json && (code = session_catalog(&list.session)) != EXIT_OK) {
+        session_close(&list.session);
+        return code;
+    }
     if (client_list(list.session.client, list_visit, &list) != EXIT_OK) {
         code = session_client_failed(&list.session);
     } else if (list.failed) {

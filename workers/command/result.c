@@ -43,6 +43,8 @@ static int result_run(struct arguments *arguments)
     code = client_result(session.client, arguments->positional[0], wait_ms, NULL, &status);
     if (code != EXIT_OK && code != EXIT_TIMED_OUT) {
         code = session_client_failed(&session);
+    } else if (session_catalog(&session) != EXIT_OK) {
+        code = client_error_exit(session.client);
     } else {
         if (!client_state_is_terminal(status->state))
             code = EXIT_TIMED_OUT;

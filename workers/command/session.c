@@ -35,11 +35,12 @@ int session_open(const struct arguments *arguments, enum session_access access, 
     int code = client_open(arguments->log, &options, &session->client, error, sizeof error);
     if (code != EXIT_OK)
         return session_fail(arguments, code, "%s", error);
-    if (catalog_open(session->client, &session->catalog) != EXIT_OK) {
-        code = session_client_failed(session);
-        session_close(session);
-    }
-    return code;
+    return EXIT_OK;
+}
+
+int session_catalog(struct session *session)
+{
+    return catalog_open(session->client, &session->catalog) == EXIT_OK ? EXIT_OK : session_client_failed(session);
 }
 
 void session_close(struct session *session)

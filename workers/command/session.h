@@ -14,8 +14,9 @@ struct session {
 
 enum session_access { SESSION_READS, SESSION_WRITES };
 
-/* EXIT_OK, or said why not. */
+/* EXIT_OK, or said why not. The catalog is empty until it is asked for: in Kafka it costs a read of all statuses. */
 int session_open(const struct arguments *arguments, enum session_access access, struct session *session);
+int session_catalog(struct session *session);
 void session_close(struct session *session);
 /* Says what the client could not do; returns its exit code. */
 int session_client_failed(const struct session *session);

@@ -105,7 +105,9 @@ static int signal_run(struct arguments *arguments)
         free(text);
         return code;
     }
-    code = signal_payload(&session, id, name, &text, &payload);
+    code = session_catalog(&session);
+    if (code == EXIT_OK)
+        code = signal_payload(&session, id, name, &text, &payload);
     if (code == EXIT_OK) {
         signal.name = name;
         signal.payload = &payload;

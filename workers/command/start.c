@@ -169,7 +169,9 @@ static int start_run(struct arguments *arguments)
         free(start.text);
         return code;
     }
-    code = start_resolve(&start, arguments->positional[0]);
+    code = session_catalog(&start.session);
+    if (code == EXIT_OK)
+        code = start_resolve(&start, arguments->positional[0]);
     if (code == EXIT_OK) {
         struct question *question = start_ask(&start);
         code = question ? start_settle(&start, question) : session_client_failed(&start.session);
