@@ -35,8 +35,8 @@ static const char *const statement_text[STORE_STATEMENTS] = {
     [STORE_GET_RUN] = "SELECT row FROM store_run WHERE partition = ?1 AND job = ?2",
     [STORE_EACH_RUN] = "SELECT row FROM store_run WHERE partition = ?1",
     [STORE_EACH_OUTPUT] = "SELECT row FROM store_output WHERE partition = ?1 ORDER BY number",
-    [STORE_HISTORY] = "SELECT offset, record FROM store_record WHERE partition = ?1 AND run = ?2 AND job = ?3"
-                      " ORDER BY seq",
+    [STORE_HISTORY] = ("SELECT offset, record FROM store_record WHERE partition = ?1 AND run = ?2 AND job = ?3"
+                       " ORDER BY seq"),
 };
 
 int store_rows_open(struct store_rows *rows, sqlite3 *database)

@@ -9,16 +9,24 @@
 #include <time.h>
 #include <unistd.h>
 
-int fixture_setup(void **state)
+static int setup_in(void **state, const char *template)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     assert_non_null(fixture);
-    strcpy(fixture->folder, "/tmp/perdure-test-XXXXXX");
+    strcpy(fixture->folder, template);
     assert_non_null(mkdtemp(fixture->folder));
     snprintf(fixture->path, sizeof fixture->path, "%s/log.db", fixture->folder);
     snprintf(fixture->uri, sizeof fixture->uri, "sqlite:%s", fixture->path);
     *state = fixture;
     return 0;
+}
+
+int fixture_setup(void **state) { return setup_in(state, "/tmp/perdure-test-XXXXXX"); }
+
+int fixture_setup_in_memory(void **state)
+{
+    bool there = access("/dev/shm", W_OK) == 0;
+    return setup_in(state, there ? "/dev/shm/perdure-test-XXXXXX" : "/tmp/perdure-test-XXXXXX");
 }
 
 int fixture_teardown(void **state)

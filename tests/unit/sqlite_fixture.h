@@ -22,6 +22,7 @@ struct fixture {
 };
 
 int fixture_setup(void **state);
+int fixture_setup_in_memory(void **state); /* for tests that open a file thousands of times: fsync costs nothing */
 int fixture_teardown(void **state);
 
 /* A handler that remembers. */

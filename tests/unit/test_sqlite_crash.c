@@ -320,8 +320,9 @@ static void torn_wal_is_named(void **state)
     void *database = read_file(fixture->path, &database_size), *wal = read_file(wal_path, &wal_size);
     void *lock = read_file(lock_path, &lock_size);
     size_t from = sizes[COMMITS - 4], to = sizes[COMMITS - 1], named, cuts = 0;
-    /* Each byte near the ends of frames, every 61st in between: each cut is a whole recovery. */
-    for (size_t cut = from; cut <= to + 1; cut += (cut % 4120 < 64 || cut > to - 40) ? 1 : 61) {
+    /* Each byte near the ends of frames, every 61st in between; PERDURE_THOROUGH: each byte. */
+    bool thorough = getenv("PERDURE_THOROUGH") != NULL;
+    for (size_t cut = from; cut <= to + 1; cut += thorough || cut % 4120 < 64 || cut > to - 40 ? 1 : 61) {
         restore(fixture, "", database, database_size);
         restore(fixture, "-wal", wal, cut);
         restore(fixture, ".lock", lock, lock_size);
@@ -459,7 +460,7 @@ static void file_size_limit_is_survived(void **state)
     signal(SIGXFSZ, SIG_IGN);
     getrlimit(RLIMIT_FSIZE, &old);
     low = old;
-    low.rlim_cur = 10 * 1024 * 1024;
+    low.rlim_cur = 2 * 1024 * 1024;
     struct log *log = open_worker(*state);
     struct seen *seen = seen_new(log);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
@@ -532,9 +533,11 @@ static void failed_fsync_is_the_end(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+#define TEST_IN_MEMORY(name) cmocka_unit_test_setup_teardown(name, fixture_setup_in_memory, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(kills_lose_and_double_nothing), TEST(orphans_hold_nothing), TEST(child_leaves_the_log_alone),
-        TEST(reading_the_folder_frees_no_lock), TEST(torn_wal_is_named), TEST(flipped_bits_are_seen),
+        TEST(reading_the_folder_frees_no_lock), TEST_IN_MEMORY(torn_wal_is_named),
+        TEST_IN_MEMORY(flipped_bits_are_seen),
         TEST(full_disk_is_survived), TEST(file_size_limit_is_survived), TEST(failed_fsync_is_the_end),
     };
     cmocka_set_test_filter(getenv("PERDURE_TEST"));
