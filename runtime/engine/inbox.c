@@ -577,6 +577,12 @@ static struct active *command_target(const struct command_context *c)
         input_asked_again(c, first);
         return NULL;
     }
+    if (RULE(REQUEST_IDS) && absorbed && !repeated && head->requests.used < REQUESTS_KEPT) {
+        /* Later inputs were absorbed, this was not: an owner before refused it, and nothing that counts says so yet. */
+        inbox_refuse(engine, c->at->offset, c->header, c->command, "Closed", "job `%s` had ended when this came",
+                     c->header->job);
+        return NULL;
+    }
     if (RULE(REQUEST_IDS) && (repeated || absorbed)) {
         RULE_FIRED(REQUEST_IDS);
         if (c->command->reply_to)

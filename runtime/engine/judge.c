@@ -403,6 +403,10 @@ static enum judge_verdict judge_chain(struct judge *judge, const struct run *run
     }
     if (!RULE(CHAIN))
         return JUDGE_COUNTED;
+    /* Only the newest run of an id is kept here: a late copy of an earlier one's records, in the same epoch, shows by its
+     * counter. Without this its first record would begin that run again. */
+    if (run && run->seq > 0 && header->n <= judge->n)
+        return JUDGE_DUPLICATE;
     if (header->seq != 1 || (run && run_is_open(run)) || !digest_equal(prev, digest_of_run(header->run)))
         return JUDGE_REJECTED;
     return JUDGE_COUNTED;
