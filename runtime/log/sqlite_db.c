@@ -52,13 +52,26 @@ void sqlite_db_fail(struct sqlite_db *db, const char *what)
     sqlite_db_set_error(db, "sqlite:%.200s: %s: %s%s", db->paths.database, what, sqlite3_errmsg(db->handle), hint);
 }
 
+/* errno of the last failed call on the database or its WAL. sqlite3_system_errno() gives errno as it stands after the
+ * rollback: often another one. */
+static int db_last_errno(struct sqlite_db *db, int which)
+{
+    sqlite3_file *file = NULL;
+    int reason = 0;
+    if (sqlite3_file_control(db->handle, "main", which, &file) == SQLITE_OK && file != NULL && file->pMethods != NULL)
+        file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &reason);
+    return reason;
+}
+
+static bool means_full(int reason) { return reason == EFBIG || reason == EDQUOT || reason == ENOSPC; }
+
 bool sqlite_db_is_full(struct sqlite_db *db, int rc)
 {
     if ((rc & 0xff) == SQLITE_FULL)
         return true;
-    /* A write() refused by a limit on the file's size or by a quota wrote nothing: as good as a full disk. */
-    int code = sqlite3_extended_errcode(db->handle), reason = sqlite3_system_errno(db->handle);
-    if (code == SQLITE_IOERR_WRITE && (reason == EFBIG || reason == EDQUOT || reason == ENOSPC))
+    /* A write() refused by a limit on the file's size or by a quota is no damage: as good as a full disk. */
+    int of_file = db_last_errno(db, SQLITE_FCNTL_FILE_POINTER), of_wal = db_last_errno(db, SQLITE_FCNTL_JOURNAL_POINTER);
+    if (rc == SQLITE_IOERR_WRITE && (means_full(of_file) || means_full(of_wal)) && of_file != EIO && of_wal != EIO)
         return true;
     db->dead = true; /* rule 29: after a failed fsync nothing in this file is tried again */
     return false;
