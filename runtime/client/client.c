@@ -83,10 +83,17 @@ const char *client_default_log(void)
 
 static struct question *client_find(struct client *client, uint64_t correlation)
 {
-    for (struct question *question = client->questions; question; question = question->next)
-        if (question->correlation == correlation)
-            return question;
-    return NULL;
+    struct question *question = client->buckets[correlation % CLIENT_BUCKETS];
+    while (question && question->correlation != correlation)
+        question = question->next_in_bucket;
+    return question;
+}
+
+static void client_resend_at(struct client *client, struct question *question, int64_t at)
+{
+    question->resend_at = at;
+    if (at < client->next_resend)
+        client->next_resend = at;
 }
 
 static void client_on_delivered(void *context, uint64_t cookie, enum log_delivery delivery, int64_t offset)
@@ -100,7 +107,7 @@ static void client_on_delivered(void *context, uint64_t cookie, enum log_deliver
     if (delivery == LOG_PERSISTED)
         question->in_log = true;
     else
-        question->resend_at = client_monotonic_ms() + 100; /* again, with the same request id */
+        client_resend_at(client, question, client_monotonic_ms() + 100); /* again, with the same request id */
 }
 
 static Reply *client_copy_reply(const Reply *reply)
@@ -134,6 +141,8 @@ static void client_on_reply(void *context, const Reply *reply)
         question->answer = copy;
     else if (!ended)
         reply_free(copy); /* a second answer to a second append */
+    if (question->on_answer)
+        question->on_answer(question->context, question);
 }
 
 static void client_on_fault(void *context, enum log_fault fault, uint32_t partition, const char *message)
@@ -182,6 +191,7 @@ int client_use(struct log *log, struct client **out)
     if (!client)
         return EXIT_UNREACHABLE;
     client->log = log;
+    client->next_resend = INT64_MAX;
     client_random(&client->id, sizeof client->id);
     client_random(&client->correlation, sizeof client->correlation);
     struct log_handler handler = {
@@ -306,7 +316,7 @@ static bool client_append(struct client *client, struct question *question)
     int code = log->operations->append(log, LOG_INBOX, question->partition, &message, question->correlation);
     int64_t now = client_monotonic_ms();
     if (code == LOG_FULL) {
-        question->resend_at = now + 10;
+        client_resend_at(client, question, now + 10);
         return true;
     }
     if (code != LOG_OK) {
@@ -314,7 +324,7 @@ static bool client_append(struct client *client, struct question *question)
         return false;
     }
     question->appending = true;
-    question->resend_at = now + question->resend_after;
+    client_resend_at(client, question, now + question->resend_after);
     question->resend_after *= 2;
     if (question->resend_after > CLIENT_RESEND_MAX_MS)
         question->resend_after = CLIENT_RESEND_MAX_MS;
@@ -331,6 +341,29 @@ static size_t client_payload_size(const Command *command)
                              : command->kind_case == PERDURE__V1__COMMAND__KIND_SIGNAL ? command->signal->payload
                                                                                        : NULL;
     return payload ? payload->data.len : 0;
+}
+
+static void client_link(struct client *client, struct question *question)
+{
+    struct question **bucket = &client->buckets[question->correlation % CLIENT_BUCKETS];
+    question->next = client->questions;
+    question->link = &client->questions;
+    if (question->next)
+        question->next->link = &question->next;
+    client->questions = question;
+    question->next_in_bucket = *bucket;
+    *bucket = question;
+}
+
+static void client_unlink(struct client *client, struct question *question)
+{
+    struct question **bucket = &client->buckets[question->correlation % CLIENT_BUCKETS];
+    *question->link = question->next;
+    if (question->next)
+        question->next->link = question->link;
+    while (*bucket != question)
+        bucket = &(*bucket)->next_in_bucket;
+    *bucket = question->next_in_bucket;
 }
 
 struct question *client_ask(struct client *client, const char *job, Command *command)
@@ -363,8 +396,7 @@ struct question *client_ask(struct client *client, const char *job, Command *com
     question->correlation = ++client->correlation;
     question->partition = partition_of(job, client->log->genesis.partitions);
     question->resend_after = CLIENT_RESEND_MS;
-    question->next = client->questions;
-    client->questions = question;
+    client_link(client, question);
     if (!client_encode(client, question, command)) {
         client_fail(client, EXIT_UNREACHABLE, "out of memory");
     } else if (question->size > RECORD_LIMIT_BYTES) {
@@ -380,10 +412,7 @@ void client_forget(struct client *client, struct question *question)
 {
     if (!question)
         return;
-    struct question **link = &client->questions;
-    while (*link != question)
-        link = &(*link)->next;
-    *link = question->next;
+    client_unlink(client, question);
     if (question->ended != question->answer)
         reply_free(question->ended);
     reply_free(question->answer);
@@ -392,16 +421,30 @@ void client_forget(struct client *client, struct question *question)
     free(question);
 }
 
+/* Appends again what is due, and finds out when the next one is. */
+static bool client_resend(struct client *client, int64_t now)
+{
+    int64_t next = INT64_MAX;
+    client->next_resend = INT64_MAX;
+    for (struct question *question = client->questions; question; question = question->next) {
+        if (question->answer)
+            continue;
+        if (now >= question->resend_at && !client_append(client, question))
+            return false;
+        if (question->resend_at < next)
+            next = question->resend_at;
+    }
+    client->next_resend = next;
+    return true;
+}
+
 bool client_poll(struct client *client, int64_t timeout_ms)
 {
     int64_t now = client_monotonic_ms();
-    for (struct question *question = client->questions; question; question = question->next) {
-        bool due = now >= question->resend_at && !question->answer;
-        if (due && !client_append(client, question))
-            return false;
-        if (!question->answer && question->resend_at - now < timeout_ms)
-            timeout_ms = question->resend_at > now ? question->resend_at - now : 0;
-    }
+    if (now >= client->next_resend && !client_resend(client, now))
+        return false;
+    if (client->next_resend - now < timeout_ms)
+        timeout_ms = client->next_resend > now ? client->next_resend - now : 0;
     if (timeout_ms > 1000)
         timeout_ms = 1000;
     if (client->log->operations->poll(client->log, (int)timeout_ms) < 0 && !client->fatal) {

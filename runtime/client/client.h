@@ -60,7 +60,8 @@ int client_error_exit(const struct client *client);
 
 /* One command, and what came back. */
 struct question {
-    struct question *next;
+    struct question *next, **link; /* all of the client */
+    struct question *next_in_bucket;
     uint64_t correlation;
     char *job;
     char request[64];
@@ -74,6 +75,9 @@ struct question {
     int64_t resend_after; /* ms; doubles */
     Reply *answer;        /* first one: accepted exists refused ended unknown. NULL: none yet */
     Reply *ended;         /* the one that is final; may be `answer` itself */
+    /* Called from client_poll() when an answer came; it must not forget the question. NULL: nobody. */
+    void (*on_answer)(void *context, struct question *question);
+    void *context;
 };
 
 /* Why a job id cannot be one; NULL: it can. Static. */

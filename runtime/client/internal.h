@@ -15,11 +15,15 @@ struct client_reader {
     int64_t end;
 };
 
+#define CLIENT_BUCKETS 4096 /* a client with very many questions at once is a program that measures */
+
 struct client {
     struct log *log;
     uint64_t id;
     uint64_t correlation;
     struct question *questions;
+    struct question *buckets[CLIENT_BUCKETS]; /* by correlation */
+    int64_t next_resend; /* no question is due before */
     struct client_reader *reader; /* NULL: nothing is being read */
     bool fatal;
     char trouble[256]; /* why the log could not be reached, the last time */

@@ -1,0 +1,133 @@
+/*
+ * Many jobs at once, from one client.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+#include "client/client.h"
+
+#define LOAD_PATIENCE_NS (INT64_C(120) * 1000000000)
+
+struct load {
+    struct bench *bench;
+    struct client *client;
+    const char *type, *prefix;
+    uint64_t started, ended, limit;
+    bool accepted_is_enough;
+    struct question **answered; /* forgotten after the poll: not from inside its own call */
+    size_t answered_count;
+};
+
+void load_command(Command *command, Perdure__V1__Start *start, Payload *payload, const char *type, const char *input)
+{
+    payload->type = (char *)"text";
+    payload->data.data = (uint8_t *)(uintptr_t)input;
+    payload->data.len = strlen(input);
+    start->type = (char *)(uintptr_t)type;
+    start->input = payload;
+    start->watch = true;
+    command->kind_case = PERDURE__V1__COMMAND__KIND_START;
+    command->start = start;
+}
+
+static void load_on_answer(void *context, struct question *question)
+{
+    struct load *load = context;
+    const char *answer = question->answer->answer;
+    if (strcmp(answer, "accepted") != 0 && !question->ended)
+        bench_fail("job %s: %s (%s)", question->job, answer, question->answer->error ? question->answer->error->message : "");
+    if (question->ended ? !load->accepted_is_enough : load->accepted_is_enough)
+        load->answered[load->answered_count++] = question;
+}
+
+static void load_start_one(struct load *load)
+{
+    Command command = PERDURE__V1__COMMAND__INIT;
+    Perdure__V1__Start start = PERDURE__V1__START__INIT;
+    Payload payload = PERDURE__V1__PAYLOAD__INIT;
+    char id[64];
+    snprintf(id, sizeof id, "%s-%07llu", load->prefix, (unsigned long long)load->started++);
+    load_command(&command, &start, &payload, load->type, "Ada");
+    start.watch = !load->accepted_is_enough;
+    struct question *question = client_ask(load->client, id, &command);
+    if (!question)
+        bench_fail("%s", client_error(load->client));
+    question->on_answer = load_on_answer;
+    question->context = load;
+}
+
+static void load_turn(struct load *load)
+{
+    if (!client_poll(load->client, 1000))
+        bench_fail("%s", client_error(load->client));
+    size_t count = load->answered_count;
+    load->answered_count = 0;
+    load->ended += count;
+    for (size_t i = 0; i < count; i++)
+        client_forget(load->client, load->answered[i]);
+    for (size_t i = 0; i < count && load->started < load->limit; i++)
+        load_start_one(load);
+}
+
+static void load_open(struct load *load, const char *uri, size_t open)
+{
+    struct client_options options = { .name = "perdure-bench" };
+    char error[600];
+    if (client_open(uri, &options, &load->client, error, sizeof error) != EXIT_OK)
+        bench_fail("%s", error);
+    load->answered = calloc(open, sizeof(void *));
+    if (!load->answered)
+        bench_fail("out of memory");
+    while (load->started < open && load->started < load->limit)
+        load_start_one(load);
+}
+
+static void load_close(struct load *load)
+{
+    free(load->answered);
+    client_close(load->client);
+}
+
+static void load_until(struct load *load, int64_t until_ns, uint64_t ended)
+{
+    int64_t start = now_ns();
+    while (now_ns() < until_ns && load->ended < ended) {
+        load_turn(load);
+        if (now_ns() - start > LOAD_PATIENCE_NS)
+            bench_fail("%llu jobs of type %s do not end", (unsigned long long)(load->started - load->ended), load->type);
+    }
+}
+
+void load_run(struct bench *bench, const char *uri, pid_t worker, const char *type, size_t open, double seconds,
+              struct load_result *result)
+{
+    static int runs;
+    char prefix[32];
+    snprintf(prefix, sizeof prefix, "%s-%d", type, ++runs);
+    struct load load = { .bench = bench, .type = type, .prefix = prefix, .limit = UINT64_MAX };
+    load_open(&load, uri, open);
+    load_until(&load, INT64_MAX, open); /* warm: each place was taken once */
+    double worker_cpu = process_cpu_seconds(worker), client_cpu = process_cpu_seconds(0);
+    double broker_cpu = bench->broker ? process_cpu_seconds(bench->broker) : 0;
+    int64_t begin = now_ns();
+    uint64_t before = load.ended;
+    load_until(&load, begin + (int64_t)(seconds * 1e9), UINT64_MAX);
+    result->seconds = (double)(now_ns() - begin) / 1e9;
+    result->jobs = load.ended - before;
+    result->worker_cpu = process_cpu_seconds(worker) - worker_cpu;
+    result->client_cpu = process_cpu_seconds(0) - client_cpu;
+    result->broker_cpu = bench->broker ? process_cpu_seconds(bench->broker) - broker_cpu : 0;
+    load.limit = load.started; /* and the rest comes to its end */
+    load_until(&load, INT64_MAX, load.started);
+    load_close(&load);
+}
+
+void load_start(const char *uri, const char *type, const char *prefix, size_t count)
+{
+    struct load load = { .type = type, .prefix = prefix, .limit = count, .accepted_is_enough = true };
+    load_open(&load, uri, count < 4096 ? count : 4096);
+    load_until(&load, INT64_MAX, count);
+    load_close(&load);
+}
