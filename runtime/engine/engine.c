@@ -492,7 +492,7 @@ static void engine_on_counted(struct engine *engine, const struct log_record *re
     engine->judge->anchor_digest = hash64(record->data, record->size);
     save_note_record(engine, judged->run, header, record->offset, record->data, record->size);
     outbox_collect(engine, judged->run, judged, record->offset);
-    outbox_drop_below(engine, header->out_pos);
+    outbox_drop_below(engine, out_pos_seen(header->out_pos, record->offset));
 }
 
 static bool engine_header_is_ours(const struct engine *engine, const Header *header)
@@ -528,7 +528,7 @@ static void engine_on_verdict(struct engine *engine, const struct log_record *re
         break;
     case JUDGE_MARK:
         outbox_collect_mark(engine, decoded->mark, record->offset);
-        outbox_drop_below(engine, decoded->mark->out_pos);
+        outbox_drop_below(engine, out_pos_seen(decoded->mark->out_pos, record->offset));
         break;
     case JUDGE_CLAIM:
         engine_on_claim(engine, record);

@@ -335,7 +335,7 @@ static void judge_counted(struct judge *judge, int64_t offset, const Header *hea
     judge->anchor = offset;
     if (header->t > judge->largest_t)
         judge->largest_t = header->t;
-    judge_positions(judge, header->in_pos, header->out_pos);
+    judge_positions(judge, header->in_pos, out_pos_seen(header->out_pos, offset));
 }
 
 static enum judge_verdict judge_mark(struct judge *judge, int64_t offset, const Record *record)
@@ -350,7 +350,7 @@ static enum judge_verdict judge_mark(struct judge *judge, int64_t offset, const 
     if (record->header->n <= judge->n)
         return JUDGE_DUPLICATE; /* a late copy: its live hash tells of the past */
     judge_counted(judge, offset, record->header);
-    judge_positions(judge, mark->in_pos, mark->out_pos);
+    judge_positions(judge, mark->in_pos, out_pos_seen(mark->out_pos, offset));
     if (mark->in_pos)
         judge->mark_in_pos = *mark->in_pos;
     if (mark->largest_t > judge->largest_t)

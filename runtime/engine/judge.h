@@ -130,6 +130,9 @@ struct run *judge_restore(struct judge *judge, const StoredRun *stored);
 bool request_set_has(const struct request_set *set, const char *request);
 int request_set_add(struct request_set *set, const char *request);
 
+/* No record speaks of what comes after it. One that does was written for offsets that a truncation took away. */
+static inline int64_t out_pos_seen(int64_t out_pos, int64_t offset) { return out_pos < offset ? out_pos : offset; }
+
 static inline bool run_is_open(const struct run *run) { return run->seq > 0 && run->end == RUN_OPEN; }
 
 #endif
