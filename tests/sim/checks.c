@@ -401,7 +401,7 @@ static void check_readers(void)
                 truth_check_store(p, &seat->store, world->workers[w].name);
             }
             snprintf(who, sizeof who, "a reader from w%d's store", w);
-            if (seat->store.count > 0)
+            if (seat->store.count > 0 && !seat->damaged)
                 check_reader(p, &seat->store, who);
         }
     }

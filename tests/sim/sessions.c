@@ -54,6 +54,7 @@ static void session_report(struct session *session, const struct pending *pendin
         abort();
     *report = (struct report){ .cookie = pending->cookie, .from = pending->from, .delivery = delivery, .offset = offset,
                                .due = world->now + (int64_t)rng_below(&world->faults, 30), .counts_safe = counts_safe };
+    report->landed = counts_safe ? world->last_landed : -1;
     *session->reports_tail = report;
     session->reports_tail = &report->next;
 }
@@ -215,7 +216,7 @@ void journal_truncate(uint32_t partition, bool lossy)
     for (struct session *session = world->sessions; session; session = session->next)
         for (struct report *report = session->reports; report; report = report->next)
             if (report->counts_safe && report->from == partition && report->delivery == LOG_PERSISTED &&
-                report->offset >= end)
+                report->landed >= end)
                 report->delivery = LOG_POSSIBLY_PERSISTED; /* NOT_ENOUGH_REPLICAS_AFTER_APPEND */
     for (int w = 0; w < WORKERS; w++) {
         struct seat *seat = &world->workers[w].seats[partition];

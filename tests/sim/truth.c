@@ -356,7 +356,7 @@ void truth_on_output(struct worker *worker, uint32_t p, const struct engine_outp
 {
     const struct seat *seat = &worker->seats[p];
     bool leaves = out->kind == ENGINE_OUT_SEND || out->kind == ENGINE_OUT_REPLY || out->kind == ENGINE_OUT_STATUS ||
-                  out->kind == ENGINE_OUT_STEP || out->kind == ENGINE_OUT_TRIM_INBOX;
+                  out->kind == ENGINE_OUT_STEP; /* a trim stands on what was confirmed, whoever owns it now */
     char who[32];
     snprintf(who, sizeof who, "%s/%u", worker->name, p);
     if (leaves && !seat->own_claim)
@@ -438,7 +438,7 @@ void truth_check_store(uint32_t p, const struct rows *rows, const char *who)
     if (rows->position > world->streams[LOG_JOURNAL][p].end || world->truncated_lossy)
         return; /* of before a truncation that it was not told of */
     for (int w = 0; w < WORKERS; w++)
-        if (world->workers[w].seats[p].truncated && strcmp(world->workers[w].name, who) == 0)
+        if ((world->workers[w].seats[p].truncated || world->workers[w].seats[p].damaged) && strcmp(world->workers[w].name, who) == 0)
             return;
     size_t count = 0;
     for (size_t i = 0; i < rows->count; i++)

@@ -80,14 +80,18 @@ static void seat_choose_store(struct seat *seat, uint32_t partition)
 {
     if (!world->profile.stores) {
         rows_clear(&seat->store);
+        seat->damaged = false;
     } else if (seat->old_store.count > 0 && fault_now(FAULT_STORE_OLD)) {
         rows_copy(&seat->store, &seat->old_store);
+        seat->damaged = false;
     } else if (fault_now(FAULT_STORE_LOST)) {
         rows_clear(&seat->store);
+        seat->damaged = false;
     } else if (seat->store.count > 0 && world->oracles[partition].last_mark >= seat->store.position &&
                fault_now(FAULT_STORE_DAMAGED)) {
         /* Only where a Mark follows can a reader know: rule 3 promises no more. */
         rows_damage(&seat->store);
+        seat->damaged = true;
     }
 }
 
@@ -249,8 +253,8 @@ static bool worker_reports(struct worker *worker, bool all)
             session->reports_tail = link;
         struct seat *seat = &worker->seats[report->from];
         struct memory_stream *journal = &world->streams[LOG_JOURNAL][report->from];
-        if (report->counts_safe && report->offset >= journal->safe && report->cookie < (UINT64_C(1) << 63))
-            journal->safe = report->offset + 1;
+        if (report->counts_safe && report->landed >= journal->safe && report->cookie < (UINT64_C(1) << 63))
+            journal->safe = report->landed + 1;
         engine_on_delivered(seat->engine, report->cookie, report->delivery, report->offset);
         seat_note_state(seat);
         free(report);
@@ -423,6 +427,7 @@ static void out_notice(struct worker *worker, uint32_t p, const struct engine_ou
     if (out->kind == ENGINE_OUT_REBUILD) {
         worker->seats[p].following[LOG_JOURNAL] = worker->seats[p].following[LOG_INBOX] = false;
         rows_clear(&worker->seats[p].store);
+        worker->seats[p].damaged = false;
         engine_begin(worker->seats[p].engine, world->streams[LOG_JOURNAL][p].start);
     }
     if (out->kind == ENGINE_OUT_STOPPED && !world->truncated_lossy)
@@ -503,7 +508,7 @@ static void seat_save(struct worker *worker, uint32_t p)
         worker->restarting = true;
         return;
     }
-    if (rng_chance(&world->faults, 2500))
+    if (!seat->damaged && rng_chance(&world->faults, 2500))
         rows_copy(&seat->old_store, &seat->store);
     rows_save(&seat->store, seat->engine, false);
     fault_count(FAULT_STORE_SAVED);

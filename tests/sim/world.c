@@ -188,6 +188,7 @@ int64_t world_append(enum log_stream stream, uint32_t p, struct blob *blob, int6
             note_add(p, hole);
     }
     int64_t offset = memory_stream_append(log, blob, world->now);
+    world->last_landed = offset;
     if (stream == LOG_JOURNAL)
         judge_journal(p, offset);
     else

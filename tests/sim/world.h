@@ -121,6 +121,7 @@ struct report {
     int64_t offset;
     int64_t due;
     bool counts_safe; /* acknowledged: the journal is safe up to here */
+    int64_t landed;   /* where it really is */
 };
 
 struct session {
@@ -177,7 +178,7 @@ struct seat { /* one partition on one worker */
     struct task *tasks;
     int64_t stored_at;
     int64_t next_save;
-    bool kept; /* histories were said to be kept */
+    bool damaged; /* the store, and no Mark has told yet */
 };
 
 struct worker {
@@ -308,6 +309,7 @@ struct world {
     char *unknown_job; /* that got an event of a later version */
     uint64_t unknown_run;
     bool truncated_lossy;
+    int64_t last_landed;
     bool rejudging; /* after a truncation: other partitions are not whole yet */
 
     jmp_buf bad;
