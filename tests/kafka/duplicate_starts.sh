@@ -1,0 +1,3 @@
+#!/bin/bash
+# Sixteen clients start the same id: one run.
+exec python3 "$(dirname "$0")/../e2e/duplicate_starts.py" kafka
