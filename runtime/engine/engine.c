@@ -136,6 +136,8 @@ bool engine_take(struct engine *engine, struct engine_output *out)
     if (!engine->outputs)
         engine->outputs_tail = NULL;
     *out = engine->taken->output;
+    if (out->kind == ENGINE_OUT_FOLLOW_JOURNAL) /* more may have been read since it was put: never back behind that */
+        out->offset = engine->verify_anchor ? engine->judge->anchor : engine->judge->position;
     return true;
 }
 
