@@ -191,10 +191,9 @@ void pv_check_ending(struct check *c, const struct where *w, const struct run *r
     for (size_t i = 0; i < ending->n_requests; i++) {
         uint64_t key = pv_hash_text(ending->requests[i]);
         pv_table_put(&named, key, NULL);
-        pv_hold(c, pv_table_find(&run->life->requests, key) != NULL, 20, w,
-                "the ending names request '%s', which the run never "
-                "absorbed",
-                ending->requests[i]);
+        /* What an earlier run of the job id absorbed is still known: a late repetition must not start it again. */
+        pv_hold(c, pv_table_find(&c->known, pv_hash_two(run->job, key)) != NULL, 20, w,
+                "the ending names request '%s', which the job never absorbed", ending->requests[i]);
     }
     const char *own = request_of(event); /* a Terminated names its request itself */
     uint64_t skip = own ? pv_hash_text(own) : 0, key;
