@@ -32,7 +32,7 @@ static int paths_name_socket(struct sqlite_paths *paths, const char *name, char 
 {
     /* The socket is reached through /proc/self/fd/N/NAME, so that only the name has to fit into sun_path. */
     if (strlen(name) + strlen(".sock") <= 72)
-        snprintf(paths->socket_name, sizeof paths->socket_name, "%s.sock", name);
+        snprintf(paths->socket_name, sizeof paths->socket_name, "%.72s.sock", name);
     else
         snprintf(paths->socket_name, sizeof paths->socket_name, ".perdure-%016" PRIx64 ".sock",
                  hash64(name, strlen(name)));

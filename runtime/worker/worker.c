@@ -369,8 +369,7 @@ void pdr_worker_close(pdr_worker *worker)
         if (worker->partitions[p].engine)
             engine_free(worker->partitions[p].engine);
     free(worker->partitions);
-    if (worker->store && !worker->store_in_log)
-        store_close(worker->store);
+    store_close(worker->store);
     if (worker->log)
         worker->log->operations->close(worker->log);
     worker_outputs_release(worker);
