@@ -314,6 +314,17 @@ void engine_doubt(struct engine *engine, const char *why)
     engine_claim(engine, why);
 }
 
+/* What was worked on goes; what was judged stays. */
+static void actives_drop(struct engine *engine)
+{
+    for (size_t i = 0; i < engine->judge->capacity; i++)
+        for (struct run *run = engine->judge->table[i]; run; run = run->next)
+            if (run->user) {
+                steps_clear(run->user, true);
+                active_free(run->user);
+            }
+}
+
 /* Everything that belongs to an owner goes; what was judged stays. */
 static void engine_disown(struct engine *engine, const char *why)
 {
@@ -322,12 +333,7 @@ static void engine_disown(struct engine *engine, const char *why)
     appends_forget(engine);
     outbox_forget_sends(engine);
     inbox_reset(engine);
-    for (size_t i = 0; i < engine->judge->capacity; i++)
-        for (struct run *run = engine->judge->table[i]; run; run = run->next)
-            if (run->user) {
-                steps_clear(run->user, true);
-                active_free(run->user);
-            }
+    actives_drop(engine);
     alarm_clear(&engine->alarms, &engine->mark_alarm);
     alarm_clear(&engine->alarms, &engine->claim_alarm);
     alarm_clear(&engine->alarms, &engine->trim_alarm);
@@ -421,6 +427,9 @@ static void engine_on_claim(struct engine *engine, const struct log_record *reco
             engine_owned(engine);
     } else if (engine_owns(engine) || (claim && claim->read_back)) {
         engine_fenced(engine);
+    } else if (claim) {
+        /* Another owned it before our claim comes: jobs in memory know nothing of what was done then. */
+        actives_drop(engine);
     }
 }
 
