@@ -167,7 +167,7 @@ static int open_log(struct pdr_worker *worker)
     };
     int code = log_open(worker->log_uri, &options, &worker->log, worker->error, sizeof worker->error);
     if (code != 0)
-        return code == 5 ? PDR_UNREACHABLE : PDR_INVALID;
+        return code == 5 || code == LOG_BUSY ? PDR_UNREACHABLE : code == 3 ? PDR_NOT_FOUND : PDR_INVALID;
     struct log_handler handler = { worker, on_record, on_end, on_delivered, on_assigned, on_revoked, on_fault, NULL };
     log_set_handler(worker->log, &handler);
     worker->partition_count = worker->log->genesis.partitions;
@@ -343,6 +343,8 @@ int pdr_worker_run(pdr_worker *worker)
         worker_fail(worker, PDR_UNREACHABLE, "%s", worker->log->error);
         return worker->code;
     }
+    worker_notice(worker, PDR_INFO, "worker %s on %s runs %s", worker->name, worker->log_uri,
+                  registry_job_names(worker->registry));
     worker_loop(worker);
     if (!worker->failed)
         worker_save(worker);

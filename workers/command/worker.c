@@ -36,6 +36,7 @@ static void worker_catch_signals(void)
     sigaction(SIGTERM, &action, NULL);
     action.sa_handler = SIG_IGN; /* a reader that goes away must not end the worker */
     sigaction(SIGPIPE, &action, NULL);
+    sigaction(SIGXFSZ, &action, NULL); /* a limit on file sizes is a full disk: appends wait until there is room */
 }
 
 /* ---- what it has to say ------------------------------------------------------------------------- */
