@@ -252,12 +252,14 @@ static void kafka_close(struct log *base)
     kafka_consume_stop(log);
     if (log->wake_fd >= 0)
         close(log->wake_fd);
-    kafka_notes_free(&log->notes);
     free(log->sources);
     free(log->lanes);
     free(log->followings);
     free(log->assigned);
     free(log->member);
+    if (log->dead)
+        return; /* a reader that cannot be ended still writes its notes: see kafka_consume_stop() */
+    kafka_notes_free(&log->notes);
     free(log);
 }
 

@@ -128,9 +128,9 @@ static bool kafka_same_log(struct kafka_log *log, uint32_t partition)
     if (code == 5 || (!code && found.found && found.genesis.log_id == log->base.genesis.log_id))
         return true;
     if (!log->dead)
-        kafka_fault(log, LOG_FATAL, LOG_ALL, "topic %s is not the one that was opened (log id %016" PRIx64 "): partition %u "
-                    "now %s%s. It was deleted, or made anew", log->topics[KAFKA_JOURNAL], log->base.genesis.log_id,
-                    partition, code ? error : found.found ? "has another log id" : "is empty", "");
+        kafka_fault(log, LOG_FATAL, LOG_ALL, "topic %s is not the one that was opened (log id %016" PRIx64 "): partition %u: "
+                    "%s. It was deleted, or made anew", log->topics[KAFKA_JOURNAL], log->base.genesis.log_id, partition,
+                    code ? error : found.found ? "another log id" : "it is empty");
     log->dead = true;
     return false;
 }
@@ -319,9 +319,18 @@ static void kafka_check_end(struct kafka_log *log, struct kafka_source *source)
 
 void kafka_consume_chores(struct kafka_log *log)
 {
+    if (log->doubted && !log->dead)
+        kafka_same_log(log, 0);
+    log->doubted = false;
     for (uint32_t i = 0; log->reader && i < log->partitions * 2; i++)
         if (log->followings[i].followed)
             kafka_check_end(log, &log->followings[i]);
+}
+
+static void *kafka_reader_destroy(void *reader)
+{
+    rd_kafka_destroy_flags(reader, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    return NULL;
 }
 
 void kafka_consume_stop(struct kafka_log *log)
@@ -330,7 +339,13 @@ void kafka_consume_stop(struct kafka_log *log)
         kafka_source_close(&log->followings[i]);
     kafka_source_close(&log->answers);
     kafka_source_close(&log->reading);
-    if (log->reader)
-        rd_kafka_destroy_flags(log->reader, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    if (!log->reader)
+        return;
+    /* librdkafka 2.0.2 never ends a consumer whose topic was deleted: it may take its memory along, but not us. */
+    pthread_t aside;
+    if (log->dead && pthread_create(&aside, NULL, kafka_reader_destroy, log->reader) == 0)
+        pthread_detach(aside);
+    else
+        kafka_reader_destroy(log->reader);
     log->reader = NULL;
 }

@@ -37,8 +37,16 @@ static int kafka_genesis_scan(rd_kafka_t *scanner, const char *topic, uint32_t f
     bool *seen = calloc(count, sizeof *seen);
     uint32_t missing = count;
     int code = 0;
+    rd_kafka_resp_err_t begun = seen ? kafka_scanner_begin(scanner, topic, first, count, seen, &missing)
+                                     : RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE;
+    if (begun) {
+        snprintf(error, error_size, "topic %s cannot be read: %s", topic, rd_kafka_err2str(begun));
+        bool gone = begun == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || begun == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
+                    begun == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
+        code = gone ? 2 : 5;
+    }
     int64_t deadline = kafka_monotonic_ms() + 2 * KAFKA_OPEN_TIMEOUT_MS;
-    while (missing > 0 && !code && seen) {
+    while (missing > 0 && !code) {
         rd_kafka_message_t *message = rd_kafka_consumer_poll(scanner, 100);
         if (!message) {
             if (kafka_monotonic_ms() > deadline) {
@@ -64,7 +72,7 @@ static int kafka_genesis_scan(rd_kafka_t *scanner, const char *topic, uint32_t f
         rd_kafka_message_destroy(message);
     }
     free(seen);
-    return seen ? code : 2;
+    return code;
 }
 
 int kafka_genesis_read(const struct kafka_uri *uri, uint32_t first, uint32_t count, struct kafka_genesis *out,
@@ -78,11 +86,6 @@ int kafka_genesis_read(const struct kafka_uri *uri, uint32_t first, uint32_t cou
     rd_kafka_t *scanner = kafka_scanner_new(uri, &notes, error, error_size);
     int code = scanner ? 0 : 2;
     if (scanner) {
-        rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
-        for (uint32_t i = 0; i < count; i++)
-            rd_kafka_topic_partition_list_add(list, topic, (int32_t)(first + i))->offset = RD_KAFKA_OFFSET_BEGINNING;
-        rd_kafka_assign(scanner, list);
-        rd_kafka_topic_partition_list_destroy(list);
         code = kafka_genesis_scan(scanner, topic, first, count, out, error, error_size);
         rd_kafka_destroy_flags(scanner, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     }

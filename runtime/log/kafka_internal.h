@@ -67,6 +67,10 @@ rd_kafka_t *kafka_producer_new(const struct kafka_uri *uri, const char *client_n
                                char *error, size_t error_size);
 /* For one read from beginning to end, on the caller's thread. */
 rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *notes, char *error, size_t error_size);
+/* Lets it read partitions [first, first + count) from their first records on. Empty ones are `ended` at once; `*left` is
+ * the number of others. */
+rd_kafka_resp_err_t kafka_scanner_begin(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count, bool *ended,
+                                        uint32_t *left);
 
 /* ---- kafka_topics.c: the table of settings ------------------------------------------------------------------ */
 
@@ -187,7 +191,8 @@ struct kafka_log {
 
     rd_kafka_t *unreachable; /* the client that told of the present outage */
     int64_t unreachable_ms;
-    bool dead; /* LOG_FATAL was told for the whole log */
+    bool doubted; /* a topic was not there: is it still our log? */
+    bool dead;    /* LOG_FATAL was told for the whole log */
 };
 
 static inline struct kafka_log *kafka_log_of(struct log *base)

@@ -203,6 +203,9 @@ static void kafka_report(struct kafka_log *log, const rd_kafka_message_t *messag
     struct kafka_append *append = message->_private;
     if (!message->err)
         kafka_reachable(log);
+    else if (message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
+             message->err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || message->err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION)
+        log->doubted = true; /* deleted? The next chores look. */
     if (!append) {
         log->aside--;
         return;

@@ -48,17 +48,13 @@ static int kafka_scan_partitions(struct kafka_log *log, rd_kafka_t *scanner, uin
                                  const struct kafka_scan *scan)
 {
     const char *topic = log->topics[KAFKA_JOBS];
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
-    for (uint32_t i = 0; i < count; i++)
-        rd_kafka_topic_partition_list_add(list, topic, (int32_t)(first + i))->offset = RD_KAFKA_OFFSET_BEGINNING;
-    rd_kafka_resp_err_t code = rd_kafka_assign(scanner, list);
-    rd_kafka_topic_partition_list_destroy(list);
     /* A partition is read to its end once: what comes while the others are read need not be seen. */
     bool *ended = calloc(count, sizeof *ended);
     int64_t deadline = kafka_monotonic_ms() + KAFKA_OPEN_TIMEOUT_MS;
     uint32_t left = count;
     if (!ended)
         return kafka_fail(log, "out of memory");
+    rd_kafka_resp_err_t code = kafka_scanner_begin(scanner, topic, first, count, ended, &left);
     while (!code && left > 0) {
         rd_kafka_message_t *message = rd_kafka_consumer_poll(scanner, 100);
         if (!message) {

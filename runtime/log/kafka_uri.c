@@ -190,23 +190,3 @@ rd_kafka_t *kafka_producer_new(const struct kafka_uri *uri, const char *client_n
     return kafka_client_new(uri, RD_KAFKA_PRODUCER, client_name, settings, notes, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR,
                             error, error_size);
 }
-
-rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *notes, char *error, size_t error_size)
-{
-    const struct kafka_setting settings[] = {
-        { "group.id", uri->name },
-        { "enable.auto.commit", "false" },
-        { "enable.auto.offset.store", "false" },
-        { "auto.offset.reset", "error" },
-        { "isolation.level", "read_uncommitted" },
-        { "check.crcs", "true" },
-        { "enable.partition.eof", "true" },
-        { "fetch.wait.max.ms", "20" },
-        { NULL, NULL },
-    };
-    rd_kafka_t *client = kafka_client_new(uri, RD_KAFKA_CONSUMER, "perdure-scan", settings, notes, 0, error,
-                                          error_size);
-    if (client)
-        rd_kafka_poll_set_consumer(client);
-    return client;
-}

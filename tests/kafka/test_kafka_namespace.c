@@ -136,6 +136,23 @@ static void test_made_anew_under_our_feet(void **state)
     kafka_close_log(&heard);
 }
 
+static void test_deleted_under_our_feet(void **state)
+{
+    char uri[256];
+    struct heard heard;
+    (void)state;
+    kafka_fresh_uri(uri, sizeof uri);
+    kafka_make(uri, 1);
+    struct log *log = kafka_open(uri, "one", &heard);
+    assert_int_equal(log->operations->follow(log, LOG_JOURNAL, 0, 0), LOG_OK);
+    KAFKA_UNTIL(&heard, 10000, heard.ends[LOG_JOURNAL][0] == 1);
+    kafka_delete_topic(uri, KAFKA_JOURNAL);
+    assert_int_equal(kafka_put(&heard, LOG_JOURNAL, 0, "x", 1), LOG_OK);
+    KAFKA_UNTIL(&heard, 60000, heard.faults[LOG_FATAL] >= 1);
+    print_message("%s\n", heard.fault_text);
+    kafka_close_log(&heard);
+}
+
 static void test_no_broker(void **state)
 {
     char text[1024] = "";
@@ -156,7 +173,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_create_twice),       cmocka_unit_test(test_wrong_settings),
         cmocka_unit_test(test_partitions_changed), cmocka_unit_test(test_topic_missing),
-        cmocka_unit_test(test_made_anew_under_our_feet), cmocka_unit_test(test_no_broker),
+        cmocka_unit_test(test_made_anew_under_our_feet), cmocka_unit_test(test_deleted_under_our_feet),
+        cmocka_unit_test(test_no_broker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,71 @@
+/*
+ * Reading partitions once, from beginning to end.
+ */
+#include <time.h>
+
+#include "log/kafka_internal.h"
+
+rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *notes, char *error, size_t error_size)
+{
+    const struct kafka_setting settings[] = {
+        { "group.id", uri->name },
+        { "enable.auto.commit", "false" },
+        { "enable.auto.offset.store", "false" },
+        { "auto.offset.reset", "error" },
+        { "isolation.level", "read_uncommitted" },
+        { "check.crcs", "true" },
+        { "enable.partition.eof", "true" },
+        { "fetch.wait.max.ms", "20" },
+        { NULL, NULL },
+    };
+    rd_kafka_t *client = kafka_client_new(uri, RD_KAFKA_CONSUMER, "perdure-scan", settings, notes, 0, error,
+                                          error_size);
+    if (client)
+        rd_kafka_poll_set_consumer(client);
+    return client;
+}
+
+/* A topic just made may not be known to its leader yet, and leaders move: asked again for a while. */
+static rd_kafka_resp_err_t kafka_scanner_ask(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count,
+                                             rd_kafka_topic_partition_list_t **asked)
+{
+    int64_t deadline = kafka_monotonic_ms() + KAFKA_ASK_TIMEOUT_MS;
+    for (;;) {
+        *asked = rd_kafka_topic_partition_list_new((int)count);
+        for (uint32_t i = 0; i < count; i++)
+            rd_kafka_topic_partition_list_add(*asked, topic, (int32_t)(first + i))->offset = 0; /* records since 1970 */
+        rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(scanner, *asked, KAFKA_ASK_TIMEOUT_MS);
+        bool passing = code == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE ||
+                       code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__TRANSPORT;
+        if (!passing || kafka_monotonic_ms() > deadline)
+            return code;
+        rd_kafka_topic_partition_list_destroy(*asked);
+        nanosleep(&(struct timespec){ .tv_nsec = 20 * 1000 * 1000 }, NULL);
+    }
+}
+
+/*
+ * The first offsets are asked for here, all in one go: a consumer that is assigned "the beginning" asks by itself, but
+ * waits half a second whenever it does not know the leader yet.
+ */
+rd_kafka_resp_err_t kafka_scanner_begin(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count, bool *ended,
+                                        uint32_t *left)
+{
+    rd_kafka_topic_partition_list_t *asked = NULL;
+    rd_kafka_topic_partition_list_t *found = rd_kafka_topic_partition_list_new((int)count);
+    rd_kafka_resp_err_t code = kafka_scanner_ask(scanner, topic, first, count, &asked);
+    for (int i = 0; i < asked->cnt && !code; i++) {
+        const rd_kafka_topic_partition_t *partition = &asked->elems[i];
+        bool empty = !partition->err && partition->offset < 0;
+        ended[(uint32_t)partition->partition - first] = empty;
+        if (!empty)
+            rd_kafka_topic_partition_list_add(found, topic, partition->partition)->offset =
+                partition->err ? RD_KAFKA_OFFSET_BEGINNING : partition->offset;
+    }
+    *left = (uint32_t)found->cnt;
+    if (!code && found->cnt > 0)
+        code = rd_kafka_assign(scanner, found);
+    rd_kafka_topic_partition_list_destroy(asked);
+    rd_kafka_topic_partition_list_destroy(found);
+    return code;
+}
