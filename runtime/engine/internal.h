@@ -192,6 +192,7 @@ struct outbox {
     size_t slot_count;
     uint32_t next_generation;
     size_t unsent, sending;
+    int64_t confirmed_below; /* no truncation takes what was acknowledged: out_pos reaches so far */
     bool changed;
 };
 

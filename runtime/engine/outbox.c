@@ -266,6 +266,7 @@ void outbox_collect_mark(struct engine *engine, const Mark *mark, int64_t offset
 
 void outbox_confirm(struct engine *engine, int64_t offset)
 {
+    engine->outbox.confirmed_below = offset + 1;
     for (struct outbox_entry *entry = engine->outbox.newest; entry; entry = entry->older)
         if (entry->offset <= offset) {
             if (entry->confirmed)
@@ -282,9 +283,12 @@ void outbox_drop_below(struct engine *engine, int64_t out_pos)
         entry_remove(engine, engine->outbox.oldest);
 }
 
+/* Not `position`: what was read there may be lost yet, and other records with outputs come to stand there. */
 int64_t outbox_position(const struct engine *engine)
 {
-    return engine->outbox.oldest ? engine->outbox.oldest->offset : engine->judge->position;
+    const struct outbox *outbox = &engine->outbox;
+    return outbox->oldest && outbox->oldest->offset < outbox->confirmed_below ? outbox->oldest->offset
+                                                                              : outbox->confirmed_below;
 }
 
 static bool slot_take(struct outbox *outbox, struct outbox_entry *entry, uint64_t *cookie)
