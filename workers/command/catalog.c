@@ -98,6 +98,22 @@ const Callable *catalog_signal(const struct catalog *catalog, const char *job_ty
     return NULL;
 }
 
+int catalog_unchecked(char **text, Payload *payload, char *error, size_t error_size)
+{
+    void *data;
+    size_t size;
+    int code = **text ? json_to_payload(NULL, "json", *text, &data, &size, error, error_size) : PDR_OK;
+    if (code != PDR_OK)
+        return code;
+    if (**text)
+        free(data);
+    payload->json = true;
+    payload->data.data = (uint8_t *)*text;
+    payload->data.len = strlen(*text);
+    *text = NULL;
+    return PDR_OK;
+}
+
 const Schema *catalog_schema(const struct catalog *catalog, const char *job_type, const char *build, const char *type)
 {
     const Schema *best = NULL;

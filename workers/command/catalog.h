@@ -28,6 +28,9 @@ bool catalog_job(const struct catalog *catalog, const char *type, struct catalog
 /* A signal that the job's module declares; NULL: none of that name. */
 const Callable *catalog_signal(const struct catalog *catalog, const char *job_type, const char *name,
                                const Registration **registration);
+/* JSON whose message nobody here knows, for the job to judge: only that it is JSON is checked. Takes over `*text`.
+ * PDR_OK, PDR_FAILED with `error`, PDR_NO_MEMORY. */
+int catalog_unchecked(char **text, Payload *payload, char *error, size_t error_size);
 /* The schema that knows message `type`: of that build of the job's module if it is there, else the newest that has it. */
 const Schema *catalog_schema(const struct catalog *catalog, const char *job_type, const char *build, const char *type);
 /* JSON of a payload, appended; null for NULL. */

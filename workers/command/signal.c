@@ -69,18 +69,14 @@ static int signal_payload(struct session *session, const char *id, const char *n
         callable = catalog_signal(&session->catalog, status->type, name, &registration);
     status_free(status);
     perdure__v1__payload__init(payload);
-    if (!callable) {
-        payload->json = true;
-        payload->data.len = strlen(*text);
-        payload->data.data = (uint8_t *)*text;
-        *text = NULL;
-        return EXIT_OK;
-    }
-    void *data;
-    size_t size;
-    int code = json_to_payload(registration->schema, callable->input, *text, &data, &size, error, sizeof error);
+    void *data = NULL;
+    size_t size = 0;
+    int code = callable ? json_to_payload(registration->schema, callable->input, *text, &data, &size, error, sizeof error)
+                        : catalog_unchecked(text, payload, error, sizeof error);
     if (code != PDR_OK)
         return session_fail(session->arguments, EXIT_USAGE, "--input: %s", code == PDR_FAILED ? error : "out of memory");
+    if (!callable)
+        return EXIT_OK;
     payload->type = callable->input;
     payload->data.data = data;
     payload->data.len = size;

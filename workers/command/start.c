@@ -37,11 +37,9 @@ static int start_resolve(struct start *start, const char *type)
     perdure__v1__payload__init(&start->input);
     if (catalog->registrations.count == 0) {
         snprintf(start->job.type, sizeof start->job.type, "%s", type);
-        start->input.json = true;
-        start->input.data.data = (uint8_t *)start->text;
-        start->input.data.len = strlen(start->text);
-        start->text = NULL;
-        return EXIT_OK;
+        if (catalog_unchecked(&start->text, &start->input, error, sizeof error) == PDR_OK)
+            return EXIT_OK;
+        return session_fail(arguments, EXIT_USAGE, "--input: %s", error);
     }
     if (!catalog_job(catalog, type, &start->job, error, sizeof error))
         return session_fail(arguments, EXIT_USAGE, "%s", error);
