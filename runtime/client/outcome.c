@@ -97,7 +97,7 @@ static int outcome_round(struct client *client, const char *job, struct question
     if (seen == SEEN_NO_JOB)
         return client_fail(client, EXIT_NOT_FOUND, "there is no job \"%s\"", job);
     Status *status = NULL; /* nobody answered, or the answer was lost */
-    int code = client_status(client, job, &status);
+    int code = look_only ? client_describe(client, job, &status) : client_status(client, job, &status);
     if (code == EXIT_OK && (look_only || client_state_is_terminal(status->state))) {
         *out = status;
         return EXIT_OK;
