@@ -33,6 +33,8 @@
 #define CLOCK_SKEW_LIMIT_MS INT64_C(60000)
 /* A wait shows in the status record when it outlasts this: shorter ones would only cost. */
 #define STATUS_DELAY_MS INT64_C(200)
+/* A job that never waits so long is shown after this all the same. */
+#define STATUS_BUSY_MS INT64_C(1000)
 
 /* Paused jobs kept in memory with their stacks: beyond, the least recently used are evicted. mprotect'ed guard pages
  * end near vm.max_map_count / 2 = 32,000 stacks. */

@@ -136,6 +136,8 @@ bool engine_take(struct engine *engine, struct engine_output *out)
     if (!engine->outputs)
         engine->outputs_tail = NULL;
     *out = engine->taken->output;
+    if (out->kind == ENGINE_OUT_FOLLOW_INBOX)
+        engine->inbox_turns_back = false;
     if (out->kind == ENGINE_OUT_FOLLOW_JOURNAL) /* more may have been read since it was put: never back behind that */
         out->offset = engine->verify_anchor ? engine->judge->anchor : engine->judge->position;
     return true;
@@ -166,8 +168,7 @@ void append_free(struct append *append)
     for (size_t i = 0; i < append->count; i++)
         event_free(append->events[i]);
     free(append->events);
-    if (append->header)
-        perdure__v1__header__free_unpacked(append->header, NULL);
+    free(append->header);
     free(append->data);
     free(append);
 }
@@ -184,18 +185,64 @@ static void append_put_out(struct engine *engine, struct append *append)
     queued->output.header = append->header;
 }
 
-/* A copy that outlives the caller's: the host shows it, and the own record is judged by it when it is read back. */
+static char *block_text(char **at, const char *text)
+{
+    size_t size = strlen(text) + 1;
+    if (size == 1)
+        return (char *)""; /* as messages have it: never freed by itself */
+    char *copy = memcpy(*at, text, size);
+    *at += size;
+    return copy;
+}
+
+static ProtobufCBinaryData block_bytes(char **at, ProtobufCBinaryData bytes)
+{
+    ProtobufCBinaryData copy = { .len = bytes.len, .data = (uint8_t *)*at };
+    if (bytes.len > 0)
+        memcpy(*at, bytes.data, bytes.len);
+    *at += bytes.len;
+    return copy;
+}
+
+/* A copy that outlives the caller's: the host shows it, and the own record is judged by it when it is read back. One
+ * block, freed by free(): each record has one. Sender and copy are not for records of an owner. */
 static Header *header_copy(const Header *header)
 {
-    size_t size = perdure__v1__header__get_packed_size(header);
-    uint8_t buffer[2048], *packed = size <= sizeof buffer ? buffer : malloc(size);
-    if (!packed)
+    struct block {
+        Header header;
+        Position in_pos;
+        InputRef *pointers[];
+    } *block;
+    size_t texts = strlen(header->job) + strlen(header->type) + strlen(header->build) + strlen(header->codec) +
+                   strlen(header->name) + 5 + header->prev.len + header->digest.len;
+    for (size_t i = 0; i < header->n_inputs; i++)
+        texts += strlen(header->inputs[i]->request) + 1;
+    block = malloc(sizeof *block + header->n_inputs * (sizeof(InputRef *) + sizeof(InputRef)) + texts);
+    if (!block)
         return NULL;
-    perdure__v1__header__pack(header, packed);
-    Header *copy = perdure__v1__header__unpack(NULL, size, packed);
-    if (packed != buffer)
-        free(packed);
-    return copy;
+    InputRef *refs = (InputRef *)&block->pointers[header->n_inputs];
+    char *at = (char *)&refs[header->n_inputs];
+    block->header = *header;
+    block->header.job = block_text(&at, header->job);
+    block->header.type = block_text(&at, header->type);
+    block->header.build = block_text(&at, header->build);
+    block->header.codec = block_text(&at, header->codec);
+    block->header.name = block_text(&at, header->name);
+    block->header.prev = block_bytes(&at, header->prev);
+    block->header.digest = block_bytes(&at, header->digest);
+    block->header.inputs = header->n_inputs ? block->pointers : NULL;
+    for (size_t i = 0; i < header->n_inputs; i++) {
+        refs[i] = *header->inputs[i];
+        refs[i].request = block_text(&at, header->inputs[i]->request);
+        block->pointers[i] = &refs[i];
+    }
+    if (header->in_pos) {
+        block->in_pos = *header->in_pos;
+        block->header.in_pos = &block->in_pos;
+    }
+    block->header.sender = NULL;
+    block->header.copy = NULL;
+    return &block->header;
 }
 
 struct append *engine_append(struct engine *engine, Record *record)
@@ -228,6 +275,10 @@ struct append *engine_append(struct engine *engine, Record *record)
     else
         engine->appends = append;
     engine->appends_tail = append;
+    if (!engine->unread)
+        engine->unread = append;
+    if (!engine->unacked)
+        engine->unacked = append;
     engine->append_count++;
     return append;
 
@@ -262,7 +313,7 @@ static void appends_forget(struct engine *engine)
         engine->appends = append->next;
         append_free(append);
     }
-    engine->appends_tail = NULL;
+    engine->appends_tail = engine->unread = engine->unacked = NULL;
     engine->append_count = 0;
     append_free(engine->claim);
     engine->claim = NULL;
@@ -454,6 +505,8 @@ void engine_confirm(struct engine *engine)
         engine->appends = append->next;
         if (!engine->appends)
             engine->appends_tail = NULL;
+        if (engine->unacked == append) /* a later one's acknowledgement confirms it too */
+            engine->unacked = append->next;
         engine->append_count--;
         if (append->in_pos.offset > engine->confirmed_in_pos.offset)
             engine->confirmed_in_pos = append->in_pos;
@@ -476,9 +529,7 @@ void engine_confirm(struct engine *engine)
 /* One of ours came back: the front of the line, or something before it was lost. */
 static void engine_own_read_back(struct engine *engine, const Header *header, int64_t offset)
 {
-    struct append *append = engine->appends;
-    while (append && append->read_back)
-        append = append->next;
+    struct append *append = engine->unread;
     if (!append || append->n > header->n)
         return; /* a late copy */
     if (append->n < header->n) {
@@ -487,6 +538,7 @@ static void engine_own_read_back(struct engine *engine, const Header *header, in
     }
     append->read_back = true;
     append->offset = offset;
+    engine->unread = append->next;
     if (append->known_offset >= 0 && append->known_offset != offset) {
         engine_doubt(engine, "an append was acknowledged at another offset than it was read");
         return;
@@ -580,9 +632,7 @@ static void engine_on_verdict(struct engine *engine, const struct log_record *re
 /* The common case of an owner: the record is, byte for byte, the next append that we wait for. */
 static bool engine_own_fast(struct engine *engine, const struct log_record *record)
 {
-    struct append *append = engine->appends;
-    while (append && append->read_back)
-        append = append->next;
+    struct append *append = engine->unread;
     if (!append || append->kind != PERDURE__V1__KIND__KIND_EVENT || append->size != record->size ||
         memcmp(append->data, record->data, record->size) != 0)
         return false;
@@ -700,7 +750,7 @@ void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delive
             engine_owned(engine);
         return;
     }
-    struct append *append = engine->appends;
+    struct append *append = engine->unacked;
     while (append && append->cookie != cookie)
         append = append->next;
     if (!append)
@@ -711,6 +761,8 @@ void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delive
     }
     append->acked = true;
     append->known_offset = offset;
+    while (engine->unacked && engine->unacked->acked)
+        engine->unacked = engine->unacked->next;
     if (append->n > engine->acked_n)
         engine->acked_n = append->n;
     if (append->read_back && offset >= 0 && offset != append->offset)
@@ -751,6 +803,7 @@ void engine_on_assigned(struct engine *engine)
             engine_follow(engine);
     } else if (engine->state == ENGINE_DRAINING && !engine->release_sent) {
         engine->state = ENGINE_OWNER;
+        inbox_follow(engine); /* what came while it drained was left to the next owner, who it is itself */
     }
 }
 
@@ -809,7 +862,7 @@ static void engine_on_alarm(struct engine *engine, struct alarm *alarm)
     }
     case ALARM_STATUS: {
         struct active *active = (struct active *)((char *)alarm - offsetof(struct active, status_alarm));
-        status_publish(active);
+        status_on_alarm(active);
         active_settle(active);
         break;
     }

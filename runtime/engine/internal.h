@@ -97,6 +97,8 @@ struct active {
     struct alarm status_alarm;
     struct alarm wake_alarm;
     int64_t waiting_since;
+    int64_t moved_ms;     /* monotonic: its last append */
+    int64_t unshown_ms;   /* monotonic: since when its status record is behind */
     bool status_due;    /* is to be published as soon as nothing is in flight */
     bool ending;        /* a terminal event is in an append or counted */
     bool parked;        /* diverged, broken, module missing: absorbs without running (rule 12) */
@@ -117,7 +119,7 @@ struct append {
     uint64_t cookie;
     void *data;
     size_t size;
-    Header *header;        /* for display and for judging it when it is read back */
+    Header *header;        /* for display and for judging it when it is read back; one block */
     struct active *active; /* EVENT */
     Event **events;
     size_t count;
@@ -242,6 +244,8 @@ struct engine {
 
     /* Appends. */
     struct append *appends, *appends_tail;
+    struct append *unread;  /* the first that was not read back; NULL: all were */
+    struct append *unacked; /* the first that was not acknowledged */
     size_t append_count;
     uint64_t acked_n;
     uint64_t next_cookie;
@@ -250,6 +254,7 @@ struct engine {
     struct inbox_entry *window;
     size_t window_start, window_count, window_capacity;
     int64_t inbox_next;          /* next offset to read */
+    bool inbox_turns_back;       /* asked to be read from inbox_next: what comes before the host knows is of before */
     uint32_t inbox_generation;
     Position confirmed_in_pos;
     struct held_reply *held_replies;
@@ -317,6 +322,7 @@ void timer_on_alarm(struct timer *timer);
 
 /* inbox.c */
 void inbox_begin(struct engine *engine);
+void inbox_follow(struct engine *engine); /* from inbox_next */
 void inbox_end(struct engine *engine, int64_t end);
 void inbox_record(struct engine *engine, const struct log_record *record);
 void inbox_done(struct engine *engine, int64_t offset);
@@ -346,6 +352,7 @@ int outbox_restore(struct engine *engine, const StoredOutput *stored);
 /* status.c */
 void status_publish(struct active *active);
 void status_schedule(struct active *active, bool at_once);
+void status_on_alarm(struct active *active);
 Status *status_make(struct engine *engine, struct run *head);
 Reply *reply_make(const char *answer, const char *request, bool final);
 void reply_send(struct engine *engine, const ReplyTo *to, Reply *reply); /* takes the reply */

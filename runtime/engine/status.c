@@ -172,8 +172,22 @@ void status_schedule(struct active *active, bool at_once)
     struct engine *engine = active->engine;
     if (at_once)
         status_publish(active);
-    else if (!active->status_alarm.place && run_is_open(active->head))
+    else if (!active->status_alarm.place && run_is_open(active->head)) {
+        active->unshown_ms = engine->monotonic_ms;
         alarm_set(&engine->alarms, &active->status_alarm, engine->monotonic_ms + engine->limits.status_delay_ms);
+    }
+}
+
+/* The alarm was set when it began to wait; if it has moved since, it is that wait that must outlast the delay. */
+void status_on_alarm(struct active *active)
+{
+    struct engine *engine = active->engine;
+    int64_t quiet = active->moved_ms + engine->limits.status_delay_ms, latest = active->unshown_ms + STATUS_BUSY_MS;
+    int64_t due = quiet < latest ? quiet : latest;
+    if (due > engine->monotonic_ms)
+        alarm_set(&engine->alarms, &active->status_alarm, due);
+    else
+        status_publish(active);
 }
 
 Status *engine_status(struct engine *engine, const char *job)

@@ -755,6 +755,7 @@ static struct append *turn_append(struct turn *turn, uint64_t first_seq, digest 
         append->inputs = turn->inputs;
         append->in_pos = in_pos;
         active->in_flight = append;
+        active->moved_ms = engine->monotonic_ms;
         turn->events = NULL;
         memset(&turn->inputs, 0, sizeof turn->inputs);
     }

@@ -98,6 +98,9 @@ void host_start_only(struct bench *bench, const char *uri, const struct host_lim
     if (host->pid < 0)
         bench_fail("fork: %s", strerror(errno));
     if (host->pid == 0) {
+        const char *wrap = getenv("PERDURE_BENCH_WRAP"); /* a profiler: a program that runs its arguments */
+        if (wrap)
+            execlp(wrap, wrap, bench->program, "worker", uri, data, file, jobs, bytes, NULL);
         execl(bench->program, "perdure-bench", "worker", uri, data, file, jobs, bytes, NULL);
         _exit(127);
     }
