@@ -303,6 +303,8 @@ static bool judge_epoch_is_current(const struct judge *judge, const Header *head
         return false;
     if (header->claim != judge->claim)
         return false;
+    if (header->nonce != judge->nonce)
+        RULE_FIRED(NONCE);
     return header->nonce == judge->nonce || !RULE(NONCE);
 }
 

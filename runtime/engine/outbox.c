@@ -318,13 +318,18 @@ static bool entry_may_go(const struct engine *engine, const struct outbox_entry 
 {
     if (entry->sending)
         return false;
-    if (!entry->confirmed && RULE(CONFIRM)) /* rule 8 */
+    if (!entry->confirmed) /* rule 8 */
+        RULE_FIRED(CONFIRM);
+    if (!entry->confirmed && RULE(CONFIRM))
         return false;
+    if (entry->offset < engine->own_claim) /* rule 10 */
+        RULE_FIRED(RESEND);
     if (!RULE(RESEND) && entry->offset < engine->own_claim)
         return false;
-    if (!RULE(OUTBOX_ORDER))
-        return true;
-    return entry->target->head == entry && !entry->target->busy; /* rule 11 */
+    bool in_order = entry->target->head == entry && !entry->target->busy; /* rule 11 */
+    if (!in_order)
+        RULE_FIRED(OUTBOX_ORDER);
+    return in_order || !RULE(OUTBOX_ORDER);
 }
 
 void outbox_send(struct engine *engine)
