@@ -314,7 +314,8 @@ void clients_reply(const Reply *reply, uint32_t partition)
         world_bad("a reply to a command that is not in the inbox");
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
         tally.replies[i] += strcmp(reply->answer, answers[i]) == 0;
-    bool exact = copy->landed == 1 && !note->twin && request->copies == 1;
+    bool exact = copy->landed == 1 && !note->twin && request->copies == 1 &&
+                 !world->truncated_lossy;
     request->answered = true;
     if (strcmp(reply->answer, "refused") == 0) {
         if (exact && note->absorbed > 0)

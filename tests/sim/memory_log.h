@@ -22,6 +22,8 @@ struct memory_record {
     int64_t append_ms;
     uint32_t kind;  /* of a journal record */
     uint64_t nonce; /* of a Claim */
+    /* Of a session that was not told yet: it sends again what a truncation takes. */
+    uint64_t session, cookie;
 };
 
 struct memory_stream {

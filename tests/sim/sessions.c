@@ -9,6 +9,7 @@ struct session *session_new(int worker)
     struct session *session = calloc(1, sizeof *session);
     if (!session)
         abort();
+    session->id = ++world->session_count;
     session->worker = worker;
     session->reports_tail = &session->reports;
     for (int stream = 0; stream < STREAMS; stream++)
@@ -131,6 +132,8 @@ void sessions_drop_zombies(void)
 static void land_whole(struct session *session, enum log_stream stream, uint32_t partition, struct pending *pending)
 {
     int64_t offset = world_append(stream, partition, pending->blob, pending->copy);
+    world->streams[stream][partition].records[offset].session = session->id;
+    world->streams[stream][partition].records[offset].cookie = pending->cookie;
     if (fault_now(FAULT_ACK_DROPPED))
         return;
     session_report(session, pending, LOG_PERSISTED, fault_now(FAULT_ACK_NO_OFFSET) ? -1 : offset, true);
@@ -197,6 +200,37 @@ bool sessions_turn(void)
 
 /* ---- truncation --------------------------------------------------------------------------------------------- */
 
+/* An idempotent producer sends what was not acknowledged again, before anything later. */
+static void session_send_again(uint32_t partition, const struct memory_record *record)
+{
+    struct session *session = world->sessions;
+    while (session && (session->id != record->session || session->worker < 0))
+        session = session->next;
+    if (!session || !record->blob)
+        return;
+    for (struct report **link = &session->reports; *link; link = &(*link)->next)
+        if ((*link)->cookie == record->cookie && (*link)->from == partition) {
+            struct report *report = *link;
+            *link = report->next;
+            if (!*link)
+                session->reports_tail = link;
+            free(report);
+            break;
+        }
+    struct lane *lane = &session->lanes[LOG_JOURNAL][partition];
+    struct pending *again = calloc(1, sizeof *again);
+    if (!again)
+        abort();
+    again->blob = blob_share(record->blob);
+    again->cookie = record->cookie;
+    again->from = partition;
+    again->copy = -1;
+    again->next = lane->head;
+    if (!lane->head)
+        lane->tail = &again->next;
+    lane->head = again;
+}
+
 /* The journal loses its tail. `lossy`: also what was acknowledged; else only what no producer was told to be safe. */
 void journal_truncate(uint32_t partition, bool lossy)
 {
@@ -212,6 +246,8 @@ void journal_truncate(uint32_t partition, bool lossy)
           lossy ? ", acknowledged ones too" : "");
     if (lossy)
         world->truncated_lossy = true;
+    for (int64_t offset = journal->end; !lossy && offset-- > end;)
+        session_send_again(partition, &journal->records[offset]);
     memory_stream_truncate(journal, end);
     for (struct session *session = world->sessions; session; session = session->next)
         for (struct report *report = session->reports; report; report = report->next)

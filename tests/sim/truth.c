@@ -230,7 +230,7 @@ static void check_input(uint32_t p, const struct oracle_run *run, const InputRef
         world_bad("%s absorbs input %lld, which is another's", run->job, (long long)input->offset);
     if (note->absorbed++ > 0)
         world_bad("%s absorbs input %lld a second time", run->job, (long long)input->offset);
-    if (note->refused && !note->twin && note->copy >= 0 && world->copies[note->copy].landed == 1)
+    if (note->refused && !world->truncated_lossy && !note->twin && note->copy >= 0 && world->copies[note->copy].landed == 1)
         world_bad("refused, then absorbed: %s of %s", input->request, run->job);
     const Command *command = note->record->command;
     bool dies = command->kind_case != PERDURE__V1__COMMAND__KIND_CHILD_RESULT &&

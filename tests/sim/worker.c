@@ -520,6 +520,7 @@ static void seat_hints(struct seat *seat)
 {
     if (seat->truncated) {
         seat->truncated = false;
+        trace("a reader that stood at %lld is told of the truncation", (long long)seat->read[LOG_JOURNAL]);
         engine_on_fault(seat->engine, LOG_TRUNCATED, "the journal's end is below what was read");
         seat_note_state(seat);
     }

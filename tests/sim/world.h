@@ -126,6 +126,7 @@ struct report {
 
 struct session {
     struct session *next;
+    uint64_t id;
     int worker; /* -1: zombie or clients */
     struct lane lanes[STREAMS][PARTITIONS_MAX];
     struct report *reports, **reports_tail;
@@ -310,6 +311,7 @@ struct world {
     uint64_t unknown_run;
     bool truncated_lossy;
     int64_t last_landed;
+    uint64_t session_count;
     bool rejudging; /* after a truncation: other partitions are not whole yet */
 
     jmp_buf bad;
