@@ -85,13 +85,19 @@ Position inbox_low(const struct engine *engine, bool in_mark)
     return low;
 }
 
+void inbox_follow(struct engine *engine)
+{
+    struct queued_output *queued = engine_put(engine, ENGINE_OUT_FOLLOW_INBOX);
+    if (queued)
+        queued->output.offset = engine->inbox_next;
+    engine->inbox_turns_back = true;
+}
+
 void inbox_begin(struct engine *engine)
 {
     engine->inbox_next = engine->judge->in_pos.offset;
     engine->inbox_generation = engine->judge->in_pos.generation;
-    struct queued_output *queued = engine_put(engine, ENGINE_OUT_FOLLOW_INBOX);
-    if (queued)
-        queued->output.offset = engine->inbox_next;
+    inbox_follow(engine);
 }
 
 /* The inbox ends below what was read: it was truncated, its offsets are given out again (H21). They are told apart by
@@ -790,7 +796,7 @@ static void inbox_bury(struct engine *engine, const struct log_record *record, c
 
 void inbox_record(struct engine *engine, const struct log_record *record)
 {
-    if (!engine_owns(engine) || record->offset < engine->inbox_next)
+    if (!engine_owns(engine) || record->offset < engine->inbox_next || engine->inbox_turns_back)
         return;
     if (engine->state == ENGINE_DRAINING)
         return; /* the next owner reads it */
