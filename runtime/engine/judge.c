@@ -128,17 +128,15 @@ static void run_clear(struct run *run)
     run->last_input = -1;
 }
 
-/* Another run of the same job id. What earlier runs absorbed is still known as long as the last one is to be
- * remembered: a late copy of its start or signal must not be new to the next (rules 13, 20). */
-static void run_begin_again(struct run *run, int64_t t)
+/* Another run of the same job id. What earlier runs absorbed is still known: a late copy of their starts or signals must
+ * not be new to the next (rule 13). Time alone must not end that: a copy may lie unread in a lagging inbox (rule 20, H7),
+ * so it ends with the job id, when retention forgets it. */
+static void run_begin_again(struct run *run)
 {
     struct request_set known = run->requests;
-    bool remembered = run->seq > 0 && t < run->keep_until;
-    if (remembered)
-        memset(&run->requests, 0, sizeof run->requests);
+    memset(&run->requests, 0, sizeof run->requests);
     run_clear(run);
-    if (remembered)
-        run->requests = known;
+    run->requests = known;
 }
 
 static void run_free(struct run *run)
@@ -512,7 +510,7 @@ enum judge_verdict judge_events(struct judge *judge, int64_t offset, const Heade
     out->run = run;
     judge_live(judge, run, false);
     if (run->run != header->run || run->seq == 0) {
-        run_begin_again(run, header->t);
+        run_begin_again(run);
         run->run = header->run;
         run->first = offset;
         out->new_run = true;
