@@ -12,6 +12,8 @@
 #define PAYLOAD_LIMIT_BYTES (RECORD_LIMIT_BYTES - 64 * 1024)
 /* Kafka headers, keys and the file of one job are named by it. */
 #define JOB_ID_LIMIT_BYTES 255
+/* REQUESTS_KEPT of them stand in a terminal event, beside a result of PAYLOAD_LIMIT_BYTES. */
+#define REQUEST_ID_LIMIT_BYTES 128
 
 /* An append that is neither confirmed nor failed for so long is in doubt (rule 5, H16). */
 #define APPEND_DEADLINE_MS INT64_C(30000)
@@ -20,6 +22,8 @@
 /* After being fenced: wait, doubling, before claiming again (rule 4). */
 #define CLAIM_BACKOFF_MS INT64_C(5000)
 #define CLAIM_BACKOFF_MAX_MS INT64_C(60000)
+/* After a claim that the log did not take: wait, doubling up to the same limit. */
+#define CLAIM_RETRY_MS INT64_C(100)
 /* A command older than this at its append is dead (rule 14). */
 #define LIFE_MS (INT64_C(24) * 3600 * 1000)
 /* A command may be this much "younger" than the broker's clock says (rule 14). */
@@ -33,6 +37,8 @@
 #define CLOCK_SKEW_LIMIT_MS INT64_C(60000)
 /* A wait shows in the status record when it outlasts this: shorter ones would only cost. */
 #define STATUS_DELAY_MS INT64_C(200)
+/* A new owner tells again of runs that ended so shortly before the last record: the one before may not have. */
+#define ENDS_TOLD_AGAIN_MS INT64_C(10000)
 /* A job that never waits so long is shown after this all the same. */
 #define STATUS_BUSY_MS INT64_C(1000)
 

@@ -8,13 +8,16 @@
  *   CLAIMING      own claim read back                             OWNER        (else: waits, an append deadline claims anew)
  *   CLAIMING      own claim read back, but revoked meanwhile      DRAINING
  *   OWNER         any doubt (rule 5)                              CLAIMING
+ *   CLAIMING      its claim fails                                 CLAIMING     (another one, after a growing delay)
+ *   CLAIMING      any doubt, not assigned any more                FOLLOWING
+ *   DRAINING      any doubt                                       FOLLOWING
  *   OWNER         revoked                                         DRAINING
  *   OWNER         another's claim read                            FENCED       (not assigned: FOLLOWING)
  *   CLAIMING      another's claim read                            CLAIMING     (ours comes later, or the deadline)
- *   DRAINING      nothing in flight, Mark and Release read back   FOLLOWING
+ *   DRAINING      nothing in flight, Mark and Release read back   FOLLOWING    (assigned again meanwhile: CATCHING_UP)
  *   DRAINING      assigned again before the Release left          OWNER
  *   DRAINING      another's claim read                            FOLLOWING
- *   FENCED        foreign epoch silent for the backoff            CATCHING_UP
+ *   FENCED        foreign epoch silent for the backoff, or ended  CATCHING_UP
  *   FENCED        revoked                                         FOLLOWING
  *   any           a record that cannot be judged, wrong log       STOPPED
  */
@@ -138,8 +141,10 @@ bool engine_take(struct engine *engine, struct engine_output *out)
     *out = engine->taken->output;
     if (out->kind == ENGINE_OUT_FOLLOW_INBOX)
         engine->inbox_turns_back = false;
-    if (out->kind == ENGINE_OUT_FOLLOW_JOURNAL) /* more may have been read since it was put: never back behind that */
+    if (out->kind == ENGINE_OUT_FOLLOW_JOURNAL) { /* more may have been read since it was put: never back behind that */
         out->offset = engine->verify_anchor ? engine->judge->anchor : engine->judge->position;
+        engine->follow_asked = false;
+    }
     return true;
 }
 
@@ -345,26 +350,6 @@ static void engine_claim(struct engine *engine, const char *cause)
     engine->counts.claims++;
 }
 
-/* Rule 5: nothing more is sent in this epoch. A new claim, what is in the log is read, what is missing appended again. */
-void engine_doubt(struct engine *engine, const char *why)
-{
-    if (!engine_owns(engine) && engine->state != ENGINE_CLAIMING)
-        return;
-    engine_note(engine, "partition %u: claims anew: %s", engine->config.partition, why);
-    if (!RULE(CLAIM_ON_DOUBT))
-        return;
-    RULE_FIRED(CLAIM_ON_DOUBT);
-    for (size_t i = 0; i < engine->judge->capacity; i++)
-        for (struct run *run = engine->judge->table[i]; run; run = run->next)
-            if (run->user)
-                turn_rewind(run->user);
-    appends_forget(engine);
-    outbox_forget_sends(engine);
-    inbox_reset(engine);
-    engine_put(engine, ENGINE_OUT_UNFOLLOW_INBOX);
-    engine_claim(engine, why);
-}
-
 /* What was worked on goes; what was judged stays. */
 static void actives_drop(struct engine *engine)
 {
@@ -410,14 +395,74 @@ void engine_stop(struct engine *engine, const char *format, ...)
         queued->output.text = engine->stop_reason ? engine->stop_reason : "out of memory";
 }
 
+static void engine_follow(struct engine *engine)
+{
+    struct queued_output *queued = engine_put(engine, ENGINE_OUT_FOLLOW_JOURNAL);
+    if (queued)
+        queued->output.offset = engine->verify_anchor ? engine->judge->anchor : engine->judge->position;
+    engine->follow_asked = true;
+}
+
+/* It owns nothing any more: the host may let the engine go, unless the partition was assigned again meanwhile. */
+static void engine_let_go(struct engine *engine)
+{
+    engine->state = engine->assigned ? ENGINE_CATCHING_UP : ENGINE_FOLLOWING;
+    if (engine->assigned)
+        engine_follow(engine); /* tells the end again, also of a quiet journal */
+    else
+        engine_put(engine, ENGINE_OUT_RELEASED);
+}
+
+/* Rule 5: nothing more is sent in this epoch. A new claim, what is in the log is read, what is missing appended again. */
+void engine_doubt(struct engine *engine, const char *why)
+{
+    if (!engine_owns(engine) && engine->state != ENGINE_CLAIMING)
+        return;
+    if (!RULE(CLAIM_ON_DOUBT))
+        return;
+    RULE_FIRED(CLAIM_ON_DOUBT);
+    if (!engine->assigned) { /* rule 4: it may be another's by now; whoever owns it next reads what is in the log */
+        engine_disown(engine, why);
+        engine_let_go(engine);
+        return;
+    }
+    engine_note(engine, "partition %u: claims anew: %s", engine->config.partition, why);
+    for (size_t i = 0; i < engine->judge->capacity; i++)
+        for (struct run *run = engine->judge->table[i]; run; run = run->next)
+            if (run->user)
+                turn_rewind(run->user);
+    appends_forget(engine);
+    outbox_forget_sends(engine);
+    inbox_reset(engine);
+    engine_put(engine, ENGINE_OUT_UNFOLLOW_INBOX);
+    engine_claim(engine, why);
+}
+
+/* A log that takes no claim is not asked for another in the same breath. */
+static void engine_claim_failed(struct engine *engine)
+{
+    if (!engine->assigned) {
+        engine_doubt(engine, "the claim was not acknowledged");
+        return;
+    }
+    append_free(engine->claim);
+    engine->claim = NULL;
+    alarm_set(&engine->alarms, &engine->claim_alarm, engine->monotonic_ms + engine->claim_retry_ms);
+    engine->claim_retry_ms *= 2;
+    if (engine->claim_retry_ms > CLAIM_BACKOFF_MAX_MS)
+        engine->claim_retry_ms = CLAIM_BACKOFF_MAX_MS;
+}
+
 /* A fenced owner waits before it claims again, so that two that both believe themselves assigned do not take turns
  * (rule 4, hazard 4). */
 static void engine_fenced(struct engine *engine)
 {
     engine_disown(engine, "another worker claimed the partition");
-    engine->state = engine->assigned ? ENGINE_FENCED : ENGINE_FOLLOWING;
-    if (engine->state != ENGINE_FENCED)
+    if (!engine->assigned) {
+        engine_let_go(engine);
         return;
+    }
+    engine->state = ENGINE_FENCED;
     int64_t backoff = engine->claim_backoff_ms;
     engine->claim_backoff_ms = backoff * 2 < CLAIM_BACKOFF_MAX_MS ? backoff * 2 : CLAIM_BACKOFF_MAX_MS;
     backoff += (int64_t)(engine_random(engine) % (uint64_t)(backoff / 2 + 1));
@@ -454,6 +499,7 @@ static void engine_owned(struct engine *engine)
     engine->n = 0;
     engine->acked_n = 0;
     engine->claim_backoff_ms = engine->limits.claim_backoff_ms;
+    engine->claim_retry_ms = CLAIM_RETRY_MS;
     engine->release_sent = false;
     engine->confirmed_in_pos = engine->judge->in_pos;
     engine->mark_first = true; /* rule 9: first thing in an epoch */
@@ -478,7 +524,7 @@ static void engine_on_claim(struct engine *engine, const struct log_record *reco
             engine_owned(engine);
     } else if (engine_owns(engine) || (claim && claim->read_back)) {
         engine_fenced(engine);
-    } else if (claim) {
+    } else if (engine->state == ENGINE_CLAIMING) {
         /* Another owned it before our claim comes: jobs in memory know nothing of what was done then. */
         actives_drop(engine);
     }
@@ -518,8 +564,7 @@ void engine_confirm(struct engine *engine)
         else if (append->kind == PERDURE__V1__KIND__KIND_RELEASE) {
             append_free(append);
             engine_disown(engine, NULL);
-            engine->state = ENGINE_FOLLOWING;
-            engine_put(engine, ENGINE_OUT_RELEASED);
+            engine_let_go(engine);
             return;
         }
         append_free(append);
@@ -622,8 +667,9 @@ static void engine_on_verdict(struct engine *engine, const struct log_record *re
         break;
     }
     if (engine->state == ENGINE_FENCED && verdict != JUDGE_FENCED && verdict != JUDGE_DUPLICATE) {
-        /* The foreign owner lives: wait on (rule 4). */
-        alarm_set(&engine->alarms, &engine->claim_alarm, engine->monotonic_ms + engine->claim_backoff_ms);
+        /* The foreign owner lives: wait on (rule 4). It is done: no need to. */
+        int64_t wait = verdict == JUDGE_RELEASE ? 0 : engine->claim_backoff_ms;
+        alarm_set(&engine->alarms, &engine->claim_alarm, engine->monotonic_ms + wait);
     }
     if (engine_header_is_ours(engine, header) && verdict != JUDGE_FENCED)
         engine_own_read_back(engine, header, record->offset);
@@ -648,13 +694,6 @@ static bool engine_own_fast(struct engine *engine, const struct log_record *reco
     /* The append may be freed on the way: its header is used before that only. */
     engine_on_verdict(engine, record, &decoded, verdict, &judged);
     return true;
-}
-
-static void engine_follow(struct engine *engine)
-{
-    struct queued_output *queued = engine_put(engine, ENGINE_OUT_FOLLOW_JOURNAL);
-    if (queued)
-        queued->output.offset = engine->verify_anchor ? engine->judge->anchor : engine->judge->position;
 }
 
 /* Rule 22: what the store stands on must still be in the log as it was (H22: a truncated log that grew again). */
@@ -725,12 +764,16 @@ void engine_on_end(struct engine *engine, enum log_stream stream, int64_t end)
         inbox_end(engine, end);
         return;
     }
+    if (engine->follow_asked)
+        return; /* of what was followed before */
     if (engine->verify_anchor) { /* read to the end and never met it */
         struct log_record none = { .offset = -1, .data = "", .size = 0 };
         if (!engine_anchor_holds(engine, &none))
             return;
     }
-    if (engine->state == ENGINE_CATCHING_UP && engine->judge->position >= end)
+    if (engine->judge->position < end)
+        engine->judge->position = end; /* what lies between is no record of this partition */
+    if (engine->state == ENGINE_CATCHING_UP)
         engine_claim(engine, "assigned");
 }
 
@@ -745,7 +788,7 @@ void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delive
     if (engine->claim && engine->claim->cookie == cookie) {
         engine->claim->acked = delivery == LOG_PERSISTED;
         if (delivery != LOG_PERSISTED)
-            engine_doubt(engine, "the claim was not acknowledged");
+            engine_claim_failed(engine);
         else if (engine->claim->read_back)
             engine_owned(engine);
         return;
@@ -810,10 +853,10 @@ void engine_on_assigned(struct engine *engine)
 void engine_on_revoked(struct engine *engine)
 {
     engine->assigned = false;
-    if (engine->state == ENGINE_CATCHING_UP || engine->state == ENGINE_FENCED) {
-        alarm_clear(&engine->alarms, &engine->claim_alarm);
-        engine->state = ENGINE_FOLLOWING;
-        engine_put(engine, ENGINE_OUT_RELEASED);
+    bool waits_to_claim = engine->state == ENGINE_CLAIMING && !engine->claim;
+    if (engine->state == ENGINE_CATCHING_UP || engine->state == ENGINE_FENCED || waits_to_claim) {
+        engine_disown(engine, NULL);
+        engine_let_go(engine);
     } else if (engine->state == ENGINE_OWNER) {
         engine->state = ENGINE_DRAINING;
     } else if (engine->state == ENGINE_FOLLOWING || engine->state == ENGINE_STOPPED) {
@@ -849,6 +892,8 @@ static void engine_on_alarm(struct engine *engine, struct alarm *alarm)
         if (engine->state == ENGINE_FENCED && engine->assigned) {
             engine->state = ENGINE_CATCHING_UP;
             engine_follow(engine);
+        } else if (engine->state == ENGINE_CLAIMING && !engine->claim) {
+            engine_claim(engine, "the claim before was not acknowledged");
         }
         break;
     case ALARM_MARK:
@@ -990,6 +1035,7 @@ struct engine *engine_new(const struct engine_config *config)
     engine->mark_alarm.kind = ALARM_MARK;
     engine->trim_alarm.kind = ALARM_TRIM;
     engine->claim_backoff_ms = engine->limits.claim_backoff_ms;
+    engine->claim_retry_ms = CLAIM_RETRY_MS;
     engine->own_claim = -1;
     engine->confirmed_in_pos = (Position)PERDURE__V1__POSITION__INIT;
     engine_seed(engine, config->seed ^ ((uint64_t)config->partition << 32));

@@ -223,6 +223,7 @@ struct engine {
     bool assigned;
     bool began;
     bool from_store;
+    bool follow_asked;  /* the host does not know yet from where the journal is wanted */
     bool verify_anchor; /* the store's last record has to be read again before anything else */
     struct judge *judge;
     char *stop_reason;
@@ -235,9 +236,9 @@ struct engine {
 
     /* Ownership. */
     uint64_t nonce;       /* of our latest claim */
-    const char *claim_cause;
     struct append *claim; /* not yet read back or not yet acknowledged */
-    int64_t claim_backoff_ms;
+    int64_t claim_backoff_ms; /* once fenced */
+    int64_t claim_retry_ms;   /* once a claim failed */
     uint64_t n;
     int64_t own_claim;    /* its offset */
     bool release_sent;
