@@ -261,14 +261,20 @@ void engine_mark(struct engine *engine)
     Record record = PERDURE__V1__RECORD__INIT;
     Mark mark = PERDURE__V1__MARK__INIT;
     Position in_pos = inbox_low(engine, true);
-    size_t count = 0, i = 0;
-    for (struct held_refusal *held = engine->held_refusals; held; held = held->next)
-        count++;
+    struct held_refusal *beyond = engine->held_refusals; /* the first that this Mark has no room for */
+    size_t count = 0, bytes = 0, i = 0;
+    for (; beyond; beyond = beyond->next, count++) {
+        bytes += perdure__v1__refusal__get_packed_size(beyond->refusal);
+        if (count > 0 && bytes > engine->limits.turn_bytes)
+            break;
+    }
     Refusal *refusals[count + 1];
-    for (struct held_refusal *held = engine->held_refusals; held; held = held->next) {
+    for (struct held_refusal *held = engine->held_refusals; held != beyond; held = held->next) {
         held->in_mark = true;
         refusals[i++] = held->refusal;
     }
+    if (beyond && beyond->offset < in_pos.offset)
+        in_pos.offset = beyond->offset;
     header_init(engine, &header, PERDURE__V1__KIND__KIND_MARK);
     header.in_pos = &in_pos;
     header.out_pos = outbox_position(engine);
@@ -817,6 +823,11 @@ void inbox_record(struct engine *engine, const struct log_record *record)
     if (decoded->header->kind != PERDURE__V1__KIND__KIND_COMMAND || !decoded->command || !decoded->header->job[0] ||
         decoded->header->log != (uint32_t)engine->config.genesis.log_id)
         inbox_bury(engine, record, "no command of this log");
+    else if (strlen(decoded->command->request) > REQUEST_ID_LIMIT_BYTES)
+        inbox_bury(engine, record, "its request id is too long"); /* a terminal event must hold many of them */
+    else if (strlen(decoded->header->job) > JOB_ID_LIMIT_BYTES)
+        inbox_refuse(engine, record->offset, decoded->header, decoded->command, "BadId",
+                     "a job id may have at most %d bytes", JOB_ID_LIMIT_BYTES);
     else if (partition_of(decoded->header->job, engine->config.genesis.partitions) != engine->config.partition)
         inbox_bury(engine, record, "the job belongs to another partition");
     else if (command_is_alive(&context))

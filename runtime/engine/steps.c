@@ -213,7 +213,8 @@ static void step_start(struct step *step)
 void steps_start(struct active *active)
 {
     struct engine *engine = active->engine;
-    if ((active->in_flight && RULE(STEP_AFTER_CONFIRM)) || engine->state != ENGINE_OWNER || active->ending)
+    bool unconfirmed = active->in_flight || active->outgoing_next < active->outgoing_count;
+    if ((unconfirmed && RULE(STEP_AFTER_CONFIRM)) || engine->state != ENGINE_OWNER || active->ending)
         return;
     RULE_FIRED(STEP_AFTER_CONFIRM);
     for (struct step *step = active->steps, *next; step; step = next) {

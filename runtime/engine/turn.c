@@ -523,12 +523,19 @@ static Perdure__V1__Ending **event_ending(Event *event)
     }
 }
 
+/* One event always fits; several only below the limit of a turn (rule 31): no log takes what is above RECORD_LIMIT_BYTES. */
+static bool turn_has_room(const struct turn *turn, const Event *event)
+{
+    return turn->count == 0 ||
+           turn->bytes + perdure__v1__event__get_packed_size(event) <= turn->active->engine->limits.turn_bytes;
+}
+
 /* Moves the job's command events into the turn, as many as fit. */
 static bool turn_add_outgoing(struct turn *turn, int64_t t)
 {
     struct active *active = turn->active;
     while (active->outgoing_next < active->outgoing_count) {
-        if (turn->bytes >= active->engine->limits.turn_bytes) {
+        if (!turn_has_room(turn, active->outgoing[active->outgoing_next])) {
             turn->more = true;
             return true;
         }
@@ -682,7 +689,7 @@ static void turn_gather(struct turn *turn)
 {
     struct active *active = turn->active;
     struct engine *engine = active->engine;
-    while (active->inputs.head && turn->bytes < engine->limits.turn_bytes && !turn->more &&
+    while (active->inputs.head && turn_has_room(turn, active->inputs.head->event) && !turn->more &&
            engine->state == ENGINE_OWNER) {
         struct input *input = inputs_take(&active->inputs);
         if (active->parked && input_needs_job(input)) {
@@ -833,7 +840,7 @@ static void turn_answer(struct active *active, struct input *input)
     }
 }
 
-static void turn_ended(struct active *active)
+static void watchers_answer(struct active *active)
 {
     struct engine *engine = active->engine;
     while (active->watchers) {
@@ -846,12 +853,21 @@ static void turn_ended(struct active *active)
         free(watcher->request);
         free(watcher);
     }
+}
+
+static void turn_ended(struct active *active)
+{
+    watchers_answer(active);
     steps_clear(active, true);
     active_drop_job(active);
     status_schedule(active, true);
-    while (active->inputs.head)
+    /* The next run of this id may have been asked for since the end was read back. */
+    while (active->inputs.head && active->inputs.head->event->kind_case != PERDURE__V1__EVENT__KIND_STARTED)
         turn_refuse_late(active, inputs_take(&active->inputs));
-    active_settle(active);
+    if (active->inputs.head)
+        active_enqueue(active);
+    else
+        active_settle(active);
 }
 
 static bool append_retries(const struct append *append)
@@ -909,9 +925,55 @@ void turn_rewind(struct active *active)
     active_drop_job(active);
 }
 
+static bool start_visit(void *context, int64_t offset, const void *data, size_t size)
+{
+    struct active *active = context;
+    Record *record = NULL;
+    (void)offset;
+    if (record_decode(data, size, &record) == WIRE_OK && record->n_events > 0) {
+        Event *event = event_decode(record->events[0].data, record->events[0].len);
+        if (event && event->kind_case == PERDURE__V1__EVENT__KIND_STARTED)
+            active_set_input(active, event);
+        event_free(event);
+    }
+    record_free(record);
+    return false;
+}
+
+/* A run whose end may have been confirmed to nobody: the owner before died, or doubted it. */
+static bool end_is_recent(const struct engine *engine, const struct run *run)
+{
+    return run->seq > 0 && !run_is_open(run) && run->t >= engine->judge->largest_t - ENDS_TOLD_AGAIN_MS;
+}
+
+/* Tells of such ends (again): the status record would say `running` for ever. */
+static void turn_tell_ends(struct engine *engine)
+{
+    struct engine_host *host = &engine->config.host;
+    for (struct unsaved_record *record = engine->unsaved; record; record = record->next) {
+        struct run *run = record->seq == 1 ? judge_find(engine->judge, record->job) : NULL;
+        struct active *active = run && run->run == record->run && end_is_recent(engine, run) ? active_of(engine, run)
+                                                                                             : NULL;
+        if (active && !active->input)
+            start_visit(active, record->offset, record->data, record->size);
+    }
+    for (size_t i = 0; i < engine->judge->capacity; i++)
+        for (struct run *run = engine->judge->table[i]; run; run = run->next) {
+            struct active *active = end_is_recent(engine, run) ? active_of(engine, run) : NULL;
+            if (!active)
+                continue;
+            active->run = run->run;
+            if (!active->input)
+                (void)host->history(host->context, engine->config.partition, run->job, run->run, start_visit, active);
+            watchers_answer(active);
+            status_publish(active);
+        }
+}
+
 /* A new owner wakes every open run: it may have steps to run, timers to wait for. */
 void turn_wake_all(struct engine *engine)
 {
+    turn_tell_ends(engine);
     for (size_t i = 0; i < engine->judge->capacity; i++)
         for (struct run *run = engine->judge->table[i]; run; run = run->next) {
             if (!run_is_open(run)) {
