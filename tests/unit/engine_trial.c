@@ -23,6 +23,17 @@ void trial_journal_append(struct trial *trial, const void *data, size_t size)
     stream_push(trial, &trial->journal, data, size);
 }
 
+void trial_inbox_append(struct trial *trial, const void *data, size_t size)
+{
+    stream_push(trial, &trial->inbox, data, size);
+}
+
+void trial_inbox_cut(struct trial *trial, size_t end)
+{
+    while (trial->inbox.count > end)
+        free(trial->inbox.records[--trial->inbox.count].data);
+}
+
 uint32_t trial_kind(const struct trial *trial, size_t offset)
 {
     Record *record = NULL;
@@ -33,7 +44,7 @@ uint32_t trial_kind(const struct trial *trial, size_t offset)
     return kind;
 }
 
-static void trial_header(Header *header, uint32_t kind)
+void trial_header(Header *header, uint32_t kind)
 {
     perdure__v1__header__init(header);
     header->format = FORMAT_VERSION;
@@ -169,6 +180,13 @@ static void trial_step(struct trial_worker *worker, const struct engine_output *
     engine_on_step_ended(worker->engine, job, run, op, attempt, &outcome, worker->trial->wall_ms);
 }
 
+static void trial_status(struct trial_worker *worker, const struct engine_output *out)
+{
+    Status *status = perdure__v1__status__unpack(NULL, out->size, out->data);
+    snprintf(worker->last_state, sizeof worker->last_state, "%s", status ? status->state : "");
+    status_free(status);
+}
+
 static void trial_take(struct trial_worker *worker, const struct engine_output *out)
 {
     worker->outputs[out->kind]++;
@@ -193,6 +211,9 @@ static void trial_take(struct trial_worker *worker, const struct engine_output *
         worker->replies++;
         worker->refused += strcmp(out->reply->answer, "refused") == 0;
         snprintf(worker->last_answer, sizeof worker->last_answer, "%s", out->reply->answer);
+        break;
+    case ENGINE_OUT_STATUS:
+        trial_status(worker, out);
         break;
     case ENGINE_OUT_STOPPED:
     case ENGINE_OUT_NOTE:
@@ -306,7 +327,7 @@ void trial_advance(struct trial *trial, int64_t ms)
 
 /* ---- commands --------------------------------------------------------------------------------------------- */
 
-static void trial_command(struct trial *trial, const char *job, Command *command, const char *request)
+void trial_command(struct trial *trial, const char *job, Command *command, const char *request)
 {
     Header header;
     Record record = PERDURE__V1__RECORD__INIT;

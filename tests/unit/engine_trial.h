@@ -35,6 +35,7 @@ struct trial_worker {
     size_t replies, refused;
     char last_text[256];
     char last_answer[32];
+    char last_state[32];          /* of the last status record */
     bool hold_steps;              /* steps are not run */
     size_t steps_held;
 };
@@ -61,6 +62,11 @@ void trial_lose(struct trial_worker *worker);    /* held appends are gone */
 void trial_settle(struct trial *trial);
 void trial_advance(struct trial *trial, int64_t ms);
 
+/* Into the inbox: from client 7; with `request`. */
+void trial_command(struct trial *trial, const char *job, Command *command, const char *request);
+void trial_header(Header *header, uint32_t kind);
+void trial_inbox_append(struct trial *trial, const void *data, size_t size);
+void trial_inbox_cut(struct trial *trial, size_t end); /* its last records are gone, their offsets are given out again */
 void trial_start(struct trial *trial, const char *job, const char *type, const char *text, const char *request);
 void trial_signal(struct trial *trial, const char *job, const char *name, const char *text, const char *request);
 /* State of a job as worker 0 sees it; "" when it does not know it. */
