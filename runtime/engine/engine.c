@@ -569,6 +569,8 @@ void engine_confirm(struct engine *engine)
         }
         append_free(append);
     }
+    if (engine->appends && engine->appends->read_back)
+        RULE_FIRED(ACKED);
 }
 
 /* One of ours came back: the front of the line, or something before it was lost. */
