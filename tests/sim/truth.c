@@ -438,7 +438,9 @@ void truth_check_store(uint32_t p, const struct rows *rows, const char *who)
     if (rows->position > world->streams[LOG_JOURNAL][p].end || world->truncated_lossy)
         return; /* of before a truncation that it was not told of */
     for (int w = 0; w < WORKERS; w++)
-        if ((world->workers[w].seats[p].truncated || world->workers[w].seats[p].damaged) && strcmp(world->workers[w].name, who) == 0)
+        if ((world->workers[w].seats[p].truncated || world->workers[w].seats[p].damaged ||
+             world->workers[w].seats[p].unverified) &&
+            strcmp(world->workers[w].name, who) == 0)
             return;
     size_t count = 0;
     for (size_t i = 0; i < rows->count; i++)

@@ -69,6 +69,7 @@ static void seat_start(struct worker *worker, uint32_t partition)
     }
     engine_on_time(seat->engine, worker_wall(worker), worker_monotonic(worker));
     rows_load(&seat->store, seat->engine);
+    seat->unverified = seat->store.count > 0;
     engine_begin(seat->engine, world->streams[LOG_JOURNAL][partition].start);
     if (seat->store.count > 0)
         engine_on_histories_kept(seat->engine, seat->store.position);
@@ -224,11 +225,15 @@ static bool seat_read(struct worker *worker, uint32_t p, enum log_stream stream,
         if (stream == LOG_JOURNAL)
             seat_note_claim(seat, record);
         engine_on_record(seat->engine, &given);
+        if (stream == LOG_JOURNAL)
+            seat->unverified = false;
         seat_note_state(seat);
     }
     if (seat->following[stream] && seat->read[stream] >= log->end && seat->end_told[stream] != log->end) {
         seat->end_told[stream] = log->end;
         engine_on_end(seat->engine, stream, log->end);
+        if (stream == LOG_JOURNAL)
+            seat->unverified = false;
         seat_note_state(seat);
         did = true;
     }

@@ -179,6 +179,7 @@ struct seat { /* one partition on one worker */
     struct task *tasks;
     int64_t stored_at;
     int64_t next_save;
+    bool unverified; /* loaded, the anchor not read again yet */
     bool damaged; /* the store, and no Mark has told yet */
 };
 
