@@ -1,6 +1,7 @@
 /*
  * Attempts of steps: started when all that led to them is confirmed (rule 8), timed out, tried again; and timers.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -187,7 +188,9 @@ static void step_start(struct step *step)
     active->running_steps++;
     engine->running_steps++;
     if (!step->callable) {
-        step_end_with_error(step, PDR_FAILED, "UnknownStep", "no module here has this step", true);
+        char message[300];
+        snprintf(message, sizeof message, "no module of this worker has a step `%s`", step->name);
+        step_end_with_error(step, PDR_FAILED, "UnknownStep", message, true);
         return;
     }
     if (step->policy.timeout_ms > 0) {

@@ -66,6 +66,21 @@ static bool kafka_uri_name_valid(const char *name)
     return strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
+/* librdkafka takes a port of any size, cut to 16 bits. */
+static bool kafka_uri_ports_valid(const char *brokers)
+{
+    for (const char *broker = brokers; *broker;) {
+        size_t length = strcspn(broker, ",");
+        const char *colon = memrchr(broker, ':', length);
+        size_t digits = colon ? strspn(colon + 1, "0123456789") : 0;
+        long port = colon ? strtol(colon + 1, NULL, 10) : 9092;
+        if (colon && (port < 1 || port > 65535 || colon + 1 + digits != broker + length) && broker[length - 1] != ']')
+            return false;
+        broker += length + (broker[length] == ',');
+    }
+    return true;
+}
+
 bool kafka_uri_parse(struct kafka_uri *uri, const char *text, char *error, size_t error_size)
 {
     memset(uri, 0, sizeof *uri);
@@ -76,6 +91,10 @@ bool kafka_uri_parse(struct kafka_uri *uri, const char *text, char *error, size_
         return false;
     }
     memcpy(uri->brokers, brokers, (size_t)(slash - brokers));
+    if (!kafka_uri_ports_valid(uri->brokers)) {
+        snprintf(error, error_size, "'%s': a port is a number from 1 to 65535", uri->brokers);
+        return false;
+    }
     char name[sizeof uri->name + 1];
     size_t length = strcspn(slash + 1, "?");
     snprintf(name, sizeof name, "%.*s", (int)(length < sizeof uri->name ? length : sizeof uri->name), slash + 1);
