@@ -345,7 +345,8 @@ static bool operation_set_input(pdr_job *job, struct op *op, const pdr_type *typ
     return false;
 }
 
-/* Whom it is for. Default id of a child: PARENT/OPERATION. False: ready, failed, or the job is broken. */
+/* Whom it is for. Default id of a child: PARENT/OPERATION. False: ready, failed, or the job is broken. What is no job id
+ * never leaves: no owner could read a command to it, so nobody would answer. */
 static bool operation_set_target(pdr_job *job, struct op *op, const char *id)
 {
     if (id != NULL) {
@@ -361,11 +362,12 @@ static bool operation_set_target(pdr_job *job, struct op *op, const char *id)
     if (job_is_stopped(job))
         return false;
     size_t length = strlen(op->target);
-    if (length > 0 && length <= JOB_ID_LIMIT_BYTES)
+    if (job_id_valid(op->target, length))
         return true;
     operation_fail(job, op,
                    failure_newf(&job->arena, PDR_FAILED, "BadId", op->site, NULL, true,
-                                "a job id has 1 to %d bytes, this one %zu", JOB_ID_LIMIT_BYTES, length));
+                                "a job id has 1 to %d bytes of UTF-8 without control characters, this one has %zu bytes",
+                                JOB_ID_LIMIT_BYTES, length));
     return false;
 }
 

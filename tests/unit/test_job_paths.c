@@ -151,8 +151,23 @@ int sizes(pdr_job *job, const pdr_text *in, pdr_text *out)
     return PDR_OK;
 }
 
+/* Ids that no owner could read in a command. */
+PDR_JOB(bad_ids, pdr_text, pdr_text)
+int bad_ids(pdr_job *job, const pdr_text *in, pdr_text *out)
+{
+    static const char *const ids[] = {"two\nlines", "\x7f", "half a letter \xc3", ""};
+    for (size_t i = 0; i < sizeof(ids) / sizeof(*ids); i++) {
+        if (pdr_await(job, child, in, NULL, .id = ids[i]) != PDR_FAILED || strcmp(pdr_error(job)->type, "BadId") != 0)
+            return pdr_fail(job, "Child", "id %zu was taken", i);
+        if (pdr_send(job, go, ids[i], in) != PDR_FAILED || strcmp(pdr_error(job)->type, "BadId") != 0)
+            return pdr_fail(job, "Signal", "id %zu was taken", i);
+    }
+    *out = *in;
+    return PDR_OK;
+}
+
 PDR_MODULE(paths, PDR_RUNS(take), PDR_RUNS(give_back), PDR_RUNS(child), PDR_RUNS(saga), PDR_RUNS(misuse),
-           PDR_RUNS(parent), PDR_RUNS(sizes));
+           PDR_RUNS(parent), PDR_RUNS(sizes), PDR_RUNS(bad_ids));
 
 /* ---- ends ---------------------------------------------------------------------------------------------------- */
 
@@ -333,6 +348,18 @@ static void children_and_messages(void **state)
     assert_string_equal(job_trial_last(trial)->signal_sent->target, "the-child");
     job_trial_child_ended(trial, 1, "cancelled", NULL);
     assert_string_equal(job_trial_result(trial), "fine -1 Cancelled -1");
+    assert_string_equal(trial->complaint, "");
+    job_trial_free(trial);
+}
+
+static void bad_ids_never_leave(void **state)
+{
+    (void)state;
+    struct job_trial *trial = job_trial_new(&pdr_module_paths, NULL, "bad_ids", true);
+    job_trial_start(trial, "x");
+    assert_int_equal(job_state_of(trial->job), JOB_ENDED);
+    assert_string_equal(job_trial_result(trial), "x");
+    assert_int_equal(trial->count, 2); /* started, completed: nothing was sent */
     assert_string_equal(trial->complaint, "");
     job_trial_free(trial);
 }
@@ -596,6 +623,7 @@ int main(void)
         cmocka_unit_test(cleans_up_whatever_happens),
         cmocka_unit_test(misuse_is_caught),
         cmocka_unit_test(children_and_messages),
+        cmocka_unit_test(bad_ids_never_leave),
         cmocka_unit_test(sizes_are_limited),
         cmocka_unit_test(a_bad_input_ends_it),
         cmocka_unit_test(signals_wait_in_order),
