@@ -68,11 +68,6 @@ const Genesis *client_genesis(const struct client *client)
     return &client->log->genesis;
 }
 
-struct log *client_log(struct client *client)
-{
-    return client->log;
-}
-
 const char *client_default_log(void)
 {
     const char *set = getenv("PERDURE_LOG");
@@ -110,18 +105,6 @@ static void client_on_delivered(void *context, uint64_t cookie, enum log_deliver
         client_resend_at(client, question, client_monotonic_ms() + 100); /* again, with the same request id */
 }
 
-static Reply *client_copy_reply(const Reply *reply)
-{
-    size_t size = perdure__v1__reply__get_packed_size(reply);
-    uint8_t *packed = malloc(size ? size : 1);
-    if (!packed)
-        return NULL;
-    perdure__v1__reply__pack(reply, packed);
-    Reply *copy = perdure__v1__reply__unpack(NULL, size, packed);
-    free(packed);
-    return copy;
-}
-
 static void client_on_reply(void *context, const Reply *reply)
 {
     struct client *client = context;
@@ -130,7 +113,7 @@ static void client_on_reply(void *context, const Reply *reply)
     struct question *question = client_find(client, reply->correlation);
     if (!question || question->ended)
         return;
-    Reply *copy = client_copy_reply(reply);
+    Reply *copy = reply_copy(reply);
     if (!copy)
         return; /* it is asked again */
     question->in_log = true;

@@ -51,7 +51,6 @@ int client_open(const char *uri, const struct client_options *options, struct cl
 int client_use(struct log *log, struct client **out);
 void client_close(struct client *client);
 const Genesis *client_genesis(const struct client *client);
-struct log *client_log(struct client *client);
 /* Of the last call that failed: what, where, what to do; and the exit code that fits. */
 const char *client_error(const struct client *client);
 int client_error_exit(const struct client *client);

@@ -32,18 +32,6 @@ static struct question *outcome_watch(struct client *client, const char *job)
     return question;
 }
 
-static Status *outcome_copy(const Status *status)
-{
-    size_t size = perdure__v1__status__get_packed_size(status);
-    uint8_t *packed = malloc(size ? size : 1);
-    if (!packed)
-        return NULL;
-    perdure__v1__status__pack(status, packed);
-    Status *copy = perdure__v1__status__unpack(NULL, size, packed);
-    free(packed);
-    return copy;
-}
-
 enum outcome_seen { SEEN_NOTHING, SEEN_OPEN, SEEN_END, SEEN_NO_JOB };
 
 /* What a question has brought so far. */
@@ -64,7 +52,7 @@ static int outcome_take(struct client *client, const struct question *question, 
     const Reply *reply = question->ended ? question->ended : question->answer;
     if (!reply->status)
         return client_fail(client, EXIT_UNREACHABLE, "the worker's answer \"%s\" names no status", reply->answer);
-    *out = outcome_copy(reply->status);
+    *out = status_copy(reply->status);
     return *out ? EXIT_OK : client_fail(client, EXIT_UNREACHABLE, "out of memory");
 }
 

@@ -46,7 +46,7 @@ int client_status(struct client *client, const char *job, Status **out)
         return client_fail(client, EXIT_NOT_FOUND, "there is no job \"%s\"", job);
     if (code != LOG_OK)
         return client_log_failed(client);
-    *out = perdure__v1__status__unpack(NULL, size, data);
+    *out = status_decode(data, size);
     free(data);
     return *out ? EXIT_OK : client_fail(client, EXIT_UNREACHABLE, "the status record of \"%s\" is damaged", job);
 }
@@ -61,7 +61,7 @@ static bool read_list_row(void *context, const char *key, const void *data, size
     struct read_listing *listing = context;
     if (strncmp(key, "type:", 5) == 0)
         return true;
-    Status *status = perdure__v1__status__unpack(NULL, size, data);
+    Status *status = status_decode(data, size);
     if (!status)
         return true; /* one damaged hint hides no other job */
     bool more = listing->visit(listing->context, status);
@@ -143,13 +143,7 @@ static void read_queued_start(void *context, const struct log_record *record)
         status.created = decoded->header->born;
         status.updated = decoded->header->born;
         status.input = command->start->input;
-        size_t size = perdure__v1__status__get_packed_size(&status);
-        uint8_t *packed = malloc(size);
-        if (packed) {
-            perdure__v1__status__pack(&status, packed);
-            queue->found = perdure__v1__status__unpack(NULL, size, packed);
-            free(packed);
-        }
+        queue->found = status_copy(&status);
     }
     record_free(decoded);
 }

@@ -108,7 +108,7 @@ static pdr_failure *failure_from_error_to(struct wire_arena *arena, const Error 
         if (failure->site.file == NULL || failure->site.function == NULL)
             return NULL;
     }
-    if (error->cause != NULL && depth < FAILURE_CAUSES) {
+    if (error->cause != NULL && depth < ERROR_CAUSES_LIMIT) {
         failure->cause = failure_from_error_to(arena, error->cause, NULL, depth + 1);
         if (failure->cause == NULL)
             return NULL;
@@ -120,19 +120,6 @@ pdr_failure *failure_from_error(struct wire_arena *arena, const Error *error, co
 {
     static const Error unknown = PERDURE__V1__ERROR__INIT;
     return failure_from_error_to(arena, error != NULL ? error : &unknown, site, 1);
-}
-
-bool wire_string(char **out, const char *text)
-{
-    if (text == NULL || text[0] == '\0') {
-        *out = (char *)(uintptr_t)protobuf_c_empty_string;
-        return true;
-    }
-    char *copy = strdup(text);
-    if (copy == NULL)
-        return false; /* *out stays the empty string */
-    *out = copy;
-    return true;
 }
 
 Site *wire_site(const pdr_site *site)
@@ -159,7 +146,7 @@ static Error *failure_to_error_to(const pdr_failure *failure, unsigned depth)
     bool whole = wire_string(&error->type, failure->type) && wire_string(&error->message, failure->message);
     if (whole && failure->site.file != NULL)
         whole = (error->site = wire_site(&failure->site)) != NULL;
-    if (whole && failure->cause != NULL && depth < FAILURE_CAUSES)
+    if (whole && failure->cause != NULL && depth < ERROR_CAUSES_LIMIT)
         whole = (error->cause = failure_to_error_to(failure->cause, depth + 1)) != NULL;
     if (whole)
         return error;

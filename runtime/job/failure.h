@@ -13,7 +13,6 @@ const char *failure_type_of(int code);
 /* Messages longer than this are cut. */
 #define FAILURE_MESSAGE_BYTES 4096
 #define FAILURE_TYPE_BYTES 128
-#define FAILURE_CAUSES 8
 
 /* In `arena`; NULL: no memory. `site` may be NULL. */
 pdr_failure *failure_new(struct wire_arena *arena, int code, const char *type, const pdr_site *site,
@@ -25,9 +24,7 @@ pdr_failure *failure_from_error(struct wire_arena *arena, const Error *error, co
 /* malloc'ed: error_free(). NULL: no memory. */
 Error *failure_to_error(const pdr_failure *failure);
 
-/* For wire messages that are freed by protobuf-c: a malloc'ed copy, or protobuf-c's own empty string. False: no memory. */
-bool wire_string(char **out, const char *text);
-/* malloc'ed; NULL: no memory. */
+/* For wire messages that are freed by protobuf-c: malloc'ed; NULL: no memory. */
 Site *wire_site(const pdr_site *site);
 
 #endif

@@ -42,7 +42,6 @@ const char *registry_job_names(const struct registry *registry);
 /* What a worker registers: one message a module. Caller frees with registration_free(). */
 size_t registry_count(const struct registry *registry);
 Registration *registry_registration(const struct registry *registry, size_t index);
-void registration_free(Registration *registration);
 
 /* Converts a payload whose `json` is set into the declared type's encoding, in place. Returns PDR_OK or PDR_FAILED with
  * the reason, naming the field. Used on inputs of starts and on signals. */
@@ -146,9 +145,5 @@ struct attempt_outcome {
 /* Decodes the input, calls the step function, encodes its result. Any thread. Never fails without an error in
  * `outcome`. A result above PAYLOAD_LIMIT_BYTES is a final error "TooLarge". */
 void attempt_run(const struct attempt_request *request, struct attempt_outcome *outcome);
-void payload_free(Payload *payload);
-void error_free(Error *error);
-Payload *payload_copy(const Payload *payload);
-Error *error_copy(const Error *error);
 
 #endif

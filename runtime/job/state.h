@@ -181,7 +181,6 @@ struct pdr_job {
     bool started;
     bool cancelled;
     bool ending;        /* the function has returned */
-    bool broke_in_code; /* the current request must not be answered */
     const struct registry *registry;
     const struct callable *callable;
     char *id;

@@ -190,7 +190,6 @@ struct kafka_log {
     bool taken;
 
     rd_kafka_t *unreachable; /* the client that told of the present outage */
-    int64_t unreachable_ms;
     bool doubted; /* a topic was not there: is it still our log? */
     bool dead;    /* LOG_FATAL was told for the whole log */
 };

@@ -29,12 +29,12 @@ int kafka_reply(struct log *base, const ReplyTo *to, const Reply *reply)
 /* Other clients' answers come by the same partition. */
 static void kafka_answer(struct kafka_log *log, const rd_kafka_message_t *message)
 {
-    Reply *reply = perdure__v1__reply__unpack(NULL, message->len, message->payload);
+    Reply *reply = reply_decode(message->payload, message->len);
     if (!reply)
         return;
     if (reply->client == log->client_id && log->base.handler.reply)
         log->base.handler.reply(log->base.handler.context, reply);
-    perdure__v1__reply__free_unpacked(reply, NULL);
+    reply_free(reply);
 }
 
 static void kafka_answers_serve(struct kafka_log *log, struct kafka_source *source)

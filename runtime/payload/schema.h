@@ -11,7 +11,6 @@
 
 /* Adds the message behind `type` and all that it refers to; built-in types add nothing. PDR_OK or PDR_NO_MEMORY. */
 int schema_add(Schema *schema, const pdr_type *type);
-void schema_free(Schema *schema);
 
 /*
  * JSON to the encoding of `type`: a message of `schema` ("shop.Order"), or "text" (a JSON string), "json" (any value),

@@ -23,14 +23,12 @@ void store_close(struct store *store);
 
 /* Reading, before the partition's engine starts. LOG_NOT_FOUND: nothing stored. */
 int store_partition(struct store *store, uint32_t partition, StoredPartition **out); /* free: stored_partition_free */
-void stored_partition_free(StoredPartition *row);
 int store_each_run(struct store *store, uint32_t partition, void (*visit)(void *context, const StoredRun *run),
                    void *context);
 int store_each_output(struct store *store, uint32_t partition,
                       void (*visit)(void *context, const StoredOutput *output), void *context);
 /* One run by job id: the newest. LOG_NOT_FOUND. Free with stored_run_free(). */
 int store_run(struct store *store, uint32_t partition, const char *job, StoredRun **out);
-void stored_run_free(StoredRun *run);
 /* Records of one run in seq order. */
 int store_history(struct store *store, uint32_t partition, const char *job, uint64_t run,
                   bool (*visit)(void *context, int64_t offset, const void *record, size_t size), void *context);

@@ -6,8 +6,7 @@
 
 #include "wire/wire.h"
 
-/* protobuf-c's "not set" is one pointer, which it never frees: kept as such. */
-static bool string_copy(char **out, const char *text)
+bool wire_string(char **out, const char *text)
 {
     if (text == NULL || text[0] == '\0') {
         *out = (char *)(uintptr_t)protobuf_c_empty_string;
@@ -40,7 +39,7 @@ static Site *site_copy(const Site *site)
         return NULL;
     perdure__v1__site__init(copy);
     copy->line = site->line;
-    if (string_copy(&copy->file, site->file) && string_copy(&copy->function, site->function))
+    if (wire_string(&copy->file, site->file) && wire_string(&copy->function, site->function))
         return copy;
     perdure__v1__site__free_unpacked(copy, NULL);
     return NULL;
@@ -55,7 +54,7 @@ Payload *payload_copy(const Payload *payload)
         return NULL;
     perdure__v1__payload__init(copy);
     copy->json = payload->json;
-    if (string_copy(&copy->type, payload->type) && bytes_copy(&copy->data, payload->data))
+    if (wire_string(&copy->type, payload->type) && bytes_copy(&copy->data, payload->data))
         return copy;
     payload_free(copy);
     return NULL;
@@ -69,7 +68,7 @@ static Error *error_copy_to(const Error *error, unsigned causes)
     perdure__v1__error__init(copy);
     copy->code = error->code;
     copy->final = error->final;
-    bool whole = string_copy(&copy->type, error->type) && string_copy(&copy->message, error->message);
+    bool whole = wire_string(&copy->type, error->type) && wire_string(&copy->message, error->message);
     if (whole && error->site != NULL)
         whole = (copy->site = site_copy(error->site)) != NULL;
     if (whole && error->cause != NULL && causes > 0)
@@ -85,18 +84,32 @@ Error *error_copy(const Error *error)
     return error != NULL ? error_copy_to(error, ERROR_CAUSES_LIMIT) : NULL;
 }
 
-Event *event_copy(const Event *event)
+/* Whatever has no copy of its own goes through its encoding: rare enough, and right for every field there will be. */
+static ProtobufCMessage *message_copy(const ProtobufCMessage *message)
 {
-    if (event == NULL)
-        return NULL;
-    size_t size = perdure__v1__event__get_packed_size(event);
+    size_t size = protobuf_c_message_get_packed_size(message);
     uint8_t *bytes = malloc(size > 0 ? size : 1);
     if (bytes == NULL)
         return NULL;
-    perdure__v1__event__pack(event, bytes);
-    Event *copy = event_decode(bytes, size);
+    protobuf_c_message_pack(message, bytes);
+    ProtobufCMessage *copy = wire_decode(message->descriptor, bytes, size);
     free(bytes);
     return copy;
+}
+
+Event *event_copy(const Event *event)
+{
+    return event != NULL ? (Event *)message_copy(&event->base) : NULL;
+}
+
+Status *status_copy(const Status *status)
+{
+    return status != NULL ? (Status *)message_copy(&status->base) : NULL;
+}
+
+Reply *reply_copy(const Reply *reply)
+{
+    return reply != NULL ? (Reply *)message_copy(&reply->base) : NULL;
 }
 
 void payload_free(Payload *payload)

@@ -155,7 +155,12 @@ uint32_t crc32c(const void *data, size_t size);
 /* Deep copies; NULL: no memory, or nothing to copy. Unknown fields are not copied. */
 Payload *payload_copy(const Payload *payload);
 Error *error_copy(const Error *error); /* cuts what is below ERROR_CAUSES_LIMIT */
-Event *event_copy(const Event *event); /* as event_decode() makes them */
+Event *event_copy(const Event *event); /* as event_decode() makes them; those below too */
+Status *status_copy(const Status *status);
+Reply *reply_copy(const Reply *reply);
+/* A string of a message that is built by hand: a malloc'ed copy, or protobuf-c's own empty string, which is never freed,
+ * for NULL and "". False: no memory, `*out` is the empty string. */
+bool wire_string(char **out, const char *text);
 
 /* All accept NULL. The same conditions as for event_free(). */
 void payload_free(Payload *payload);

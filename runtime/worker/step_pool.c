@@ -190,14 +190,6 @@ struct attempt_done *step_pool_take(struct step_pool *pool)
     return done;
 }
 
-size_t step_pool_running(struct step_pool *pool)
-{
-    pthread_mutex_lock(&pool->mutex);
-    size_t running = pool->running;
-    pthread_mutex_unlock(&pool->mutex);
-    return running;
-}
-
 size_t step_pool_free(struct step_pool *pool, int patience_ms)
 {
     struct timespec until;

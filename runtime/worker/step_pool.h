@@ -29,7 +29,6 @@ int step_pool_submit(struct step_pool *pool, uint32_t partition, const struct at
 void step_pool_abandon(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt);
 struct attempt_done *step_pool_take(struct step_pool *pool); /* NULL: nothing ended */
 void attempt_done_free(struct attempt_done *done);
-size_t step_pool_running(struct step_pool *pool);
 /* Drops what has not begun and waits for what runs, `patience_ms` at most. Threads that are still busy then are left
  * alone, with the memory they use; returns how many. */
 size_t step_pool_free(struct step_pool *pool, int patience_ms);

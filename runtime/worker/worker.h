@@ -47,7 +47,6 @@ struct worker_partition {
 struct pdr_worker {
     pdr_worker_options options;
     char *log_uri;
-    char *data_path;
     char *name;
     char boot_id[40];
     struct registry *registry;
@@ -65,7 +64,6 @@ struct pdr_worker {
     size_t slot_count, slot_hint;
     struct postponed *postponed, *postponed_tail;
     int64_t next_save_ms;
-    int64_t next_check_ms;
     atomic_bool stopping;
     bool draining;
     bool failed;

@@ -47,14 +47,8 @@ static bool list_visit(void *context, const Status *status)
         list->items = grown;
         list->capacity = capacity;
     }
-    size_t size = perdure__v1__status__get_packed_size(status);
-    uint8_t *packed = malloc(size ? size : 1);
-    if (packed) {
-        perdure__v1__status__pack(status, packed);
-        list->items[list->count] = perdure__v1__status__unpack(NULL, size, packed);
-        free(packed);
-    }
-    list->failed = !packed || !list->items[list->count];
+    list->items[list->count] = status_copy(status);
+    list->failed = !list->items[list->count];
     list->count += !list->failed;
     return !list->failed;
 }
