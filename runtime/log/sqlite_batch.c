@@ -56,6 +56,7 @@ struct sqlite_op *sqlite_batch_add(struct sqlite_batch *batch, enum sqlite_op_ki
     *batch->last = op;
     batch->last = &op->next;
     batch->journal |= kind == SQLITE_OP_JOURNAL;
+    batch->waited_for |= kind != SQLITE_OP_STATUS;
     batch->rows++;
     batch->bytes += sizeof *op + room;
     return op;
@@ -93,6 +94,7 @@ void sqlite_batch_move(struct sqlite_batch *to, struct sqlite_batch *from)
         to->bytes += from->bytes;
     }
     to->journal |= from->journal;
+    to->waited_for |= from->waited_for;
     store_ops_move(&to->store, &from->store);
     sqlite_batch_init(from);
 }

@@ -145,6 +145,7 @@ struct sqlite_batch {
     struct store_ops store;
     size_t rows, bytes;
     bool journal; /* has rows of the journal */
+    bool waited_for; /* has more than statuses: somebody goes on when it is written */
     bool index;   /* write the index of runs too, however few entries wait */
 };
 

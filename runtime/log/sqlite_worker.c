@@ -20,6 +20,7 @@
 #define IDLE_MS 20                   /* quiet for so long: time for a checkpoint */
 #define IDLE_FRAMES 256              /* of 4 KiB: worth a checkpoint while nothing else is to be done */
 #define IDLE_ENTRIES 1024            /* the same for the index of runs */
+#define STATUS_WAIT_MS 5             /* so long statuses alone wait for a commit that is made anyway */
 #define FORCED_FRAMES 2000           /* under load: 8 MiB, a few ms once in so many small commits */
 
 struct follower {
@@ -38,6 +39,7 @@ struct sqlite_worker {
     pid_t pid;                  /* a forked child has no part in it */
     bool writing, prepared, told_dead, told_loss, joined, join_asked, leave_asked;
     int64_t retry_at, retry_ms, told_full_at, ticked_at;
+    int64_t statuses_at; /* when the statuses that wait go alone; 0: none wait */
 };
 
 static struct sqlite_worker *worker_of(struct log *log) { return (struct sqlite_worker *)log; }
@@ -167,6 +169,17 @@ static void worker_no_space(struct sqlite_worker *worker)
         worker->log.handler.fault(worker->log.handler.context, LOG_UNREACHABLE, LOG_ALL, message);
 }
 
+/* Nobody goes on when a status is written: alone, a few of them share a commit, best one that is made anyway. */
+static bool worker_may_wait(struct sqlite_worker *worker)
+{
+    if (worker->batch.waited_for || worker->batch.store.first != NULL || !worker->joined)
+        return false;
+    int64_t now = sqlite_monotonic_ms();
+    if (worker->statuses_at == 0)
+        worker->statuses_at = now + STATUS_WAIT_MS;
+    return now < worker->statuses_at;
+}
+
 static int worker_flush(struct log *log)
 {
     struct sqlite_worker *worker = worker_of(log);
@@ -176,6 +189,10 @@ static int worker_flush(struct log *log)
         return worker_check(worker, 0);
     if (worker->retry_at != 0 && sqlite_monotonic_ms() < worker->retry_at)
         return LOG_OK;
+    if (worker_may_wait(worker))
+        return LOG_OK;
+    sqlite_server_send(&worker->server); /* answers stand on what was written before */
+    worker->statuses_at = 0;
     int64_t before[2] = {worker->db->ends[0], worker->db->ends[1]};
     enum sqlite_written result = sqlite_batch_write(worker->db, &worker->batch);
     if (result == SQLITE_BROKEN)
@@ -484,6 +501,8 @@ static void worker_wait(struct sqlite_worker *worker, int timeout_ms)
     int64_t now = sqlite_monotonic_ms();
     if (worker->retry_at > now && (timeout_ms < 0 || worker->retry_at - now < timeout_ms))
         timeout_ms = (int)(worker->retry_at - now);
+    if (worker->statuses_at > 0 && (timeout_ms < 0 || worker->statuses_at - now < timeout_ms))
+        timeout_ms = worker->statuses_at > now ? (int)(worker->statuses_at - now) : 0;
     if (timeout_ms < 0 || timeout_ms > 1000)
         timeout_ms = 1000; /* each second: is the file still there? */
     if (chores && timeout_ms > IDLE_MS && worker->retry_at == 0) {
@@ -522,8 +541,7 @@ static int worker_poll(struct log *log, int timeout_ms)
     sqlite_server_send(&worker->server);
     worker_wait(worker, worker_is_behind(worker) ? 0 : timeout_ms);
     worker_tick(worker);
-    if (result == LOG_OK)
-        result = worker_flush(log);
+    /* What clients sent now shares the commit of the caller's next flush, or of the next poll. */
     for (uint32_t p = 0; p < worker->db->genesis->partitions && result == LOG_OK; p++) {
         result = worker_catch_up(worker, LOG_JOURNAL, p);
         if (result == LOG_OK)
@@ -547,6 +565,7 @@ static void worker_close(struct log *log)
     if (worker->pid == getpid()) { /* a forked child must not touch its parent's database */
         memset(&log->handler, 0, sizeof log->handler);
         worker->retry_at = 0;
+        worker->joined = false; /* nothing waits any more */
         if (!worker->db->dead)
             worker_flush(log);
         sqlite_server_close(&worker->server);
