@@ -88,6 +88,7 @@ static enum verdict judge_claim(struct check *c, struct partition *p, const stru
     p->n = h->n;
     p->hole = p->any = p->hash_told = false;
     p->epoch_out = INT64_MIN;
+    p->in_floor = p->in_pos;
     return COUNTED;
 }
 
@@ -109,9 +110,10 @@ static bool count_append(struct check *c, struct partition *p, const struct wher
     return in_order;
 }
 
-/* rules 10 and 13. A record that arrives behind a later one of its epoch may say less than that one. */
+/* rules 10 and 13. A record that arrives behind a later one of its epoch may say less than that one. So may one that
+ * comes after a Mark with refusals: that Mark could have been lost, and only it may pass what it refuses. */
 static void take_positions(struct check *c, struct partition *p, const struct where *w, const position_pb *in,
-                           int64_t out, bool in_order)
+                           int64_t out, bool in_order, bool is_mark)
 {
     if (in_order) {
         pv_hold(c, out >= p->epoch_out, 10, w, "out_pos goes back from %" PRId64 " to %" PRId64 " in its epoch",
@@ -122,15 +124,18 @@ static void take_positions(struct check *c, struct partition *p, const struct wh
     p->out_pos = out > p->out_pos ? out : p->out_pos;
     if (!in)
         return;
-    bool beyond = in->generation > p->in_generation || (in->generation == p->in_generation && in->offset >= p->in_pos);
+    bool cut = in->generation > p->in_generation, same = in->generation == p->in_generation;
+    int64_t least = is_mark ? p->in_pos : p->in_floor;
     if (in_order)
-        pv_hold(c, beyond, 13, w, "in_pos goes back from %" PRIu32 ":%" PRId64 " to %" PRIu32 ":%" PRId64,
-                p->in_generation, p->in_pos, in->generation, in->offset);
-    if (beyond) {
-        p->truncated |= p->in_pos >= 0 && in->generation > p->in_generation; /* rule 13: the inbox lost its tail */
+        pv_hold(c, cut || (same && in->offset >= least), 13, w, "in_pos goes back from %" PRIu32 ":%" PRId64 " to %" PRIu32
+                ":%" PRId64, p->in_generation, least, in->generation, in->offset);
+    p->truncated |= cut && p->in_pos >= 0; /* rule 13: the inbox lost its tail */
+    if (cut || (same && in->offset > p->in_pos)) {
         p->in_generation = in->generation;
         p->in_pos = in->offset;
     }
+    if (cut || (same && !is_mark && in->offset > p->in_floor))
+        p->in_floor = in->offset;
 }
 
 /* rule 9 */
@@ -140,7 +145,7 @@ static void check_mark(struct check *c, struct partition *p, const struct messag
     const mark_pb *mark = r->mark;
     if (!pv_hold(c, mark != NULL, 9, &w, "a Mark without its body"))
         return;
-    take_positions(c, p, &w, mark->in_pos, mark->out_pos, in_order);
+    take_positions(c, p, &w, mark->in_pos, mark->out_pos, in_order, true);
     pv_hold(c, mark->cut == 0, 32, &w, "a cut is reserved until rule level 2");
     pv_across_mark(c, m, mark);
     if (p->hole || p->damaged || p->hash_told)
@@ -324,7 +329,7 @@ static enum verdict judge_events(struct check *c, struct partition *p, const str
     pv_hold(c, h->first <= run->first, 23, &w, "it says that its run begins at %" PRId64 ", behind %" PRId64, h->first,
             run->first);
     p->largest_t = h->t > p->largest_t ? h->t : p->largest_t;
-    take_positions(c, p, &w, h->in_pos, h->out_pos, in_order);
+    take_positions(c, p, &w, h->in_pos, h->out_pos, in_order, false);
     if (run->state == RUN_OPEN)
         add_live(c, p, run, true);
     else

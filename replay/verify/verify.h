@@ -190,6 +190,7 @@ struct partition {
     /* the partition as the records that counted say */
     uint32_t in_generation;
     int64_t in_pos, out_pos;
+    int64_t in_floor; /* what in_pos of this epoch's records other than Marks has reached */
     int64_t largest_t;
     unsigned __int128 live;
     uint64_t live_count;
