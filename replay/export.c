@@ -69,9 +69,7 @@ static int export_print(const struct session *session, const struct history *his
         show_plain(&out, history->job);
         buffer_format(&out, ": %llu events in %s", (unsigned long long)events, path);
     }
-    bool done = show_print(&out);
-    buffer_free(&out);
-    return done ? EXIT_OK : session_output_failed(session->arguments);
+    return session_print(session->arguments, &out);
 }
 
 static int export_run(struct arguments *arguments)

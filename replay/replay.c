@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "command/duration.h"
 #include "command/session.h"
 #include "command/show.h"
 #include "history_file.h"
@@ -48,35 +47,17 @@ static void replay_worse(struct replay *replay, int exit_code)
 
 /* ---- showing ------------------------------------------------------------------------------------ */
 
-static void replay_row(struct table *table, const struct replay_run *run, const Event *event, const char *mark)
-{
-    char seq[40], clock[40];
-    struct buffer site = {0}, value = {0};
-    snprintf(seq, sizeof seq, "%s%" PRIu64, mark, event->seq);
-    show_site_text(&site, event->site);
-    show_event_text(&value, &run->catalog, run->type, run->build, event);
-    char *where = buffer_take(&site), *what = buffer_take(&value);
-    table_cell(table, seq);
-    table_cell(table, time_clock(event->t, clock, sizeof clock));
-    table_cell(table, event_kind_name(event));
-    table_cell(table, event_name(event));
-    table_cell(table, where ? where : "");
-    table_cell(table, what ? what : "");
-    free(where);
-    free(what);
-}
-
 static void replay_timeline(const struct replay_run *run, const struct replay_result *result, bool json,
                             struct buffer *out)
 {
-    static const char *const heading[] = {"SEQ", "TIME", "EVENT", "NAME", "SITE", "VALUE"};
-    struct table table = {.columns = sizeof heading / sizeof *heading};
+    struct table table;
     size_t shown = result->verdict == REPLAY_DIVERGED && result->agreed < run->count ? result->agreed + 1 : run->count;
-    for (size_t i = 0; i < table.columns && !json; i++)
-        table_cell(&table, heading[i]);
+    if (!json)
+        timeline_begin(&table);
     for (size_t i = 0; i < shown; i++) {
         if (!json) {
-            replay_row(&table, run, run->events[i], i >= result->agreed ? ">" : "");
+            timeline_event(&table, &run->catalog, run->type, run->build, run->events[i],
+                           i >= result->agreed ? ">" : "");
         } else {
             show_event(out, &run->catalog, run->type, run->build, run->events[i]);
             buffer_byte(out, '\n');

@@ -116,10 +116,8 @@ static int describe_run(struct arguments *arguments)
             show_status(&out, &session.catalog, status);
         else
             describe_text(&out, &session.catalog, status);
-        if (!show_print(&out))
-            code = session_output_failed(arguments);
+        code = session_print(arguments, &out);
     }
-    buffer_free(&out);
     status_free(status);
     session_close(&session);
     return code;

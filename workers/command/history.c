@@ -1,12 +1,6 @@
 /*
  * perdure history
  */
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "command/duration.h"
 #include "command/session.h"
 #include "command/show.h"
 
@@ -23,42 +17,22 @@ static void history_names(const struct history *history, const char **type, cons
     }
 }
 
-static void history_row(struct table *table, const struct session *session, const char *type, const char *build,
-                        const Event *event)
-{
-    char seq[30], clock[40];
-    struct buffer site = {0}, detail = {0};
-    snprintf(seq, sizeof seq, "%" PRIu64, event->seq);
-    show_site_text(&site, event->site);
-    show_event_text(&detail, &session->catalog, type, build, event);
-    char *where = buffer_take(&site), *what = buffer_take(&detail);
-    table_cell(table, seq);
-    table_cell(table, time_clock(event->t, clock, sizeof clock));
-    table_cell(table, event_kind_name(event));
-    table_cell(table, event_name(event));
-    table_cell(table, where ? where : "");
-    table_cell(table, what ? what : "");
-    free(where);
-    free(what);
-}
-
 static bool history_print(const struct session *session, const struct history *history)
 {
-    static const char *const heading[] = {"SEQ", "TIME", "EVENT", "NAME", "SITE", "VALUE"};
-    struct table table = {.columns = sizeof heading / sizeof *heading};
+    struct table table;
     struct buffer out = {0};
     const char *type, *build;
     bool done = true, json = session->arguments->json;
     history_names(history, &type, &build);
-    for (size_t i = 0; i < table.columns && !json; i++)
-        table_cell(&table, heading[i]);
+    if (!json)
+        timeline_begin(&table);
     for (size_t i = 0; i < history->count && done; i++)
         for (size_t j = 0; j < history->records[i].record->n_events && done; j++) {
             const Event *event = history->records[i].events[j];
             if (!event)
                 continue;
             if (!json) {
-                history_row(&table, session, type, build, event);
+                timeline_event(&table, &session->catalog, type, build, event, "");
                 continue;
             }
             show_event(&out, &session->catalog, type, build, event);

@@ -30,9 +30,7 @@ static int namespace_done(const struct arguments *arguments, int code, const cha
     } else {
         buffer_text(&out, text);
     }
-    bool done = show_print(&out);
-    buffer_free(&out);
-    return done ? EXIT_OK : session_output_failed(arguments);
+    return session_print(arguments, &out);
 }
 
 /* A file is created by being opened; it has one partition. */

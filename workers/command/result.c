@@ -46,18 +46,14 @@ static int result_run(struct arguments *arguments)
     } else if (session_catalog(&session) != EXIT_OK) {
         code = client_error_exit(session.client);
     } else {
-        if (!client_state_is_terminal(status->state))
-            code = EXIT_TIMED_OUT;
-        else if (strcmp(status->state, "completed") != 0)
-            code = EXIT_JOB_FAILED;
         if (arguments->json)
             show_result(&out, &session.catalog, status);
         else
             result_text(&out, &session, status);
-        if (!show_print(&out))
-            code = session_output_failed(arguments);
+        code = session_print(arguments, &out);
+        if (code == EXIT_OK)
+            code = session_outcome(status);
     }
-    buffer_free(&out);
     status_free(status);
     session_close(&session);
     return code;

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "command/show.h"
+
 int session_fail(const struct arguments *arguments, int exit_code, const char *format, ...)
 {
     va_list list;
@@ -20,6 +22,20 @@ int session_fail(const struct arguments *arguments, int exit_code, const char *f
 int session_output_failed(const struct arguments *arguments)
 {
     return session_fail(arguments, EXIT_UNREACHABLE, "cannot write the output: %s", strerror(errno));
+}
+
+int session_print(const struct arguments *arguments, struct buffer *out)
+{
+    bool done = show_print(out);
+    buffer_free(out);
+    return done ? EXIT_OK : session_output_failed(arguments);
+}
+
+int session_outcome(const Status *status)
+{
+    if (!client_state_is_terminal(status->state))
+        return EXIT_TIMED_OUT;
+    return strcmp(status->state, "completed") == 0 ? EXIT_OK : EXIT_JOB_FAILED;
 }
 
 int session_client_failed(const struct session *session)

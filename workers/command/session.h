@@ -25,6 +25,10 @@ int session_fail(const struct arguments *arguments, int exit_code, const char *f
     __attribute__((format(printf, 3, 4)));
 /* Says that the output could not be written; returns the exit code. */
 int session_output_failed(const struct arguments *arguments);
+/* Prints the text and a line end, and frees it. EXIT_OK, or said why not. */
+int session_print(const struct arguments *arguments, struct buffer *out);
+/* What `result` exits with: EXIT_OK, EXIT_JOB_FAILED, or EXIT_TIMED_OUT when the job has not ended. */
+int session_outcome(const Status *status);
 
 /* ---- verbs, each in its file -------------------------------------------------------------------- */
 

@@ -52,4 +52,9 @@ void table_cell(struct table *table, const char *text);
 /* Columns as wide as their widest cell; the last one is not padded. Frees the table. */
 void table_print(struct table *table, struct buffer *out);
 
+/* The heading of a timeline, and one event of it; `mark` stands before its number. */
+void timeline_begin(struct table *table);
+void timeline_event(struct table *table, const struct catalog *catalog, const char *job_type, const char *build,
+                    const Event *event, const char *mark);
+
 #endif

@@ -196,6 +196,17 @@ static void text_plain(const struct event_view *view, const char *lead, const ch
     show_plain(view->out, text);
 }
 
+static void text_child(const struct event_view *view, const Event *event)
+{
+    bool requested = event->kind_case == PERDURE__V1__EVENT__KIND_CHILD_REQUESTED;
+    text_plain(view, "", requested ? event->child_requested->job : event->child_ended->state);
+    buffer_text(view->out, "  ");
+    if (!requested && event->child_ended->error)
+        show_error_text(view->out, event->child_ended->error);
+    else
+        text_value(view, requested ? event->child_requested->input : event->child_ended->result);
+}
+
 void show_event_text(struct buffer *out, const struct catalog *catalog, const char *job_type, const char *build,
                      const Event *event)
 {
@@ -234,17 +245,8 @@ void show_event_text(struct buffer *out, const struct catalog *catalog, const ch
         show_error_text(out, event->send_refused->error);
         break;
     case PERDURE__V1__EVENT__KIND_CHILD_REQUESTED:
-        text_plain(&view, "", event->child_requested->job);
-        buffer_text(out, "  ");
-        text_value(&view, event->child_requested->input);
-        break;
     case PERDURE__V1__EVENT__KIND_CHILD_ENDED:
-        text_plain(&view, "", event->child_ended->state);
-        buffer_text(out, "  ");
-        if (event->child_ended->error)
-            show_error_text(out, event->child_ended->error);
-        else
-            text_value(&view, event->child_ended->result);
+        text_child(&view, event);
         break;
     case PERDURE__V1__EVENT__KIND_CANCEL_REQUESTED:
         text_plain(&view, "", event->cancel_requested->reason);

@@ -21,9 +21,7 @@ static int signal_print(const struct session *session, const char *id, const cha
         show_plain(&out, id);
         buffer_format(&out, ": %s", note);
     }
-    bool done = show_print(&out);
-    buffer_free(&out);
-    return done ? EXIT_OK : session_output_failed(session->arguments);
+    return session_print(session->arguments, &out);
 }
 
 /* Asks and waits for the owner's answer. */

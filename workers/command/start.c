@@ -15,7 +15,7 @@ static const struct flag start_flags[] = {
     {"again", NULL, "if a job of this id has ended, begin another run", false},
     {"request", "NAME", "name of this request; repeated under the same name it is done once", false},
     {"keep", "DURATION", "remember the job this long after its end (default and least: 25h)", false},
-    {"wait", "DURATION", "wait for the end and print it like `result`", false},
+    {"wait", "DURATION", "wait for the end and print it like `result --json`", false},
     {NULL, NULL, NULL, false},
 };
 
@@ -89,9 +89,7 @@ static int start_print(struct start *start, const char *type, const char *state,
         show_plain(&out, type);
         buffer_format(&out, "): %s", note);
     }
-    bool done = show_print(&out);
-    buffer_free(&out);
-    return done ? EXIT_OK : session_output_failed(start->session.arguments);
+    return session_print(start->session.arguments, &out);
 }
 
 static int start_answered(struct start *start, const struct question *question)
@@ -118,12 +116,10 @@ static int start_wait(struct start *start, struct question *question)
     int code = client_result(start->session.client, start->id, start->wait_ms, question, &status);
     if (code != EXIT_OK && code != EXIT_TIMED_OUT)
         return session_client_failed(&start->session);
-    if (code == EXIT_OK && strcmp(status->state, "completed") != 0)
-        code = EXIT_JOB_FAILED;
     show_result(&out, &start->session.catalog, status);
-    if (!show_print(&out))
-        code = session_output_failed(start->session.arguments);
-    buffer_free(&out);
+    code = session_print(start->session.arguments, &out);
+    if (code == EXIT_OK)
+        code = session_outcome(status);
     status_free(status);
     return code;
 }
