@@ -6,14 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "log/sqlite.h"
-
-#if __has_include("log/kafka.h")
 #include "log/kafka.h"
-#define HAVE_KAFKA 1
-#else
-#define HAVE_KAFKA 0
-#endif
+#include "log/sqlite.h"
 
 static bool has_scheme(const char *uri, const char *scheme) { return strncmp(uri, scheme, strlen(scheme)) == 0; }
 
@@ -22,10 +16,8 @@ int log_open(const char *uri, const struct log_options *options, struct log **ou
     *out = NULL;
     if (has_scheme(uri, "sqlite:"))
         return sqlite_log_open(uri + strlen("sqlite:"), options, out, error, error_size);
-#if HAVE_KAFKA
     if (has_scheme(uri, "kafka://"))
         return kafka_log_open(uri, options, out, error, error_size);
-#endif
     snprintf(error, error_size, "%s: not the name of a log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT]/NAMESPACE", uri);
     return 2;
 }

@@ -1,9 +1,9 @@
 /*
  * The one interface to a log: partitions, each with an inbox and a journal, and beside them statuses and replies.
  *
- * All functions are called on one thread, the one that polls, except log_wake(). Nothing blocks but log_poll() (and
- * log_flush() of the embedded file, for the time of one commit). What happened is told through the handler, from inside
- * log_poll() and log_flush() only.
+ * All operations are called on one thread, the one that polls, except wake(). Nothing blocks but poll(), flush() of the
+ * embedded file (for the time of one commit) and what answers a question (bounds(), get_status(), each_status(),
+ * history()). What happened is told through the handler, from inside poll() and flush() only.
  */
 #ifndef PERDURE_LOG_H
 #define PERDURE_LOG_H
@@ -48,7 +48,7 @@ enum log_fault {
 struct log_handler {
     void *context;
     void (*record)(void *context, const struct log_record *record);
-    /* Everything up to `end` (the high watermark seen) has been handed over. Told after log_follow() once caught up,
+    /* Everything up to `end` (the high watermark seen) has been handed over. Told after follow() once caught up,
      * and again whenever a new end was reached after records. */
     void (*end)(void *context, enum log_stream stream, uint32_t partition, int64_t end);
     /* `offset` is -1 when it is not known (a duplicate after a retry). */
@@ -56,7 +56,6 @@ struct log_handler {
     void (*assigned)(void *context, uint32_t partition); /* we should own it: a hint */
     void (*revoked)(void *context, uint32_t partition);
     void (*fault)(void *context, enum log_fault fault, uint32_t partition, const char *message);
-    /* SQLite only: a client on the socket asked something that needs no log (see socket.h). NULL: none. */
     void (*reply)(void *context, const Reply *reply); /* clients: an answer arrived */
 };
 
@@ -72,7 +71,6 @@ struct log_message {
 struct log_options {
     const char *client_name;  /* for broker logs */
     const char *member;       /* static member id of a worker; NULL: a client */
-    const char *data;         /* directory for sockets and ids; NULL: default */
     int64_t session_timeout_ms;
     bool create;              /* SQLite: create the file when it is missing */
     bool read_only;           /* never appends; the calls that would, fail */
@@ -124,7 +122,7 @@ enum log_result {
 
 /*
  * Opens `uri`: kafka://host:port[,host:port]/NAMESPACE, sqlite:PATH. On failure `*out` is NULL and `error` (of
- * `error_size` bytes) says what, where, what to do; the result is the exit code that fits (2, 3, 5).
+ * `error_size` bytes) says what, where, what to do; the result is the exit code that fits (2, 3, 5), or LOG_BUSY.
  */
 int log_open(const char *uri, const struct log_options *options, struct log **out, char *error, size_t error_size);
 

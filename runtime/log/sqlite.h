@@ -8,7 +8,7 @@
 #include "store/store_rows.h"
 
 /* `path` is what follows "sqlite:"; "?partitions=N" behind it counts when the file is created. With options->member a
- * worker that owns the file until log_close(), else a client. Results as log_open(), and LOG_BUSY. */
+ * worker that owns the file until close(), else a client. Results as log_open(), and LOG_BUSY. */
 int sqlite_log_open(const char *path, const struct log_options *options, struct log **out, char *error,
                     size_t error_size);
 

@@ -181,6 +181,42 @@ static void notice_owned(struct pdr_worker *worker, uint32_t partition)
                   partition, worker_monotonic_ms() - slot->owned_at_ms, counts.open_runs, counts.position);
 }
 
+static void notice_lost(struct pdr_worker *worker, uint32_t partition, const char *why)
+{
+    struct worker_partition *slot = &worker->partitions[partition];
+    slot->owned = false;
+    slot->owned_at_ms = worker_monotonic_ms();
+    worker_notice(worker, PDR_WARNING, "partition %u: %s", partition, why ? why : "lost");
+}
+
+/* ---- one output ------------------------------------------------------------------------------------------------------- */
+
+static void journal_follow(struct pdr_worker *worker, uint32_t partition, int64_t from)
+{
+    if (worker->log->operations->follow(worker->log, LOG_JOURNAL, partition, from) != LOG_OK)
+        worker_fail(worker, PDR_UNREACHABLE, "%s", worker->log->error);
+}
+
+/* Rule 13: a new owner starts at the greater of its position and the log's start. */
+static void inbox_follow(struct pdr_worker *worker, uint32_t partition, int64_t from)
+{
+    struct log *log = worker->log;
+    int64_t start = 0, end = 0;
+    if (log->operations->bounds(log, LOG_INBOX, partition, &start, &end) == LOG_OK && start > from)
+        worker_notice(worker, PDR_WARNING, "inbox of partition %u begins at %" PRId64 ", %" PRId64 " was next",
+                      partition, start, from);
+    if (log->operations->follow(log, LOG_INBOX, partition, start > from ? start : from) != LOG_OK)
+        worker_fail(worker, PDR_UNREACHABLE, "%s", log->error);
+}
+
+static void dead_letter(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
+{
+    struct log_record record = { LOG_INBOX, partition, out->offset, 0, -1, out->data, out->size };
+    worker->log->operations->dead(worker->log, &record, out->text);
+    worker_notice(worker, PDR_WARNING, "inbox record %u/%" PRId64 " is a dead letter: %s", partition, out->offset,
+                  out->text);
+}
+
 static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
 {
     struct log *log = worker->log;
@@ -205,39 +241,25 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
         step_pool_abandon(worker->pool, out->key, out->run, out->op, out->attempt);
         break;
     case ENGINE_OUT_FOLLOW_JOURNAL:
-        if (log->operations->follow(log, LOG_JOURNAL, partition, out->offset) != LOG_OK)
-            worker_fail(worker, PDR_UNREACHABLE, "%s", log->error);
+        journal_follow(worker, partition, out->offset);
         break;
-    case ENGINE_OUT_FOLLOW_INBOX: {
-        int64_t start = 0, end = 0;
-        /* Rule 13: a new owner starts at the greater of its position and the log's start. */
-        if (log->operations->bounds(log, LOG_INBOX, partition, &start, &end) == LOG_OK && start > out->offset)
-            worker_notice(worker, PDR_WARNING, "inbox of partition %u begins at %" PRId64 ", %" PRId64 " was next",
-                          partition, start, out->offset);
-        if (log->operations->follow(log, LOG_INBOX, partition, start > out->offset ? start : out->offset) != LOG_OK)
-            worker_fail(worker, PDR_UNREACHABLE, "%s", log->error);
+    case ENGINE_OUT_FOLLOW_INBOX:
+        inbox_follow(worker, partition, out->offset);
         break;
-    }
     case ENGINE_OUT_UNFOLLOW_INBOX:
         log->operations->unfollow(log, LOG_INBOX, partition);
         break;
     case ENGINE_OUT_TRIM_INBOX:
         log->operations->trim(log, LOG_INBOX, partition, out->offset);
         break;
-    case ENGINE_OUT_DEAD: {
-        struct log_record record = { LOG_INBOX, partition, out->offset, 0, -1, out->data, out->size };
-        log->operations->dead(log, &record, out->text);
-        worker_notice(worker, PDR_WARNING, "inbox record %u/%" PRId64 " is a dead letter: %s", partition, out->offset,
-                      out->text);
+    case ENGINE_OUT_DEAD:
+        dead_letter(worker, partition, out);
         break;
-    }
     case ENGINE_OUT_OWNED:
         notice_owned(worker, partition);
         break;
     case ENGINE_OUT_LOST:
-        slot->owned = false;
-        slot->owned_at_ms = worker_monotonic_ms();
-        worker_notice(worker, PDR_WARNING, "partition %u: %s", partition, out->text ? out->text : "lost");
+        notice_lost(worker, partition, out->text);
         break;
     case ENGINE_OUT_RELEASED:
         slot->owned = false;

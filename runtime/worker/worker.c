@@ -161,7 +161,6 @@ static int open_log(struct pdr_worker *worker)
     struct log_options options = {
         .client_name = worker->name,
         .member = worker->name,
-        .data = worker->data_is_open ? worker->data.path : worker->options.data,
         .session_timeout_ms = worker->options.session_timeout_ms,
         .create = true,
     };
