@@ -513,6 +513,17 @@ static void engine_owned(struct engine *engine)
         queued->output.offset = offset;
 }
 
+/* Rule 5: a claim that was read, lost by a truncation and sent again is acknowledged at another offset: nothing read since
+ * the first is to be trusted. It stays unowned until the truncation is told or its deadline claims anew. */
+static bool claim_is_where_it_was_read(struct engine *engine)
+{
+    const struct append *claim = engine->claim;
+    if (claim->known_offset < 0 || claim->known_offset == claim->offset)
+        return true;
+    engine_note(engine, "the claim was acknowledged at another offset than it was read");
+    return false;
+}
+
 static void engine_on_claim(struct engine *engine, const struct log_record *record)
 {
     struct append *claim = engine->state == ENGINE_CLAIMING ? engine->claim : NULL;
@@ -520,7 +531,7 @@ static void engine_on_claim(struct engine *engine, const struct log_record *reco
         claim->read_back = true;
         claim->offset = record->offset;
         claim->append_ms = record->append_ms;
-        if (claim->acked || !RULE(ACKED))
+        if (!RULE(ACKED) || (claim->acked && claim_is_where_it_was_read(engine)))
             engine_owned(engine);
     } else if (engine_owns(engine) || (claim && claim->read_back)) {
         engine_fenced(engine);
@@ -789,9 +800,10 @@ void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delive
     }
     if (engine->claim && engine->claim->cookie == cookie) {
         engine->claim->acked = delivery == LOG_PERSISTED;
+        engine->claim->known_offset = offset;
         if (delivery != LOG_PERSISTED)
             engine_claim_failed(engine);
-        else if (engine->claim->read_back)
+        else if (engine->claim->read_back && claim_is_where_it_was_read(engine))
             engine_owned(engine);
         return;
     }
