@@ -136,7 +136,7 @@ static void land_whole(struct session *session, enum log_stream stream, uint32_t
     world->streams[stream][partition].records[offset].cookie = pending->cookie;
     if (fault_now(FAULT_ACK_DROPPED))
         return;
-    session_report(session, pending, LOG_PERSISTED, fault_now(FAULT_ACK_NO_OFFSET) ? -1 : offset, true);
+    session_report(session, pending, LOG_PERSISTED, !pending->again && fault_now(FAULT_ACK_NO_OFFSET) ? -1 : offset, true);
 }
 
 /* One message of a lane arrives at the log, or not. */
@@ -225,6 +225,7 @@ static void session_send_again(uint32_t partition, const struct memory_record *r
     again->cookie = record->cookie;
     again->from = partition;
     again->copy = -1;
+    again->again = true;
     again->next = lane->head;
     if (!lane->head)
         lane->tail = &again->next;

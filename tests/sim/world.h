@@ -104,7 +104,7 @@ struct pending {
     uint32_t from; /* partition of the engine */
     bool first;    /* not tried yet */
     bool client;
-    bool is_claim;
+    bool again; /* after a truncation: its report has an offset */
     int64_t copy;
 };
 
