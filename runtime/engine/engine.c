@@ -565,7 +565,7 @@ void engine_confirm(struct engine *engine)
         if (engine->unacked == append) /* a later one's acknowledgement confirms it too */
             engine->unacked = append->next;
         engine->append_count--;
-        if (append->in_pos.offset > engine->confirmed_in_pos.offset)
+        if (position_is_beyond(&append->in_pos, &engine->confirmed_in_pos))
             engine->confirmed_in_pos = append->in_pos;
         outbox_confirm(engine, append->offset);
         if (append->active)
@@ -953,6 +953,12 @@ void engine_on_time(struct engine *engine, int64_t wall_ms, int64_t monotonic_ms
         engine_doubt(engine, "the claim was not confirmed before its deadline");
 }
 
+static bool engine_mark_is_wanted(const struct engine *engine)
+{
+    return engine->mark_wanted || engine->mark_first || inbox_has_refusals(engine) ||
+           (engine->held_replies && !engine->appends);
+}
+
 int64_t engine_next_wake(const struct engine *engine)
 {
     int64_t next = alarms_next(&engine->alarms);
@@ -963,15 +969,9 @@ int64_t engine_next_wake(const struct engine *engine)
     if (engine->claim && engine->claim->deadline < next)
         next = engine->claim->deadline;
     if (engine->runnable && engine->state == ENGINE_OWNER && engine->append_count < engine->limits.appends_in_flight &&
-        !engine->mark_wanted && !engine->mark_first)
+        !(engine->appends && engine_mark_is_wanted(engine))) /* jobs wait for the Mark, the Mark for appends */
         next = engine->monotonic_ms;
     return next;
-}
-
-static bool engine_mark_is_wanted(const struct engine *engine)
-{
-    return engine->mark_wanted || engine->mark_first || inbox_has_refusals(engine) ||
-           (engine->held_replies && !engine->appends);
 }
 
 void engine_run(struct engine *engine)

@@ -97,6 +97,8 @@ void inbox_begin(struct engine *engine)
 {
     engine->inbox_next = engine->judge->in_pos.offset;
     engine->inbox_generation = engine->judge->in_pos.generation;
+    if (engine->inbox_generation < engine->inbox_generation_min)
+        engine->inbox_generation = engine->inbox_generation_min;
     inbox_follow(engine);
 }
 
@@ -108,12 +110,17 @@ void inbox_end(struct engine *engine, int64_t end)
         return;
     engine_note(engine, "the inbox of partition %u was cut from offset %lld back to %lld; going on from there",
                 engine->config.partition, (long long)engine->inbox_next, (long long)end);
-    engine->inbox_generation++;
+    engine->inbox_generation_min = engine->inbox_generation + 1;
+    alarm_clear(&engine->alarms, &engine->trim_alarm); /* it speaks of offsets that others have now */
+    engine->trim_to = 0;
+    if (engine->window_count > 0 || engine->held_replies || engine->held_refusals) {
+        engine_doubt(engine, "the inbox was cut back behind commands in hand");
+        return;
+    }
+    engine->inbox_generation = engine->inbox_generation_min;
     engine->inbox_next = end;
     engine->changed_since_mark = engine->mark_wanted = true;
-    struct queued_output *queued = engine_put(engine, ENGINE_OUT_FOLLOW_INBOX);
-    if (queued)
-        queued->output.offset = end;
+    inbox_follow(engine);
 }
 
 void inbox_reset(struct engine *engine)
@@ -165,7 +172,8 @@ void inbox_release_replies(struct engine *engine)
     struct held_reply **link = &engine->held_replies;
     while (*link) {
         struct held_reply *held = *link;
-        if (held->offset >= engine->confirmed_in_pos.offset) {
+        if (held->offset >= engine->confirmed_in_pos.offset ||
+            engine->confirmed_in_pos.generation != engine->inbox_generation) {
             link = &held->next;
             continue;
         }
@@ -293,7 +301,8 @@ void engine_mark(struct engine *engine)
     append->in_pos = in_pos;
     engine->mark_first = engine->mark_wanted = engine->changed_since_mark = false;
     alarm_set(&engine->alarms, &engine->mark_alarm, engine->monotonic_ms + engine->limits.mark_interval_ms);
-    if (engine->confirmed_in_pos.offset > engine->trim_to && !engine->trim_alarm.place) {
+    if (engine->confirmed_in_pos.offset > engine->trim_to && !engine->trim_alarm.place &&
+        engine->confirmed_in_pos.generation == engine->inbox_generation) {
         engine->trim_to = engine->confirmed_in_pos.offset; /* rule 16: behind it, and after a delay */
         alarm_set(&engine->alarms, &engine->trim_alarm, engine->monotonic_ms + engine->limits.trim_delay_ms);
     }

@@ -257,6 +257,7 @@ struct engine {
     int64_t inbox_next;          /* next offset to read */
     bool inbox_turns_back;       /* asked to be read from inbox_next: what comes before the host knows is of before */
     uint32_t inbox_generation;
+    uint32_t inbox_generation_min; /* the inbox was cut: what is read from now on is of this one or a later */
     Position confirmed_in_pos;
     struct held_reply *held_replies;
     struct held_refusal *held_refusals;

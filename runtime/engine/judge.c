@@ -322,8 +322,7 @@ static enum judge_verdict judge_claim(struct judge *judge, int64_t offset, const
 
 static void judge_positions(struct judge *judge, const Position *in_pos, int64_t out_pos)
 {
-    if (in_pos && (in_pos->generation > judge->in_pos.generation ||
-                   (in_pos->generation == judge->in_pos.generation && in_pos->offset > judge->in_pos.offset)))
+    if (in_pos && position_is_beyond(in_pos, &judge->in_pos))
         judge->in_pos = *in_pos;
     if (out_pos > judge->out_pos)
         judge->out_pos = out_pos;

@@ -133,6 +133,12 @@ int request_set_add(struct request_set *set, const char *request);
 /* No record speaks of what comes after it. One that does was written for offsets that a truncation took away. */
 static inline int64_t out_pos_seen(int64_t out_pos, int64_t offset) { return out_pos < offset ? out_pos : offset; }
 
+/* Offsets are compared within a generation (H21). */
+static inline bool position_is_beyond(const Position *a, const Position *b)
+{
+    return a->generation != b->generation ? a->generation > b->generation : a->offset > b->offset;
+}
+
 static inline bool run_is_open(const struct run *run) { return run->seq > 0 && run->end == RUN_OPEN; }
 
 #endif

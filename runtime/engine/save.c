@@ -122,6 +122,8 @@ static void save_records(struct engine *engine, const struct engine_save *save)
         if (run && run->run == record->run && run_is_open(run))
             save->record(save->context, record->job, record->run, record->seq, record->offset, record->data,
                          record->size);
+        else if (run && run->run != record->run) /* ended, and the next run of its id began, since the last save */
+            save->closed(save->context, record->job, record->run);
     }
     save_clear(engine);
 }

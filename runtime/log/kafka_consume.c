@@ -114,6 +114,15 @@ bool kafka_consume_assign(struct kafka_log *log, struct kafka_source *source, in
     return true;
 }
 
+static void kafka_end(struct kafka_log *log, struct kafka_source *source, int64_t end)
+{
+    if (source->end_told == end)
+        return;
+    source->end_told = end;
+    if (log->base.handler.end)
+        log->base.handler.end(log->base.handler.context, kafka_stream_of(source), source->partition, end);
+}
+
 /* ---- what went wrong ------------------------------------------------------------------------------------------------ */
 
 /*
@@ -146,7 +155,9 @@ static void kafka_lost(struct kafka_log *log, struct kafka_source *source)
         kafka_consume_assign(log, source, position); /* no leader just now: the same will be asked again */
         return;
     }
-    if (position > end)
+    if (position > end && stream == LOG_INBOX)
+        kafka_end(log, source, end); /* the journal is whole: its owner goes on from there (H21) */
+    else if (position > end)
         kafka_fault(log, LOG_TRUNCATED, source->partition, "topic %s, partition %u ends at %" PRId64 ", but was read up to "
                     "%" PRId64 ": records were lost, as by an unclean leader election or a restored disk",
                     log->topics[source->topic], source->partition, end, position);
@@ -192,15 +203,6 @@ static void kafka_partition_error(struct kafka_log *log, struct kafka_source *so
 }
 
 /* ---- handing over --------------------------------------------------------------------------------------------------- */
-
-static void kafka_end(struct kafka_log *log, struct kafka_source *source, int64_t end)
-{
-    if (source->end_told == end)
-        return;
-    source->end_told = end;
-    if (log->base.handler.end)
-        log->base.handler.end(log->base.handler.context, kafka_stream_of(source), source->partition, end);
-}
 
 static void kafka_hand_over(struct kafka_log *log, struct kafka_source *source, const rd_kafka_message_t *message)
 {
@@ -251,8 +253,10 @@ static void kafka_following_serve(struct kafka_log *log, struct kafka_source *so
             kafka_hand_over(log, source, message);
         } else if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
             any = true;
-            if (message->offset == source->position)
+            if (message->offset >= source->position) { /* beyond it: a transaction's marker, which is no record */
+                source->position = message->offset;
                 kafka_end(log, source, message->offset);
+            }
         } else {
             kafka_partition_error(log, source, message);
         }

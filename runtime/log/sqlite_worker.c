@@ -307,6 +307,11 @@ static bool follower_is_astray(struct sqlite_worker *worker, enum log_stream str
     int64_t start = worker->db->starts[stream][partition], end = worker->db->ends[stream];
     if (follower->next >= start && follower->next <= end)
         return false;
+    if (stream == LOG_INBOX && follower->next > end) { /* the journal is whole: its owner goes on from there (H21) */
+        follower->active = false;
+        tell_end(worker, stream, partition, end);
+        return true;
+    }
     char message[400];
     snprintf(message, sizeof message, "sqlite:%.200s: %s offset %lld of partition %u is %s", worker->db->paths.database,
              stream == LOG_JOURNAL ? "journal" : "inbox", (long long)follower->next, partition,

@@ -502,6 +502,60 @@ static void inbox_cut_back_with_commands_in_hand(void **state)
     trial_free(trial);
 }
 
+/* Two were in hand, and a third was refused: their offsets come again, for others. */
+static void inbox_cut_back_twice_over(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    struct engine_counts counts;
+    (void)state;
+    trial_start(trial, "a", "patient", "a", "r1");
+    trial_start(trial, "b", "patient", "b", "r2");
+    trial_settle(trial);
+    trial_signal(trial, "a", "go", "1", "r3");
+    trial_signal(trial, "b", "go", "1", "r4");
+    trial_signal(trial, "nobody", "go", "1", "r5");
+    trial_read(worker);
+    trial_run(worker);
+    trial_inbox_cut(trial, 2);
+    trial_read(worker);
+    trial_signal(trial, "nobody", "go", "1", "r6");
+    trial_signal(trial, "a", "go", "2", "r7");
+    trial_settle(trial);
+    trial_advance(trial, MARK_INTERVAL_MS + 1);
+    trial_settle(trial);
+    engine_counts(worker->engine, &counts);
+    assert_int_equal(counts.in_pos, trial->inbox.count);
+    assert_int_equal(worker->refused, 1);
+    trial_signal(trial, "a", "go", "3", "r8");
+    trial_settle(trial);
+    assert_string_equal(trial_state(trial, "a"), "completed");
+    trial_free(trial);
+}
+
+/* A refusal at an offset that was confirmed for another: it waits for its own confirmation (rule 15). */
+static void refusal_after_the_inbox_was_cut(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_start(trial, "a", "patient", "a", "r1");
+    trial_start(trial, "b", "patient", "b", "r2");
+    trial_settle(trial);
+    trial_advance(trial, MARK_INTERVAL_MS + 1);
+    trial_settle(trial);
+    trial_inbox_cut(trial, 1);
+    trial_read(worker);
+    trial_run(worker);
+    trial_signal(trial, "nobody", "go", "1", "r3"); /* at the offset of r2 */
+    trial_read(worker);
+    trial_run(worker);
+    assert_int_equal(worker->refused, 0);
+    trial_settle(trial);
+    assert_int_equal(worker->refused, 1);
+    trial_free(trial);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -521,6 +575,8 @@ int main(void)
         cmocka_unit_test(long_ids_are_refused),
         cmocka_unit_test(inbox_cut_back),
         cmocka_unit_test(inbox_cut_back_with_commands_in_hand),
+        cmocka_unit_test(inbox_cut_back_twice_over),
+        cmocka_unit_test(refusal_after_the_inbox_was_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
