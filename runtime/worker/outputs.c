@@ -47,6 +47,11 @@ void worker_delivered(struct pdr_worker *worker, uint64_t cookie, enum log_deliv
 
 /* ---- appends and sends -------------------------------------------------------------------------------------------- */
 
+static struct postponed_lane *postponed_lane(struct pdr_worker *worker, enum log_stream stream, uint32_t partition)
+{
+    return &worker->lanes[2 * partition + (stream == LOG_INBOX)];
+}
+
 static void postpone(struct pdr_worker *worker, enum log_stream stream, uint32_t partition, uint64_t cookie,
                      const struct engine_output *out)
 {
@@ -67,6 +72,7 @@ static void postpone(struct pdr_worker *worker, enum log_stream stream, uint32_t
     else
         worker->postponed = postponed;
     worker->postponed_tail = postponed;
+    postponed_lane(worker, stream, partition)->count++;
 }
 
 static void append_refused(struct pdr_worker *worker, uint64_t cookie)
@@ -83,7 +89,7 @@ static void worker_append(struct pdr_worker *worker, uint32_t owner, enum log_st
         worker_fail(worker, PDR_NO_MEMORY, "out of memory");
         return;
     }
-    if (worker->postponed) {
+    if (postponed_lane(worker, stream, out->partition)->count > 0) {
         postpone(worker, stream, out->partition, cookie, out);
         return;
     }
@@ -95,23 +101,33 @@ static void worker_append(struct pdr_worker *worker, uint32_t owner, enum log_st
         append_refused(worker, cookie);
 }
 
+/* In order within a partition's stream; one that is full does not keep the others waiting (H28). */
 void worker_send_postponed(struct pdr_worker *worker)
 {
-    while (worker->postponed) {
-        struct postponed *postponed = worker->postponed;
+    struct postponed **link = &worker->postponed, *last = NULL;
+    worker->postponed_round++;
+    while (*link) {
+        struct postponed *postponed = *link;
+        struct postponed_lane *lane = postponed_lane(worker, postponed->stream, postponed->partition);
         struct log_message message = { postponed->key, postponed->data, postponed->size, NULL };
-        int code = worker->log->operations->append(worker->log, postponed->stream, postponed->partition, &message,
+        int code = LOG_FULL;
+        if (lane->full_round != worker->postponed_round)
+            code = worker->log->operations->append(worker->log, postponed->stream, postponed->partition, &message,
                                                    postponed->cookie);
-        if (code == LOG_FULL)
-            return;
-        worker->postponed = postponed->next;
-        if (!worker->postponed)
-            worker->postponed_tail = NULL;
+        if (code == LOG_FULL) {
+            lane->full_round = worker->postponed_round;
+            last = postponed;
+            link = &postponed->next;
+            continue;
+        }
+        *link = postponed->next;
+        lane->count--;
         if (code != LOG_OK)
             append_refused(worker, postponed->cookie);
         free(postponed->key);
         free(postponed);
     }
+    worker->postponed_tail = last;
 }
 
 void worker_outputs_release(struct pdr_worker *worker)
@@ -123,6 +139,7 @@ void worker_outputs_release(struct pdr_worker *worker)
         worker->postponed = next;
     }
     free(worker->slots);
+    free(worker->lanes);
 }
 
 /* ---- steps --------------------------------------------------------------------------------------------------------- */

@@ -171,7 +171,8 @@ static int open_log(struct pdr_worker *worker)
     log_set_handler(worker->log, &handler);
     worker->partition_count = worker->log->genesis.partitions;
     worker->partitions = calloc(worker->partition_count, sizeof *worker->partitions);
-    return worker->partitions ? PDR_OK : PDR_NO_MEMORY;
+    worker->lanes = calloc(2 * (size_t)worker->partition_count, sizeof *worker->lanes);
+    return worker->partitions && worker->lanes ? PDR_OK : PDR_NO_MEMORY;
 }
 
 static int open_store(struct pdr_worker *worker)

@@ -14,16 +14,20 @@
 #include "worker/data_dir.h"
 #include "worker/step_pool.h"
 
-/* An append or send that the log had no room for: goes out before anything later of the same stream. */
+/* An append or send that the log had no room for: goes out before anything later of the same partition's stream. */
 struct postponed {
     struct postponed *next;
     enum log_stream stream;
     uint32_t partition;
     uint64_t cookie;
-    uint32_t owner; /* the partition whose engine hears of it */
     char *key;
     size_t size;
     unsigned char data[];
+};
+
+struct postponed_lane {
+    size_t count;
+    uint64_t full_round; /* of the worker's rounds of sending: when the log had no room for it */
 };
 
 /* Cookies of the log name the partition and the engine's own cookie. */
@@ -63,6 +67,8 @@ struct pdr_worker {
     struct cookie_slot *slots;
     size_t slot_count, slot_hint;
     struct postponed *postponed, *postponed_tail;
+    struct postponed_lane *lanes; /* of each partition: journal, inbox */
+    uint64_t postponed_round;
     int64_t next_save_ms;
     atomic_bool stopping;
     bool draining;
