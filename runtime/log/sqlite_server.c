@@ -475,7 +475,8 @@ void sqlite_server_close(struct sqlite_server *server)
     free(server->slots);
     server->slots = NULL;
     server->slot_count = 0;
-    if (server->listen_fd >= 0) { /* still under the lock: nobody else's socket can be there */
+    /* Still under the lock, so the socket is ours; not if the lock file was replaced (H30): another may serve then. */
+    if (server->listen_fd >= 0 && sqlite_lock_in_place(&server->db->lock)) {
         struct sockaddr_un address;
         int folder_fd;
         sqlite_socket_beside(&server->db->paths, &folder_fd, &address);

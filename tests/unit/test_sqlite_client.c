@@ -363,6 +363,27 @@ static void notices_a_replaced_file(void **state)
     }
 }
 
+/* H30: an owner whose files were deleted leaves the next owner its socket: without it nobody could reach that one. */
+static void leaves_the_next_owner_its_socket(void **state)
+{
+    struct fixture *fixture = *state;
+    const char *const suffixes[] = {"", "-wal", ".lock"};
+    struct log *old = open_worker(fixture);
+    char path[128];
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s%s", fixture->path, suffixes[i]);
+        assert_int_equal(unlink(path), 0);
+    }
+    struct log *next = open_worker(fixture);
+    append_event(old, 0, "job", 1, 1, 1);
+    assert_int_equal(old->operations->flush(old), LOG_FAILED);
+    old->operations->close(old);
+    snprintf(path, sizeof path, "%s.sock", fixture->path);
+    assert_int_equal(access(path, F_OK), 0);
+    next->operations->close(next);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
 /* Its client sees it too, by the inode or by the log id. */
 static void client_notices_another_log(void **state)
 {
@@ -419,7 +440,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(asks_the_owner), TEST(does_without_an_owner), TEST(client_creates_when_told),
         TEST(passes_a_stale_socket), TEST(long_paths_have_sockets_too), TEST(bad_clients_hold_up_nobody),
-        TEST(names_an_owner_that_does_not_answer), TEST(notices_a_replaced_file), TEST(client_notices_another_log),
+        TEST(names_an_owner_that_does_not_answer), TEST(notices_a_replaced_file),
+        TEST(leaves_the_next_owner_its_socket), TEST(client_notices_another_log),
         TEST(clients_share_without_an_owner),
     };
     cmocka_set_test_filter(getenv("PERDURE_TEST"));
