@@ -2,8 +2,6 @@
  * JSON to the protobuf encoding of a message that a Schema describes, byte for byte what protobuf-c would write: fields
  * in order of their numbers, proto3 zeros left out. So a start by JSON and a start by a C program have equal digests.
  */
-#include "payload/json.h"
-
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -14,6 +12,8 @@
 #include <string.h>
 
 #include "payload/base64.h"
+#include "payload/buffer.h"
+#include "payload/find.h"
 #include "payload/schema.h"
 
 /* Where in the value we are, for errors: a chain of names and indexes on the stack. */
@@ -362,7 +362,8 @@ static int json_read_repeated(struct json_reader *reader, const struct json_plac
 
 /* ---- messages ------------------------------------------------------------------------------- */
 
-bool json_camel_name(const char *name, char *camel, size_t size)
+/* "unit_price" to "unitPrice", the name that protobuf's JSON mapping gives a field. False: it does not fit. */
+static bool json_camel_name(const char *name, char *camel, size_t size)
 {
     bool upper = false;
     size_t length = 0;

@@ -3,14 +3,14 @@
  * Fields without presence and lists are always shown, zero or not, so that a script finds them. Fields that the schema
  * lacks (written by a newer build) are kept as bytes under "@unknown".
  */
-#include "payload/json.h"
-
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "payload/base64.h"
+#include "payload/buffer.h"
+#include "payload/find.h"
 #include "payload/schema.h"
 
 struct json_bytes {
