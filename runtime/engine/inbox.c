@@ -34,7 +34,7 @@ static bool window_push(struct engine *engine, int64_t offset)
         engine->window_capacity = capacity;
     }
     *window_at(engine, engine->window_count++) =
-        (struct inbox_entry){ .offset = offset, .state = INBOX_PENDING, .read_ms = engine->monotonic_ms };
+        (struct inbox_entry){ .offset = offset, .state = INBOX_PENDING };
     return true;
 }
 
@@ -452,6 +452,15 @@ static void watch_add(const struct command_context *c, struct active *active)
     watcher->reply_to = *c->command->reply_to;
     watcher->next = active->watchers;
     active->watchers = watcher;
+    /* A client asks again every few seconds, under another id: the oldest are not waited for any more. */
+    struct watcher **oldest = &active->watchers;
+    for (size_t i = 0; *oldest && i < WATCHERS_LIMIT; i++)
+        oldest = &(*oldest)->next;
+    if (*oldest) {
+        free((*oldest)->request);
+        free(*oldest);
+        *oldest = NULL;
+    }
 }
 
 /* The id is taken by this very start, or by one with the same type and input: the caller gets that run. */

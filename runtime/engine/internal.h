@@ -57,7 +57,6 @@ struct step {
     char *label;
     int64_t first_started_ms;
     int64_t started_ms;
-    Error *last_error;
     struct alarm alarm; /* RETRY or TIMEOUT */
 };
 
@@ -96,7 +95,6 @@ struct active {
     size_t running_steps;
     struct alarm status_alarm;
     struct alarm wake_alarm;
-    int64_t waiting_since;
     int64_t moved_ms;     /* monotonic: its last append */
     int64_t unshown_ms;   /* monotonic: since when its status record is behind */
     bool status_due;    /* is to be published as soon as nothing is in flight */
@@ -128,7 +126,6 @@ struct append {
     Position in_pos;
     bool acked;
     bool read_back;
-    bool taken;            /* handed to the host */
     int64_t offset;        /* read back at */
     int64_t known_offset;  /* from the delivery report, -1 */
     int64_t append_ms;     /* of a claim: the log's clock */
@@ -140,7 +137,6 @@ enum inbox_state { INBOX_PENDING, INBOX_DONE, INBOX_IN_MARK };
 struct inbox_entry {
     int64_t offset;
     enum inbox_state state;
-    int64_t read_ms;
 };
 
 /* A reply that may leave when in_pos is confirmed beyond `offset` (rule 15). */
@@ -189,7 +185,7 @@ struct send_slot {
 struct outbox {
     struct outbox_entry *oldest, *newest;
     struct outbox_target **targets;
-    size_t target_capacity, target_count;
+    size_t target_capacity;
     struct send_slot *slots;
     size_t slot_count;
     uint32_t next_generation;

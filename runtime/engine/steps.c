@@ -57,7 +57,6 @@ static void step_free(struct step *step, bool abandon)
     alarm_clear(&step->active->engine->alarms, &step->alarm);
     if (step->site)
         perdure__v1__site__free_unpacked(step->site, NULL);
-    error_free(step->last_error);
     free(step->name);
     free(step->label);
     free(step);

@@ -330,7 +330,6 @@ static void turn_take(struct active *active)
             break;
         }
     }
-    active->waiting_since = active->t;
     turn_check_job(active);
 }
 

@@ -317,6 +317,28 @@ static void end_is_told_after_doubt(void **state)
     trial_free(trial);
 }
 
+/* A client that waits for days asks every few seconds, each time under another id: that must not add up. */
+static void watchers_do_not_add_up(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    char request[16];
+    (void)state;
+    trial_start(trial, "a", "patient", "a", "r1");
+    for (int i = 0; i < WATCHERS_LIMIT + 500; i++) {
+        snprintf(request, sizeof request, "w%d", i);
+        watch(trial, "a", request);
+    }
+    trial_settle(trial);
+    trial_signal(trial, "a", "go", "1", "r2");
+    trial_settle(trial);
+    size_t replies = worker->replies;
+    trial_signal(trial, "a", "go", "2", "r3");
+    trial_settle(trial);
+    assert_int_equal(worker->replies, replies + WATCHERS_LIMIT + 1); /* and the signal's */
+    trial_free(trial);
+}
+
 /* A start of the same id between the read-back of the end and its acknowledgement: it is another run. */
 static void started_again_before_the_end_is_confirmed(void **state)
 {
@@ -568,6 +590,7 @@ int main(void)
         cmocka_unit_test(end_beyond_the_last_record),
         cmocka_unit_test(end_is_told_after_takeover),
         cmocka_unit_test(end_is_told_after_doubt),
+        cmocka_unit_test(watchers_do_not_add_up),
         cmocka_unit_test(started_again_before_the_end_is_confirmed),
         cmocka_unit_test(large_inputs_share_no_record),
         cmocka_unit_test(many_refusals_take_several_marks),
