@@ -248,6 +248,26 @@ static void refused_claims_are_spaced(void **state)
     trial_free(trial);
 }
 
+/* The claim was read from a tail that was lost, and is acknowledged where the producer's second try put it: what was read
+ * before it is not confirmed by that. */
+static void claim_acknowledged_elsewhere(void **state)
+{
+    struct trial *trial = trial_new(modules);
+    struct trial_worker *worker = trial_worker(trial, 0, NULL);
+    (void)state;
+    engine_on_assigned(worker->engine);
+    trial_run(worker);
+    trial_read(worker);
+    trial_run(worker);
+    uint64_t cookie = worker->appends[0].cookie;
+    trial_land(worker);
+    trial_read(worker);
+    trial_acknowledge(worker, cookie, LOG_PERSISTED, 0);
+    trial_run(worker);
+    assert_int_equal(worker->outputs[ENGINE_OUT_OWNED], 0);
+    trial_free(trial);
+}
+
 /* The journal's end lies behind records of nobody (another partition's, a transaction's marker): read is read. */
 static void end_beyond_the_last_record(void **state)
 {
@@ -587,6 +607,7 @@ int main(void)
         cmocka_unit_test(doubt_while_not_assigned),
         cmocka_unit_test(claims_when_the_other_releases),
         cmocka_unit_test(refused_claims_are_spaced),
+        cmocka_unit_test(claim_acknowledged_elsewhere),
         cmocka_unit_test(end_beyond_the_last_record),
         cmocka_unit_test(end_is_told_after_takeover),
         cmocka_unit_test(end_is_told_after_doubt),
