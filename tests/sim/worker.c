@@ -249,10 +249,8 @@ static bool worker_reports(struct worker *worker, bool all)
     struct report **link = &session->reports;
     while (*link) {
         struct report *report = *link;
-        if (report->due > world->now && !all) {
-            link = &report->next;
-            continue;
-        }
+        if (report->due > world->now && !all)
+            break; /* a producer tells in the order of its appends */
         *link = report->next;
         if (!*link)
             session->reports_tail = link;
