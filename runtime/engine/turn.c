@@ -1031,12 +1031,13 @@ static void active_evict(struct active *active)
     active_settle(active);
 }
 
-/* Beyond the limits, the least recently used go; those that cannot be given up now are passed over. */
+/* Beyond the limits, the least recently used go; those that cannot be given up now are passed over, a few each time:
+ * what is over the limit when nothing more happens would stay for ever. */
 void turn_evict(struct engine *engine)
 {
     struct active *active = engine->lru_oldest;
-    size_t looked = 0;
-    while (active && looked++ < 64 &&
+    size_t passed_over = 0;
+    while (active && passed_over < 64 &&
            (engine->live_jobs > engine->limits.live_jobs || engine->live_bytes > engine->limits.live_bytes)) {
         struct active *next = active->newer;
         if (active_is_evictable(active)) {
@@ -1045,6 +1046,7 @@ void turn_evict(struct engine *engine)
             active_evict(active);
         } else {
             lru_touch(active); /* looked at again when the others have been */
+            passed_over++;
         }
         active = next;
     }
