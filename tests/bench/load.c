@@ -38,7 +38,7 @@ static void load_on_answer(void *context, struct question *question)
     const char *answer = question->answer->answer;
     if (strcmp(answer, "accepted") != 0 && !question->ended)
         bench_fail("job %s: %s (%s)", question->job, answer, question->answer->error ? question->answer->error->message : "");
-    if (question->ended ? !load->accepted_is_enough : load->accepted_is_enough)
+    if (load->accepted_is_enough || question->ended)
         load->answered[load->answered_count++] = question;
 }
 
