@@ -215,13 +215,34 @@ static void journal_follow(struct pdr_worker *worker, uint32_t partition, int64_
 }
 
 /* Rule 13: a new owner starts at the greater of its position and the log's start. */
+/* Rule 16: commands that nobody absorbed are gone; going on would lose what clients were told is safe. The embedded
+ * log's offsets have gaps and only the owner trims it. */
+static bool inbox_is_whole(struct pdr_worker *worker, uint32_t partition, int64_t from, int64_t start)
+{
+    if (start <= from || worker->log->operations->history)
+        return true;
+    char text[256];
+    snprintf(text, sizeof text,
+             "commands at offsets %" PRId64 " to %" PRId64 " of inbox partition %u are gone, and no job has taken them: "
+             "something else than Perdure deleted them",
+             from, start - 1, partition);
+    if (worker->options.accept_lost_commands) {
+        worker_notice(worker, PDR_WARNING, "%s; going on without them", text);
+        return true;
+    }
+    worker_fail(worker, PDR_FAILED, "%s; look for who did, then start with --accept-lost-commands to go on without them",
+                text);
+    return false;
+}
+
 static void inbox_follow(struct pdr_worker *worker, uint32_t partition, int64_t from)
 {
     struct log *log = worker->log;
     int64_t start = 0, end = 0;
-    if (log->operations->bounds(log, LOG_INBOX, partition, &start, &end) == LOG_OK && start > from)
-        worker_notice(worker, PDR_WARNING, "inbox of partition %u begins at %" PRId64 ", %" PRId64 " was next",
-                      partition, start, from);
+    if (log->operations->bounds(log, LOG_INBOX, partition, &start, &end) != LOG_OK)
+        start = 0;
+    if (!inbox_is_whole(worker, partition, from, start))
+        return;
     if (log->operations->follow(log, LOG_INBOX, partition, start > from ? start : from) != LOG_OK)
         worker_fail(worker, PDR_UNREACHABLE, "%s", log->error);
 }

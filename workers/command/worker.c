@@ -86,6 +86,7 @@ static const struct flag worker_flags[] = {
     {"name", "NAME", "name of the worker: shown, and its member id on Kafka (default: kept in the data directory)", false},
     {"threads", "N", "threads that run steps (default: 16)", false},
     {"session-timeout", "DURATION", "Kafka: a worker silent for so long loses its partitions (default: 10s)", false},
+    {"accept-lost-commands", NULL, "go on though the log has lost commands that no job has taken", false},
     {"quiet", NULL, "print warnings and errors only", false},
     {NULL, NULL, NULL, false},
 };
@@ -144,6 +145,7 @@ static int worker_start(struct arguments *arguments, FILE *file)
     options.data = arguments_get(arguments, "data");
     options.name = arguments_get(arguments, "name");
     options.step_threads = (int)threads;
+    options.accept_lost_commands = arguments_get(arguments, "accept-lost-commands") != NULL;
     options.notice = worker_notice;
     options.notice_context = &output;
     int code = pdr_worker_open(&options, &worker);

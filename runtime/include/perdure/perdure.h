@@ -517,6 +517,8 @@ typedef struct pdr_worker_options {
     /* Everything the worker has to say, and what jobs log; called on any of its threads. Default: nowhere. */
     void (*notice)(void *context, int level, const char *text) PDR_ZERO;
     void *notice_context PDR_ZERO;
+    bool accept_lost_commands PDR_ZERO;    /* go on though the log has lost commands that no job has taken; default:
+                                              refuse, and say which */
 } pdr_worker_options;
 
 /* Opens the log. `*out` is set also on failure, for pdr_worker_error(), unless PDR_NO_MEMORY; close it in any case.
