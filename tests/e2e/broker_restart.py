@@ -14,7 +14,7 @@ BROKERS = 3 if os.environ.get("PERDURE_SOAK") else 1
 CLIENTS = 3
 STEPS = 20
 STEADY_STEPS = 600
-SECONDS = 30
+SECONDS = 20
 
 
 class Load:
@@ -71,9 +71,11 @@ def main():
         time.sleep(2 if kills % 2 == 0 else 0)
         cluster.run("restart", broker)
         kills += 1
-        print("broker %s killed and restarted: %d starts acknowledged" % (broker, len(load.acknowledged)), flush=True)
         before = len(load.acknowledged)
+        restarted = time.time()
         wait_until("starts after the restart", lambda: len(load.acknowledged) >= before + 3, seconds=90)
+        print("broker %s killed and restarted after %d starts; the next ones %.1f s later" %
+              (broker, before, time.time() - restarted), flush=True)
     if BROKERS > 1:
         for broker in range(1, BROKERS + 1):
             cluster.run("kill", str(broker))

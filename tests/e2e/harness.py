@@ -45,7 +45,8 @@ class Cluster:
 
     def run(self, verb, *arguments):
         script = os.path.join(os.environ["PERDURE_SOURCE"], "tests", "kafka", "cluster")
-        done = subprocess.run([script, verb, self.folder, *arguments], text=True, capture_output=True, timeout=180)
+        done = subprocess.run([script, verb, self.folder, *arguments], text=True, capture_output=True, timeout=180,
+                              stdin=subprocess.DEVNULL)
         check(done.returncode == 0, "cluster %s: %s%s" % (verb, done.stdout, done.stderr))
         return done.stdout
 
