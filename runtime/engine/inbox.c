@@ -433,15 +433,6 @@ static bool request_under_way(const struct active *active, const char *request)
     return input_under_way(active, request) != NULL;
 }
 
-/* A repetition of what is not decided yet (the run may end first): it hears what the first hears. Who asked last is who
- * still waits. */
-static void input_asked_again(const struct command_context *c, struct input *first)
-{
-    if (c->command->reply_to && (first->reply_to || (first->reply_to = malloc(sizeof *first->reply_to))))
-        *first->reply_to = *c->command->reply_to;
-    inbox_done(c->engine, c->at->offset);
-}
-
 static void watch_add(const struct command_context *c, struct active *active)
 {
     struct watcher *watcher = calloc(1, sizeof *watcher);
@@ -604,7 +595,9 @@ static struct active *command_target(const struct command_context *c)
                     c->at->offset <= head->last_input;
     if (RULE(REQUEST_IDS) && first && !repeated && !absorbed) { /* rule 13 */
         RULE_FIRED(REQUEST_IDS);
-        input_asked_again(c, first);
+        /* What is not decided yet has no answer: the run may end before it is absorbed. Nor may the first's answer go to
+         * this one, which the next owner may decide otherwise (rule 15): whoever waits asks again. */
+        inbox_done(engine, c->at->offset);
         return NULL;
     }
     if (RULE(REQUEST_IDS) && absorbed && !repeated && head->requests.used < REQUESTS_KEPT) {
