@@ -55,6 +55,7 @@ static void session_report(struct session *session, const struct pending *pendin
         abort();
     *report = (struct report){ .cookie = pending->cookie, .from = pending->from, .delivery = delivery, .offset = offset,
                                .due = world->now + (int64_t)rng_below(&world->faults, 30), .counts_safe = counts_safe };
+    report->nonce = pending->nonce;
     report->landed = counts_safe ? world->last_landed : -1;
     *session->reports_tail = report;
     session->reports_tail = &report->next;

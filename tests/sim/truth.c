@@ -328,6 +328,10 @@ static void check_append(struct worker *worker, uint32_t p, const struct engine_
     if (record_decode(out->data, out->size, &record) != WIRE_OK)
         world_bad("%s appends what cannot be decoded", worker->name);
     const Header *h = record->header;
+    if (h->kind != PERDURE__V1__KIND__KIND_CLAIM && h->nonce == worker->seats[p].doubted) {
+        record_free(record);
+        world_bad("%s/%u goes on appending in an epoch in which an append failed", worker->name, p);
+    }
     if (h->kind != PERDURE__V1__KIND__KIND_CLAIM) {
         char key[96];
         struct truth_request *by_n, *by_seq = NULL;

@@ -258,6 +258,8 @@ static bool worker_reports(struct worker *worker, bool all)
         struct memory_stream *journal = &world->streams[LOG_JOURNAL][report->from];
         if (report->counts_safe && report->landed >= journal->safe && report->cookie < (UINT64_C(1) << 63))
             journal->safe = report->landed + 1;
+        if (report->delivery != LOG_PERSISTED && report->nonce)
+            seat->doubted = report->nonce;
         engine_on_delivered(seat->engine, report->cookie, report->delivery, report->offset);
         seat_note_state(seat);
         free(report);
@@ -335,6 +337,8 @@ static void out_append(struct worker *worker, uint32_t p, const struct engine_ou
         seat->claim_pending = true;
         record_free(record);
     }
+    if (out->kind == ENGINE_OUT_APPEND && out->header->kind != PERDURE__V1__KIND__KIND_CLAIM)
+        pending.nonce = out->header->nonce;
     if (TRACING)
         trace("%s/%u %s %s", worker->name, p, out->kind == ENGINE_OUT_APPEND ? "appends" : "sends",
               record_text(out->data, out->size));

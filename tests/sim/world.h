@@ -104,6 +104,7 @@ struct pending {
     uint32_t from; /* partition of the engine */
     bool first;    /* not tried yet */
     bool client;
+    uint64_t nonce; /* epoch of an append */
     bool again; /* after a truncation: its report has an offset */
     int64_t copy;
 };
@@ -122,6 +123,7 @@ struct report {
     int64_t due;
     bool counts_safe; /* acknowledged: the journal is safe up to here */
     int64_t landed;   /* where it really is */
+    uint64_t nonce;
 };
 
 struct session {
@@ -179,6 +181,7 @@ struct seat { /* one partition on one worker */
     struct task *tasks;
     int64_t stored_at;
     int64_t next_save;
+    uint64_t doubted; /* nonce of the epoch in which an append is known to have failed */
     bool unverified; /* loaded, the anchor not read again yet */
     bool damaged; /* the store, and no Mark has told yet */
 };
