@@ -22,6 +22,7 @@ struct bench {
     bool quick;
     bool kafka;
     uint32_t partitions; /* of namespaces made here */
+    size_t open;         /* jobs open at a time; 0: several numbers are tried */
     pid_t broker;        /* 0: unknown */
     char directory[256]; /* ours, removed at the end */
     char *environment;   /* JSON object */

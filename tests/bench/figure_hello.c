@@ -80,7 +80,11 @@ void figure_hello(struct bench *bench)
         bench_fail("hello does not leave four records");
     if (!bench->kafka)
         hello.sqlite = sqlite_floor_open(bench, "hello");
-    for (size_t i = bench->quick ? 1 : 0; i < sizeof opens / sizeof *opens - (bench->quick ? 2 : 0); i++) {
+    if (bench->open) {
+        hello_floor(&hello, bench->open);
+        hello_engine(&hello, bench->open);
+    }
+    for (size_t i = bench->quick ? 1 : 0; !bench->open && i < sizeof opens / sizeof *opens - (bench->quick ? 2 : 0); i++) {
         hello_floor(&hello, opens[i]);
         hello_engine(&hello, opens[i]);
     }

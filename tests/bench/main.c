@@ -122,6 +122,7 @@ void bench_log_drop(struct bench *bench, const char *uri)
 static void usage(FILE *file)
 {
     fprintf(file, "usage: perdure-bench [--only NAME] [--log URI] [--json] [--quick] [--broker-pid PID] [--partitions N]\n"
+                  "       [--open N]\n"
                   "--log sqlite:DIRECTORY/ measures there (default: a temporary directory);\n"
                   "--log kafka://HOST:PORT/NAME makes namespaces NAME-... and removes them.\n"
                   "The broker's process is found by its port, or named (also $PERDURE_BROKER_PID): its CPU time is told.\n");
@@ -145,6 +146,8 @@ static bool parse(struct bench *bench, int count, char **arguments)
             bench->log = arguments[++i];
         else if (strcmp(name, "--broker-pid") == 0 && value)
             bench->broker = (pid_t)atoi(arguments[++i]);
+        else if (strcmp(name, "--open") == 0 && value)
+            bench->open = strtoull(arguments[++i], NULL, 10);
         else if (strcmp(name, "--partitions") == 0 && value)
             bench->partitions = (uint32_t)atoi(arguments[++i]);
         else
