@@ -31,7 +31,7 @@ static bool kafka_genesis_take(const rd_kafka_message_t *message, struct kafka_g
 }
 
 /* Reads until each partition has given its first record or its end. */
-static int kafka_genesis_scan(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count,
+static int kafka_genesis_scan(rd_kafka_t *scanner, const char *brokers, const char *topic, uint32_t first, uint32_t count,
                               struct kafka_genesis *out, char *error, size_t error_size)
 {
     bool *seen = calloc(count, sizeof *seen);
@@ -40,10 +40,9 @@ static int kafka_genesis_scan(rd_kafka_t *scanner, const char *topic, uint32_t f
     rd_kafka_resp_err_t begun = seen ? kafka_scanner_begin(scanner, topic, first, count, seen, &missing)
                                      : RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE;
     if (begun) {
-        snprintf(error, error_size, "topic %s cannot be read: %s", topic, rd_kafka_err2str(begun));
-        bool gone = begun == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || begun == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
-                    begun == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
-        code = gone ? 2 : 5;
+        /* Also a partition that is unknown: the topics were found before, so a broker has just lost or not yet learned it. */
+        snprintf(error, error_size, "topic %s at %s cannot be read: %s", topic, brokers, rd_kafka_err2str(begun));
+        code = 5;
     }
     int64_t deadline = kafka_monotonic_ms() + 2 * KAFKA_OPEN_TIMEOUT_MS;
     while (missing > 0 && !code) {
@@ -66,8 +65,8 @@ static int kafka_genesis_scan(rd_kafka_t *scanner, const char *topic, uint32_t f
         } else if (message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
                    message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
                    message->err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) {
-            snprintf(error, error_size, "topic %s cannot be read: %s", topic, rd_kafka_err2str(message->err));
-            code = 2;
+            snprintf(error, error_size, "topic %s at %s cannot be read: %s", topic, brokers, rd_kafka_err2str(message->err));
+            code = message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ? 2 : 5;
         }
         rd_kafka_message_destroy(message);
     }
@@ -86,7 +85,7 @@ int kafka_genesis_read(const struct kafka_uri *uri, uint32_t first, uint32_t cou
     rd_kafka_t *scanner = kafka_scanner_new(uri, &notes, error, error_size);
     int code = scanner ? 0 : 2;
     if (scanner) {
-        code = kafka_genesis_scan(scanner, topic, first, count, out, error, error_size);
+        code = kafka_genesis_scan(scanner, uri->brokers, topic, first, count, out, error, error_size);
         rd_kafka_destroy_flags(scanner, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     }
     kafka_notes_free(&notes);
