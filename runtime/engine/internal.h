@@ -1,6 +1,11 @@
 /*
- * What the files of the engine share. engine.c: states, claims, reading; turn.c: jobs run and appends are built;
- * inbox.c: commands; steps.c: attempts and timers; outbox.c: what leaves for other jobs; status.c; save.c.
+ * What the files of the engine share.
+ *   engine.c: states, what the host tells, time, life     outputs.c: what the host is told and asked for
+ *   ownership.c: claims, doubt, draining                  append.c: records on their way into the journal
+ *   readback.c: the journal, judged and confirmed         inbox.c: commands, replies, Marks
+ *   turn.c: jobs run and appends are built                steps.c: attempts and timers
+ *   outbox.c: what leaves for other jobs                  status.c: what the outside sees of a job
+ *   save.c: the store
  */
 #ifndef PERDURE_ENGINE_INTERNAL_H
 #define PERDURE_ENGINE_INTERNAL_H
@@ -277,20 +282,43 @@ struct engine {
 
 /* engine.c */
 void engine_stop(struct engine *engine, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void engine_doubt(struct engine *engine, const char *why); /* rule 5 */
-struct queued_output *engine_put(struct engine *engine, enum engine_output_kind kind);
-void engine_note(struct engine *engine, const char *format, ...) __attribute__((format(printf, 2, 3)));
 uint64_t engine_random(struct engine *engine);
 int64_t engine_due(const struct engine *engine, int64_t wall_ms); /* monotonic time of a wall time */
+
+/* outputs.c */
+struct queued_output *engine_put(struct engine *engine, enum engine_output_kind kind);
+void engine_put_notice(struct engine *engine, enum engine_output_kind kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void engine_note(struct engine *engine, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void outputs_drop_appends(struct engine *engine);
+void outputs_clear(struct engine *engine);
+
+/* append.c */
 void header_init(struct engine *engine, Header *header, uint32_t kind);
 /* Sends `record` as the next append of this epoch. */
 struct append *engine_append(struct engine *engine, Record *record);
 void append_free(struct append *append);
-void engine_confirm(struct engine *engine);
+void appends_forget(struct engine *engine);
+
+/* ownership.c */
 static inline bool engine_owns(const struct engine *engine)
 {
     return engine->state == ENGINE_OWNER || engine->state == ENGINE_DRAINING;
 }
+void engine_claim(struct engine *engine, const char *cause);
+void engine_on_claim(struct engine *engine, const struct log_record *record); /* any claim that counts was read */
+void engine_on_claim_delivered(struct engine *engine, enum log_delivery delivery, int64_t offset);
+void engine_disown(struct engine *engine, const char *why);
+void engine_doubt(struct engine *engine, const char *why); /* rule 5 */
+void engine_drain(struct engine *engine);
+void engine_let_go(struct engine *engine);
+
+/* readback.c */
+void engine_follow(struct engine *engine); /* the journal, from where it is judged to */
+void engine_on_journal(struct engine *engine, const struct log_record *record);
+void engine_on_journal_end(struct engine *engine, int64_t end);
+void engine_confirm(struct engine *engine);
+void engine_distrust(struct engine *engine); /* the store, or all that was judged (rule 3) */
 
 /* turn.c */
 struct active *active_of(struct engine *engine, struct run *head); /* finds or makes */

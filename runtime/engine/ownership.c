@@ -1,0 +1,224 @@
+/*
+ * Who owns the partition: claims, the doubt of rule 5, being fenced, draining and letting go.
+ */
+#include "engine/internal.h"
+
+void engine_claim(struct engine *engine, const char *cause)
+{
+    Header header;
+    Record record = PERDURE__V1__RECORD__INIT;
+    Claim claim = PERDURE__V1__CLAIM__INIT;
+    Genesis genesis = engine->config.genesis;
+    header_init(engine, &header, PERDURE__V1__KIND__KIND_CLAIM);
+    genesis.partition = engine->config.partition;
+    engine->nonce = engine_random(engine);
+    claim.nonce = engine->nonce;
+    claim.worker = (char *)(engine->config.worker ? engine->config.worker : "");
+    claim.boot = (char *)(engine->config.boot_id ? engine->config.boot_id : "");
+    claim.version = (char *)"0.1";
+    claim.cause = (char *)cause;
+    header.nonce = engine->nonce;
+    record.header = &header;
+    record.genesis = &genesis;
+    record.claim = &claim;
+    append_free(engine->claim);
+    engine->claim = engine_append(engine, &record);
+    engine->state = ENGINE_CLAIMING;
+    engine->counts.claims++;
+}
+
+/* What was worked on goes; what was judged stays. */
+static void actives_drop(struct engine *engine)
+{
+    for (size_t i = 0; i < engine->judge->capacity; i++)
+        for (struct run *run = engine->judge->table[i]; run; run = run->next)
+            if (run->user) {
+                steps_clear(run->user, true);
+                active_free(run->user);
+            }
+}
+
+/* Everything that belongs to an owner goes; what was judged stays. */
+void engine_disown(struct engine *engine, const char *why)
+{
+    if (engine->state == ENGINE_OWNER || engine->state == ENGINE_DRAINING)
+        engine_put(engine, ENGINE_OUT_UNFOLLOW_INBOX);
+    appends_forget(engine);
+    outbox_forget_sends(engine);
+    inbox_reset(engine);
+    actives_drop(engine);
+    alarm_clear(&engine->alarms, &engine->mark_alarm);
+    alarm_clear(&engine->alarms, &engine->claim_alarm);
+    alarm_clear(&engine->alarms, &engine->trim_alarm);
+    engine->mark_wanted = engine->mark_first = false;
+    engine->release_sent = false;
+    if (why)
+        engine_put_notice(engine, ENGINE_OUT_LOST, "%s", why);
+}
+
+/* It owns nothing any more: the host may let the engine go, unless the partition was assigned again meanwhile. */
+void engine_let_go(struct engine *engine)
+{
+    engine->state = engine->assigned ? ENGINE_CATCHING_UP : ENGINE_FOLLOWING;
+    if (engine->assigned)
+        engine_follow(engine); /* tells the end again, also of a quiet journal */
+    else
+        engine_put(engine, ENGINE_OUT_RELEASED);
+}
+
+/* Rule 5: nothing more is sent in this epoch. A new claim, what is in the log is read, what is missing appended again. */
+void engine_doubt(struct engine *engine, const char *why)
+{
+    if (!engine_owns(engine) && engine->state != ENGINE_CLAIMING)
+        return;
+    if (!RULE(CLAIM_ON_DOUBT))
+        return;
+    RULE_FIRED(CLAIM_ON_DOUBT);
+    if (!engine->assigned) { /* rule 4: it may be another's by now; whoever owns it next reads what is in the log */
+        engine_disown(engine, why);
+        engine_let_go(engine);
+        return;
+    }
+    engine_note(engine, "partition %u: claims anew: %s", engine->config.partition, why);
+    for (size_t i = 0; i < engine->judge->capacity; i++)
+        for (struct run *run = engine->judge->table[i]; run; run = run->next)
+            if (run->user)
+                turn_rewind(run->user);
+    appends_forget(engine);
+    outbox_forget_sends(engine);
+    inbox_reset(engine);
+    engine_put(engine, ENGINE_OUT_UNFOLLOW_INBOX);
+    engine_claim(engine, why);
+}
+
+/* A log that takes no claim is not asked for another in the same breath. */
+static void engine_claim_failed(struct engine *engine)
+{
+    if (!engine->assigned) {
+        engine_doubt(engine, "the claim was not acknowledged");
+        return;
+    }
+    append_free(engine->claim);
+    engine->claim = NULL;
+    alarm_set(&engine->alarms, &engine->claim_alarm, engine->monotonic_ms + engine->claim_retry_ms);
+    engine->claim_retry_ms *= 2;
+    if (engine->claim_retry_ms > CLAIM_BACKOFF_MAX_MS)
+        engine->claim_retry_ms = CLAIM_BACKOFF_MAX_MS;
+}
+
+/* A fenced owner waits before it claims again, so that two that both believe themselves assigned do not take turns
+ * (rule 4, hazard 4). */
+static void engine_fenced(struct engine *engine)
+{
+    engine_disown(engine, "another worker claimed the partition");
+    if (!engine->assigned) {
+        engine_let_go(engine);
+        return;
+    }
+    engine->state = ENGINE_FENCED;
+    int64_t backoff = engine->claim_backoff_ms;
+    engine->claim_backoff_ms = backoff * 2 < CLAIM_BACKOFF_MAX_MS ? backoff * 2 : CLAIM_BACKOFF_MAX_MS;
+    backoff += (int64_t)(engine_random(engine) % (uint64_t)(backoff / 2 + 1));
+    alarm_set(&engine->alarms, &engine->claim_alarm, engine->monotonic_ms + backoff);
+}
+
+static bool engine_clock_is_sane(struct engine *engine, int64_t append_ms)
+{
+    int64_t skew = engine->wall_ms - append_ms;
+    if (append_ms <= 0)
+        return true;
+    if (skew < 0)
+        skew = -skew;
+    if (skew > CLOCK_SKEW_LIMIT_MS) { /* rule 30 */
+        engine_stop(engine, "this machine's clock differs from the log's by %lld s; set it right (limit %lld s)",
+                    (long long)(skew / 1000), (long long)(CLOCK_SKEW_LIMIT_MS / 1000));
+        return false;
+    }
+    if (skew > CLOCK_SKEW_WARN_MS)
+        engine_note(engine, "this machine's clock differs from the log's by %lld ms", (long long)skew);
+    return true;
+}
+
+/* Rule 7 holds for the claim as for any append: what was read before it is confirmed by it. */
+static void engine_owned(struct engine *engine)
+{
+    if (!engine_clock_is_sane(engine, engine->claim->append_ms))
+        return;
+    int64_t offset = engine->claim->offset;
+    append_free(engine->claim);
+    engine->claim = NULL;
+    engine->state = engine->assigned ? ENGINE_OWNER : ENGINE_DRAINING;
+    engine->own_claim = offset;
+    engine->n = 0;
+    engine->acked_n = 0;
+    engine->claim_backoff_ms = engine->limits.claim_backoff_ms;
+    engine->claim_retry_ms = CLAIM_RETRY_MS;
+    engine->release_sent = false;
+    engine->confirmed_in_pos = engine->judge->in_pos;
+    engine->mark_first = true; /* rule 9: first thing in an epoch */
+    engine->changed_since_mark = true;
+    engine->counts.claim = offset;
+    inbox_begin(engine);
+    outbox_confirm(engine, offset);
+    turn_wake_all(engine);
+    struct queued_output *queued = engine_put(engine, ENGINE_OUT_OWNED);
+    if (queued)
+        queued->output.offset = offset;
+}
+
+/* Rule 5: a claim that was read, lost by a truncation and sent again is acknowledged at another offset: nothing read since
+ * the first is to be trusted. It stays unowned until the truncation is told or its deadline claims anew. */
+static bool claim_is_where_it_was_read(struct engine *engine)
+{
+    const struct append *claim = engine->claim;
+    if (claim->known_offset < 0 || claim->known_offset == claim->offset)
+        return true;
+    engine_note(engine, "the claim was acknowledged at another offset than it was read");
+    return false;
+}
+
+void engine_on_claim(struct engine *engine, const struct log_record *record)
+{
+    struct append *claim = engine->state == ENGINE_CLAIMING ? engine->claim : NULL;
+    if (claim && engine->judge->nonce == engine->nonce) {
+        claim->read_back = true;
+        claim->offset = record->offset;
+        claim->append_ms = record->append_ms;
+        if (!RULE(ACKED) || (claim->acked && claim_is_where_it_was_read(engine)))
+            engine_owned(engine);
+    } else if (engine_owns(engine) || (claim && claim->read_back)) {
+        engine_fenced(engine);
+    } else if (engine->state == ENGINE_CLAIMING) {
+        /* Another owned it before our claim comes: jobs in memory know nothing of what was done then. */
+        actives_drop(engine);
+    }
+}
+
+void engine_on_claim_delivered(struct engine *engine, enum log_delivery delivery, int64_t offset)
+{
+    engine->claim->acked = delivery == LOG_PERSISTED;
+    engine->claim->known_offset = offset;
+    if (delivery != LOG_PERSISTED)
+        engine_claim_failed(engine);
+    else if (engine->claim->read_back && claim_is_where_it_was_read(engine))
+        engine_owned(engine);
+}
+
+/* DRAINING: everything confirmed, then Mark and Release; the next owner begins at once (rule 4). */
+void engine_drain(struct engine *engine)
+{
+    if (engine->appends || engine->release_sent)
+        return;
+    if (engine->mark_first || engine->changed_since_mark) {
+        engine_mark(engine);
+        return;
+    }
+    Header header;
+    Record record = PERDURE__V1__RECORD__INIT;
+    header_init(engine, &header, PERDURE__V1__KIND__KIND_RELEASE);
+    Position in_pos = inbox_low(engine, false);
+    header.in_pos = &in_pos;
+    header.out_pos = outbox_position(engine);
+    record.header = &header;
+    engine->release_sent = engine_append(engine, &record) != NULL;
+}
