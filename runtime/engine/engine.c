@@ -305,7 +305,7 @@ void engine_run(struct engine *engine)
     }
     if (engine->state != ENGINE_OWNER)
         return;
-    turn_evict(engine);
+    actives_evict(engine);
     outbox_send(engine);
 }
 

@@ -3,9 +3,10 @@
  *   engine.c: states, what the host tells, time, life     outputs.c: what the host is told and asked for
  *   ownership.c: claims, doubt, draining                  append.c: records on their way into the journal
  *   readback.c: the journal, judged and confirmed         inbox.c: commands, replies, Marks
- *   turn.c: jobs run and appends are built                steps.c: attempts and timers
- *   outbox.c: what leaves for other jobs                  status.c: what the outside sees of a job
- *   save.c: the store
+ *   active.c: the runs worked on, their order of use      history.c: jobs made, replayed, asked what they want
+ *   turn.c: inputs and commands become appends            wake.c: what a new owner does with the runs it finds
+ *   steps.c: attempts and timers                          outbox.c: what leaves for other jobs
+ *   status.c: what the outside sees of a job              save.c: the store
  */
 #ifndef PERDURE_ENGINE_INTERNAL_H
 #define PERDURE_ENGINE_INTERNAL_H
@@ -320,19 +321,35 @@ void engine_on_journal_end(struct engine *engine, int64_t end);
 void engine_confirm(struct engine *engine);
 void engine_distrust(struct engine *engine); /* the store, or all that was judged (rule 3) */
 
-/* turn.c */
+/* active.c */
 struct active *active_of(struct engine *engine, struct run *head); /* finds or makes */
 void active_enqueue(struct active *active);
+void active_touch(struct active *active); /* it has a stack and was just used */
+void active_park(struct active *active, const char *state, const char *report);
+void active_set_input(struct active *active, const Event *started);
+void active_drop_job(struct active *active);
 void active_free(struct active *active);
 void active_settle(struct active *active); /* frees it when nothing is left to do */
+void actives_evict(struct engine *engine);
+void watchers_answer(struct active *active);
+void input_push(struct active *active, struct input *input);
+void input_free(struct input *input);
+void inputs_append(struct input_list *list, struct input *input);
+struct input *inputs_take(struct input_list *list);
+void inputs_clear(struct input_list *list);
+
+/* history.c */
+bool active_new_job(struct active *active, const char *type);
+bool active_replay(struct active *active);
+void active_take(struct active *active);
+
+/* wake.c */
+void wake_runs(struct engine *engine);
+
+/* turn.c */
 void turn_run(struct active *active);
 void turn_confirmed(struct active *active, struct append *append);
 void turn_rewind(struct active *active); /* what was not confirmed is to be built again */
-void turn_wake_all(struct engine *engine);
-void turn_evict(struct engine *engine);
-void input_push(struct active *active, struct input *input);
-void input_free(struct input *input);
-void inputs_clear(struct input_list *list);
 
 /* steps.c */
 void step_want(struct active *active, const struct job_command *command);

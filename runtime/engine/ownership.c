@@ -160,7 +160,7 @@ static void engine_owned(struct engine *engine)
     engine->counts.claim = offset;
     inbox_begin(engine);
     outbox_confirm(engine, offset);
-    turn_wake_all(engine);
+    wake_runs(engine);
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_OWNED);
     if (queued)
         queued->output.offset = offset;
