@@ -40,18 +40,6 @@ void reply_send(struct engine *engine, const ReplyTo *to, Reply *reply)
 
 /* ---- the status record -------------------------------------------------------------------------------------- */
 
-static Waiting *waiting_copy(const Waiting *waiting)
-{
-    size_t size = perdure__v1__waiting__get_packed_size(waiting);
-    uint8_t *packed = malloc(size ? size : 1);
-    if (!packed)
-        return NULL;
-    perdure__v1__waiting__pack(waiting, packed);
-    Waiting *copy = perdure__v1__waiting__unpack(NULL, size, packed);
-    free(packed);
-    return copy;
-}
-
 /* What only the engine knows of a wait: attempts and retry times. */
 static void waiting_add_step(const struct active *active, Waiting *waiting)
 {

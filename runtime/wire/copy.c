@@ -102,6 +102,11 @@ Event *event_copy(const Event *event)
     return event != NULL ? (Event *)message_copy(&event->base) : NULL;
 }
 
+Waiting *waiting_copy(const Waiting *waiting)
+{
+    return waiting != NULL ? (Waiting *)message_copy(&waiting->base) : NULL;
+}
+
 Status *status_copy(const Status *status)
 {
     return status != NULL ? (Status *)message_copy(&status->base) : NULL;

@@ -156,6 +156,7 @@ uint32_t crc32c(const void *data, size_t size);
 Payload *payload_copy(const Payload *payload);
 Error *error_copy(const Error *error); /* cuts what is below ERROR_CAUSES_LIMIT */
 Event *event_copy(const Event *event); /* as event_decode() makes them; those below too */
+Waiting *waiting_copy(const Waiting *waiting);
 Status *status_copy(const Status *status);
 Reply *reply_copy(const Reply *reply);
 /* A string of a message that is built by hand: a malloc'ed copy, or protobuf-c's own empty string, which is never freed,
