@@ -64,7 +64,8 @@ static bool history_load(struct active *active, struct history *history)
     int code = host->history(host->context, engine->config.partition, active->head->job, active->run, history_visit,
                              history);
     /* What the host does not hold yet, we do. */
-    for (struct unsaved_record *record = engine->unsaved; record && code == LOG_OK; record = record->next)
+    for (struct unsaved_record *record = save_unsaved_of(engine, active->run); record && code == LOG_OK;
+         record = record->next_in_bucket)
         if (record->run == active->run && record->seq == history->count + 1 &&
             strcmp(record->job, active->head->job) == 0)
             history_visit(history, record->offset, record->data, record->size);

@@ -210,12 +210,19 @@ struct queued_output {
 /* Records of open runs that counted and are not in the store yet. */
 struct unsaved_record {
     struct unsaved_record *next;
+    struct unsaved_record *next_in_bucket; /* later ones of runs whose ids share a bucket */
     char *job;
     uint64_t run;
     uint64_t seq;
     int64_t offset;
     size_t size;
     unsigned char data[];
+};
+
+/* Unsaved records by run, in the order of the journal: a takeover asks for those of each open run. */
+#define UNSAVED_BUCKETS 4096
+struct unsaved_bucket {
+    struct unsaved_record *head, *tail;
 };
 
 struct engine {
@@ -277,6 +284,7 @@ struct engine {
     struct outbox outbox;
     struct queued_output *outputs, *outputs_tail, *taken;
     struct unsaved_record *unsaved, *unsaved_tail;
+    struct unsaved_bucket *unsaved_buckets; /* NULL until there is one */
     struct engine_counts counts;
     bool partition_changed;
 };
@@ -404,5 +412,7 @@ void reply_send(struct engine *engine, const ReplyTo *to, Reply *reply); /* take
 void save_note_record(struct engine *engine, const struct run *run, const Header *header, int64_t offset,
                       const void *data, size_t size);
 void save_clear(struct engine *engine);
+/* The first unsaved record of a bucket that holds the run's; go on with next_in_bucket. */
+struct unsaved_record *save_unsaved_of(const struct engine *engine, uint64_t run);
 
 #endif

@@ -7,6 +7,25 @@
 
 #include "engine/internal.h"
 
+static bool unsaved_index(struct engine *engine, struct unsaved_record *record)
+{
+    if (!engine->unsaved_buckets &&
+        !(engine->unsaved_buckets = calloc(UNSAVED_BUCKETS, sizeof *engine->unsaved_buckets)))
+        return false;
+    struct unsaved_bucket *bucket = &engine->unsaved_buckets[record->run % UNSAVED_BUCKETS];
+    if (bucket->tail)
+        bucket->tail->next_in_bucket = record;
+    else
+        bucket->head = record;
+    bucket->tail = record;
+    return true;
+}
+
+struct unsaved_record *save_unsaved_of(const struct engine *engine, uint64_t run)
+{
+    return engine->unsaved_buckets ? engine->unsaved_buckets[run % UNSAVED_BUCKETS].head : NULL;
+}
+
 void save_note_record(struct engine *engine, const struct run *run, const Header *header, int64_t offset,
                       const void *data, size_t size)
 {
@@ -18,12 +37,18 @@ void save_note_record(struct engine *engine, const struct run *run, const Header
         engine_stop(engine, "out of memory");
         return;
     }
-    record->next = NULL;
+    record->next = record->next_in_bucket = NULL;
     record->run = run->run;
     record->seq = header->seq;
     record->offset = offset;
     record->size = size;
     memcpy(record->data, data, size);
+    if (!unsaved_index(engine, record)) {
+        free(record->job);
+        free(record);
+        engine_stop(engine, "out of memory");
+        return;
+    }
     if (engine->unsaved_tail)
         engine->unsaved_tail->next = record;
     else
@@ -40,6 +65,8 @@ void save_clear(struct engine *engine)
         engine->unsaved = next;
     }
     engine->unsaved_tail = NULL;
+    free(engine->unsaved_buckets);
+    engine->unsaved_buckets = NULL;
 }
 
 static void save_partition(struct engine *engine, const struct engine_save *save)
