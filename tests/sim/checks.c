@@ -200,9 +200,7 @@ static void rerun_match(struct rerun *rerun, const struct oracle_run *run, const
         if (strcmp(event_name(mine), event_name(event)) != 0)
             world_bad("%s: a fault-free run names %s, recorded is %s", run->job, event_name(mine), event_name(event));
         if (event->kind_case == PERDURE__V1__EVENT__KIND_COMPLETED &&
-            (mine->completed->result->data.len != event->completed->result->data.len ||
-             memcmp(mine->completed->result->data.data, event->completed->result->data.data,
-                    event->completed->result->data.len) != 0))
+            !bytes_equal(mine->completed->result->data, event->completed->result->data))
             world_bad("%s: a fault-free run has another result", run->job);
         return;
     }
@@ -282,9 +280,8 @@ static void check_result(const struct oracle_run *run)
         world_bad("%s: time went back %s", run->job, last->failed->error->message);
     if (last->kind_case != PERDURE__V1__EVENT__KIND_COMPLETED || !started->input)
         return;
-    memcpy(input, started->input->data.data, started->input->data.len < 127 ? started->input->data.len : 127);
-    memcpy(result, last->completed->result->data.data,
-           last->completed->result->data.len < 63 ? last->completed->result->data.len : 63);
+    bytes_text(input, sizeof input, started->input->data);
+    bytes_text(result, sizeof result, last->completed->result->data);
     if (job_expected(started->type, input, &expected) && strtoull(result, NULL, 10) != expected)
         world_bad("%s: result %s, a fault-free run gives %llu", run->job, result, (unsigned long long)expected);
 }

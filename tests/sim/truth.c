@@ -68,8 +68,8 @@ static void check_step_ended(const struct oracle_run *run, uint64_t at, const Ev
         unsigned value;
         unsigned long long token = 0;
         char text[64] = "";
-        if (result && result->data.len < sizeof text)
-            memcpy(text, result->data.data, result->data.len);
+        if (result)
+            bytes_text(text, sizeof text, result->data);
         if (sscanf(text, "%u %llu", &value, &token) != 2)
             token = 0;
         if (!effect_find(run->job, run->run, event->op, event->step_completed->attempt, token))
@@ -147,8 +147,7 @@ static void check_child(const struct oracle_run *run, const Event *event, const 
     const Event *last = child->events[child->seq - 1].event;
     if (last->kind_case == PERDURE__V1__EVENT__KIND_COMPLETED) {
         const Payload *a = last->completed->result, *b = ended->result;
-        if (strcmp(ended->state, "completed") != 0 || !a || !b || a->data.len != b->data.len ||
-            memcmp(a->data.data, b->data.data, a->data.len) != 0)
+        if (strcmp(ended->state, "completed") != 0 || !a || !b || !bytes_equal(a->data, b->data))
             world_bad("%s: its child's result is not that of the child", run->job);
     }
 }

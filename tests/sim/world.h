@@ -6,6 +6,7 @@
 #define SIM_WORLD_H
 
 #include <setjmp.h>
+#include <string.h>
 
 #include "engine/engine.h"
 #include "engine/rules.h"
@@ -387,5 +388,19 @@ void checks_at_end(void);
 const pdr_module *sim_module(void);
 uint64_t effect_begin(void); /* token of the effect in progress */
 bool job_expected(const char *type, const char *input, uint64_t *value); /* result of a fault-free run */
+
+/* Empty bytes may have no address at all, which memcpy() and memcmp() must not be given. */
+static inline bool bytes_equal(ProtobufCBinaryData a, ProtobufCBinaryData b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+/* Copies at most size - 1 bytes; the rest of `out` stays zero. */
+static inline void bytes_text(char *out, size_t size, ProtobufCBinaryData bytes)
+{
+    memset(out, 0, size);
+    if (bytes.len > 0)
+        memcpy(out, bytes.data, bytes.len < size ? bytes.len : size - 1);
+}
 
 #endif
