@@ -434,6 +434,9 @@ static uint64_t verify_topics(enum fault fault, uint64_t *counted)
 static void test_topics(void **state)
 {
     (void)state;
+#ifdef __SANITIZE_THREAD__
+    skip(); /* librdkafka's mock cluster, which is not built for it, crashes under ThreadSanitizer */
+#endif
     uint64_t counted;
     json_t *all = verify(GOOD, NULL, NULL);
     assert_int_equal(verify_topics(GOOD, &counted), 0);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@
 struct owner {
     struct log *log;
     pthread_t thread;
-    volatile bool ends;
+    atomic_bool ends;
     volatile int result;
     size_t commands;
 };
