@@ -133,7 +133,7 @@ static bool kafka_same_log(struct kafka_log *log, uint32_t partition)
 {
     struct kafka_genesis found;
     char error[256] = "";
-    int code = kafka_genesis_read(&log->uri, partition, 1, &found, error, sizeof error);
+    int code = kafka_genesis_ask(&log->uri, partition, 1, &found, error, sizeof error);
     if (code == 5 || (!code && found.found && found.genesis.log_id == log->base.genesis.log_id))
         return true;
     if (!log->dead)

@@ -30,6 +30,12 @@ static bool kafka_genesis_take(const rd_kafka_message_t *message, struct kafka_g
     return true;
 }
 
+static bool kafka_topic_is_unknown(rd_kafka_resp_err_t code)
+{
+    return code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
+           code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
+}
+
 /* Reads until each partition has given its first record or its end. */
 static int kafka_genesis_scan(rd_kafka_t *scanner, const char *brokers, const char *topic, uint32_t first, uint32_t count,
                               struct kafka_genesis *out, char *error, size_t error_size)
@@ -40,9 +46,8 @@ static int kafka_genesis_scan(rd_kafka_t *scanner, const char *brokers, const ch
     rd_kafka_resp_err_t begun = seen ? kafka_scanner_begin(scanner, topic, first, count, seen, &missing)
                                      : RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE;
     if (begun) {
-        /* Also a partition that is unknown: the topics were found before, so a broker has just lost or not yet learned it. */
         snprintf(error, error_size, "topic %s at %s cannot be read: %s", topic, brokers, rd_kafka_err2str(begun));
-        code = 5;
+        code = kafka_topic_is_unknown(begun) ? KAFKA_TOPIC_GONE : 5;
     }
     int64_t deadline = kafka_monotonic_ms() + 2 * KAFKA_OPEN_TIMEOUT_MS;
     while (missing > 0 && !code) {
@@ -63,10 +68,9 @@ static int kafka_genesis_scan(rd_kafka_t *scanner, const char *brokers, const ch
         } else if (ours && message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
             seen[i] = true, missing--;
         } else if (message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
-                   message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
-                   message->err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) {
+                   kafka_topic_is_unknown(message->err)) {
             snprintf(error, error_size, "topic %s at %s cannot be read: %s", topic, brokers, rd_kafka_err2str(message->err));
-            code = message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ? 2 : 5;
+            code = message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ? 2 : KAFKA_TOPIC_GONE;
         }
         rd_kafka_message_destroy(message);
     }
@@ -74,8 +78,8 @@ static int kafka_genesis_scan(rd_kafka_t *scanner, const char *brokers, const ch
     return code;
 }
 
-int kafka_genesis_read(const struct kafka_uri *uri, uint32_t first, uint32_t count, struct kafka_genesis *out,
-                       char *error, size_t error_size)
+int kafka_genesis_ask(const struct kafka_uri *uri, uint32_t first, uint32_t count, struct kafka_genesis *out,
+                      char *error, size_t error_size)
 {
     char topic[KAFKA_TOPIC_NAME_BYTES];
     struct kafka_notes notes;
@@ -90,6 +94,14 @@ int kafka_genesis_read(const struct kafka_uri *uri, uint32_t first, uint32_t cou
     }
     kafka_notes_free(&notes);
     return code;
+}
+
+/* Who asks this has just found the topics: an unknown one is a broker that lost them for now, or has not learned of them. */
+int kafka_genesis_read(const struct kafka_uri *uri, uint32_t first, uint32_t count, struct kafka_genesis *out,
+                       char *error, size_t error_size)
+{
+    int code = kafka_genesis_ask(uri, first, count, out, error, error_size);
+    return code == KAFKA_TOPIC_GONE ? 5 : code;
 }
 
 int kafka_genesis_check(const struct kafka_uri *uri, const struct kafka_genesis *found, uint32_t count,

@@ -96,7 +96,12 @@ struct kafka_genesis {
     bool found;
     Genesis genesis; /* `namespace_` is not kept */
 };
-/* Reads the first records of journal partitions [first, first + count); an exit code. */
+/* Reads the first records of journal partitions [first, first + count); an exit code, or KAFKA_TOPIC_GONE: brokers say,
+ * and said again when they were asked for some seconds, that there is no such topic. */
+#define KAFKA_TOPIC_GONE 3
+int kafka_genesis_ask(const struct kafka_uri *uri, uint32_t first, uint32_t count, struct kafka_genesis *out,
+                      char *error, size_t error_size);
+/* The same for those who have just found the topics; an exit code. */
 int kafka_genesis_read(const struct kafka_uri *uri, uint32_t first, uint32_t count, struct kafka_genesis *out,
                        char *error, size_t error_size);
 /* Every partition has one, and they agree with one another and with the topics. */
