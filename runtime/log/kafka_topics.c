@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "log/kafka_internal.h"
 
@@ -204,14 +205,14 @@ static int kafka_topics_check_replicas(const struct kafka_uri *uri, const struct
     return 0;
 }
 
-int kafka_topics_check_settings(rd_kafka_t *client, const struct kafka_uri *uri, const struct kafka_shape *shape,
-                                char *error, size_t error_size)
+/* Asks one broker. `*again`: it has not heard of a topic that others know; a moment after the topics were made, or the
+ * broker started, that is no answer. */
+static int kafka_topics_read_settings(rd_kafka_t *client, const struct kafka_uri *uri, bool dev, bool *again, char *error,
+                                      size_t error_size)
 {
-    bool dev = uri->dev || shape->brokers == 1;
-    int code = dev ? 0 : kafka_topics_check_replicas(uri, shape, error, error_size);
-    if (code)
-        return code;
+    int code = 0;
     rd_kafka_ConfigResource_t *resources[KAFKA_TOPICS];
+    *again = false;
     for (int topic = 0; topic < KAFKA_TOPICS; topic++) {
         char name[KAFKA_TOPIC_NAME_BYTES];
         kafka_topic_name(uri, (enum kafka_topic)topic, name, sizeof name);
@@ -230,12 +231,31 @@ int kafka_topics_check_settings(rd_kafka_t *client, const struct kafka_uri *uri,
             for (int topic = 0; topic < KAFKA_TOPICS && !code; topic++) {
                 char name[KAFKA_TOPIC_NAME_BYTES];
                 kafka_topic_name(uri, (enum kafka_topic)topic, name, sizeof name);
-                if (strcmp(name, rd_kafka_ConfigResource_name(found[i])) == 0)
-                    code = kafka_topics_compare(found[i], (enum kafka_topic)topic, dev, error, error_size);
+                if (strcmp(name, rd_kafka_ConfigResource_name(found[i])) != 0)
+                    continue;
+                code = kafka_topics_compare(found[i], (enum kafka_topic)topic, dev, error, error_size);
+                *again = rd_kafka_ConfigResource_error(found[i]) == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
             }
         rd_kafka_event_destroy(event);
     }
     rd_kafka_queue_destroy(queue);
+    return code;
+}
+
+int kafka_topics_check_settings(rd_kafka_t *client, const struct kafka_uri *uri, const struct kafka_shape *shape,
+                                char *error, size_t error_size)
+{
+    bool dev = uri->dev || shape->brokers == 1, again = true;
+    int code = dev ? 0 : kafka_topics_check_replicas(uri, shape, error, error_size);
+    if (code)
+        return code;
+    for (int64_t deadline = kafka_monotonic_ms() + KAFKA_OPEN_TIMEOUT_MS; again;) {
+        code = kafka_topics_read_settings(client, uri, dev, &again, error, error_size);
+        if (kafka_monotonic_ms() > deadline)
+            break;
+        if (again)
+            nanosleep(&(struct timespec){ .tv_nsec = 50 * 1000 * 1000 }, NULL);
+    }
     return code;
 }
 
