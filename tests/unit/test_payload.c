@@ -377,13 +377,15 @@ static void test_schema_from_descriptors(void **state)
 {
     (void)state;
     Schema *made = compiled_schema();
-    assert_int_equal(made->n_messages, 14); /* each once, though Error holds itself */
+    for (size_t i = 0; i < made->n_messages; i++) /* each once, though Error holds itself */
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(made->messages[i]->name, made->messages[j]->name);
+    assert_non_null(schema_message(made, "perdure.v1.Error"));
     const MessageSchema *command = schema_message(made, "perdure.v1.Command");
     assert_non_null(command);
-    assert_int_equal(command->n_fields, 9);
     assert_int_equal(command->fields[0]->oneof, 0);
     assert_int_not_equal(command->fields[2]->oneof, 0);
-    assert_int_equal(command->fields[2]->oneof, command->fields[8]->oneof);
+    assert_int_equal(command->fields[2]->oneof, command->fields[command->n_fields - 1]->oneof);
     assert_int_equal(command->fields[2]->label, LABEL_OPTIONAL);
     assert_int_equal(command->fields[0]->label, LABEL_IMPLICIT);
     assert_string_equal(command->fields[2]->type_name, "perdure.v1.Start");
