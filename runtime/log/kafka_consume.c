@@ -125,6 +125,17 @@ static void kafka_end(struct kafka_log *log, struct kafka_source *source, int64_
 
 /* ---- what went wrong ------------------------------------------------------------------------------------------------ */
 
+/* In an outage nobody answers: one question that waited in vain is enough for a while, or polling would hang. */
+static bool kafka_may_ask(const struct kafka_log *log)
+{
+    return kafka_monotonic_ms() >= log->ask_again_ms;
+}
+
+static void kafka_asked_in_vain(struct kafka_log *log)
+{
+    log->ask_again_ms = kafka_monotonic_ms() + KAFKA_ASK_AGAIN_MS;
+}
+
 /*
  * Is it still the log that we opened? A topic that was deleted and made again begins with another Genesis, or none.
  * True: it is, or nobody can tell now.
@@ -133,7 +144,11 @@ static bool kafka_same_log(struct kafka_log *log, uint32_t partition)
 {
     struct kafka_genesis found;
     char error[256] = "";
-    int code = kafka_genesis_ask(&log->uri, partition, 1, &found, error, sizeof error);
+    if (!kafka_may_ask(log))
+        return true;
+    int code = kafka_genesis_ask(&log->uri, partition, 1, KAFKA_ASK_TIMEOUT_MS, &found, error, sizeof error);
+    if (code == 5)
+        kafka_asked_in_vain(log);
     if (code == 5 || (!code && found.found && found.genesis.log_id == log->base.genesis.log_id))
         return true;
     if (!log->dead)
@@ -151,7 +166,9 @@ static void kafka_lost(struct kafka_log *log, struct kafka_source *source)
     kafka_unassign(log, source);
     if (log->dead || !kafka_same_log(log, source->partition))
         return;
-    if (kafka_bounds(&log->base, stream, source->partition, &start, &end) != LOG_OK) {
+    if (!kafka_may_ask(log) || kafka_bounds(&log->base, stream, source->partition, &start, &end) != LOG_OK) {
+        if (kafka_may_ask(log))
+            kafka_asked_in_vain(log);
         kafka_consume_assign(log, source, position); /* no leader just now: the same will be asked again */
         return;
     }
@@ -326,7 +343,7 @@ void kafka_consume_chores(struct kafka_log *log)
     if (log->doubted && !log->dead)
         kafka_same_log(log, 0);
     log->doubted = false;
-    for (uint32_t i = 0; log->reader && i < log->partitions * 2; i++)
+    for (uint32_t i = 0; log->reader && i < log->partitions * 2 && kafka_may_ask(log); i++)
         if (log->followings[i].followed)
             kafka_check_end(log, &log->followings[i]);
 }

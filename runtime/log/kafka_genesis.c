@@ -38,24 +38,26 @@ static bool kafka_topic_is_unknown(rd_kafka_resp_err_t code)
 
 /* Reads until each partition has given its first record or its end. */
 static int kafka_genesis_scan(rd_kafka_t *scanner, const char *brokers, const char *topic, uint32_t first, uint32_t count,
-                              struct kafka_genesis *out, char *error, size_t error_size)
+                              int timeout_ms, struct kafka_genesis *out, char *error, size_t error_size)
 {
     bool *seen = calloc(count, sizeof *seen);
     uint32_t missing = count;
     int code = 0;
-    rd_kafka_resp_err_t begun = seen ? kafka_scanner_begin(scanner, topic, first, count, seen, &missing)
+    rd_kafka_resp_err_t begun = seen ? kafka_scanner_begin(scanner, topic, first, count,
+                                                           timeout_ms < KAFKA_ASK_TIMEOUT_MS ? timeout_ms : KAFKA_ASK_TIMEOUT_MS,
+                                                           seen, &missing)
                                      : RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE;
     if (begun) {
         snprintf(error, error_size, "topic %s at %s cannot be read: %s", topic, brokers, rd_kafka_err2str(begun));
         code = kafka_topic_is_unknown(begun) ? KAFKA_TOPIC_GONE : 5;
     }
-    int64_t deadline = kafka_monotonic_ms() + 2 * KAFKA_OPEN_TIMEOUT_MS;
+    int64_t deadline = kafka_monotonic_ms() + timeout_ms;
     while (missing > 0 && !code) {
         rd_kafka_message_t *message = rd_kafka_consumer_poll(scanner, 100);
         if (!message) {
             if (kafka_monotonic_ms() > deadline) {
                 snprintf(error, error_size, "topic %s: %u of %u partitions did not give their first record within %d s: "
-                         "have they leaders?", topic, missing, count, 2 * KAFKA_OPEN_TIMEOUT_MS / 1000);
+                         "have they leaders?", topic, missing, count, timeout_ms / 1000);
                 code = 5;
             }
             continue;
@@ -78,8 +80,8 @@ static int kafka_genesis_scan(rd_kafka_t *scanner, const char *brokers, const ch
     return code;
 }
 
-int kafka_genesis_ask(const struct kafka_uri *uri, uint32_t first, uint32_t count, struct kafka_genesis *out,
-                      char *error, size_t error_size)
+int kafka_genesis_ask(const struct kafka_uri *uri, uint32_t first, uint32_t count, int timeout_ms,
+                      struct kafka_genesis *out, char *error, size_t error_size)
 {
     char topic[KAFKA_TOPIC_NAME_BYTES];
     struct kafka_notes notes;
@@ -89,7 +91,7 @@ int kafka_genesis_ask(const struct kafka_uri *uri, uint32_t first, uint32_t coun
     rd_kafka_t *scanner = kafka_scanner_new(uri, &notes, error, error_size);
     int code = scanner ? 0 : 2;
     if (scanner) {
-        code = kafka_genesis_scan(scanner, uri->brokers, topic, first, count, out, error, error_size);
+        code = kafka_genesis_scan(scanner, uri->brokers, topic, first, count, timeout_ms, out, error, error_size);
         rd_kafka_destroy_flags(scanner, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     }
     kafka_notes_free(&notes);
@@ -100,7 +102,7 @@ int kafka_genesis_ask(const struct kafka_uri *uri, uint32_t first, uint32_t coun
 int kafka_genesis_read(const struct kafka_uri *uri, uint32_t first, uint32_t count, struct kafka_genesis *out,
                        char *error, size_t error_size)
 {
-    int code = kafka_genesis_ask(uri, first, count, out, error, error_size);
+    int code = kafka_genesis_ask(uri, first, count, 2 * KAFKA_OPEN_TIMEOUT_MS, out, error, error_size);
     return code == KAFKA_TOPIC_GONE ? 5 : code;
 }
 

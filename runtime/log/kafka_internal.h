@@ -15,6 +15,8 @@
 #define KAFKA_OPEN_TIMEOUT_MS 10000
 /* Blocking questions to a broker that answered before: watermarks, statuses. */
 #define KAFKA_ASK_TIMEOUT_MS 5000
+/* A question asked while polling that nobody answered is not asked again before this: a poll must not hang in an outage. */
+#define KAFKA_ASK_AGAIN_MS 30000
 /* Messages taken from one queue before the next has its turn, so that one long catch-up does not starve the others. */
 #define KAFKA_TURN_MESSAGES 512
 /* Bytes of appends in flight over all partitions; each has its share, at least two records of the largest size (H28). */
@@ -69,8 +71,8 @@ rd_kafka_t *kafka_producer_new(const struct kafka_uri *uri, const char *client_n
 rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *notes, char *error, size_t error_size);
 /* Lets it read partitions [first, first + count) from their first records on. Empty ones are `ended` at once; `*left` is
  * the number of others. */
-rd_kafka_resp_err_t kafka_scanner_begin(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count, bool *ended,
-                                        uint32_t *left);
+rd_kafka_resp_err_t kafka_scanner_begin(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count,
+                                        int timeout_ms, bool *ended, uint32_t *left);
 
 /* ---- kafka_topics.c: the table of settings ------------------------------------------------------------------ */
 
@@ -99,8 +101,8 @@ struct kafka_genesis {
 /* Reads the first records of journal partitions [first, first + count); an exit code, or KAFKA_TOPIC_GONE: brokers say,
  * and said again when they were asked for some seconds, that there is no such topic. */
 #define KAFKA_TOPIC_GONE 3
-int kafka_genesis_ask(const struct kafka_uri *uri, uint32_t first, uint32_t count, struct kafka_genesis *out,
-                      char *error, size_t error_size);
+int kafka_genesis_ask(const struct kafka_uri *uri, uint32_t first, uint32_t count, int timeout_ms,
+                      struct kafka_genesis *out, char *error, size_t error_size);
 /* The same for those who have just found the topics; an exit code. */
 int kafka_genesis_read(const struct kafka_uri *uri, uint32_t first, uint32_t count, struct kafka_genesis *out,
                        char *error, size_t error_size);
@@ -195,6 +197,7 @@ struct kafka_log {
     bool taken;
 
     rd_kafka_t *unreachable; /* the client that told of the present outage */
+    int64_t ask_again_ms;    /* monotonic: no blocking question before */
     bool doubted; /* a topic was not there: is it still our log? */
     bool dead;    /* LOG_FATAL was told for the whole log */
 };

@@ -27,14 +27,14 @@ rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *n
 
 /* A topic just made may not be known to its leader yet, and leaders move: asked again for a while. */
 static rd_kafka_resp_err_t kafka_scanner_ask(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count,
-                                             rd_kafka_topic_partition_list_t **asked)
+                                             int timeout_ms, rd_kafka_topic_partition_list_t **asked)
 {
-    int64_t deadline = kafka_monotonic_ms() + KAFKA_ASK_TIMEOUT_MS;
+    int64_t deadline = kafka_monotonic_ms() + timeout_ms;
     for (;;) {
         *asked = rd_kafka_topic_partition_list_new((int)count);
         for (uint32_t i = 0; i < count; i++)
             rd_kafka_topic_partition_list_add(*asked, topic, (int32_t)(first + i))->offset = 0; /* records since 1970 */
-        rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(scanner, *asked, KAFKA_ASK_TIMEOUT_MS);
+        rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(scanner, *asked, timeout_ms);
         bool passing = code == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE ||
                        code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
                        code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || code == RD_KAFKA_RESP_ERR__TRANSPORT;
@@ -49,12 +49,12 @@ static rd_kafka_resp_err_t kafka_scanner_ask(rd_kafka_t *scanner, const char *to
  * The first offsets are asked for here, all in one go: a consumer that is assigned "the beginning" asks by itself, but
  * waits half a second whenever it does not know the leader yet.
  */
-rd_kafka_resp_err_t kafka_scanner_begin(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count, bool *ended,
-                                        uint32_t *left)
+rd_kafka_resp_err_t kafka_scanner_begin(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count,
+                                        int timeout_ms, bool *ended, uint32_t *left)
 {
     rd_kafka_topic_partition_list_t *asked = NULL;
     rd_kafka_topic_partition_list_t *found = rd_kafka_topic_partition_list_new((int)count);
-    rd_kafka_resp_err_t code = kafka_scanner_ask(scanner, topic, first, count, &asked);
+    rd_kafka_resp_err_t code = kafka_scanner_ask(scanner, topic, first, count, timeout_ms, &asked);
     for (int i = 0; i < asked->cnt && !code; i++) {
         const rd_kafka_topic_partition_t *partition = &asked->elems[i];
         bool empty = !partition->err && partition->offset < 0;
