@@ -100,6 +100,9 @@ struct log_operations {
     void (*close)(struct log *);
     /* Where answers to this client go: fills partition and client (never 0). Answers sent from then on arrive. */
     int (*reply_address)(struct log *, ReplyTo *to);
+    /* Appends a task to NAMESPACE.tasks.QUEUE; answered by handler.delivered. `lane` picks the partition: lane mod the
+     * topic's partitions. NULL: the log has no queues (SQLite). */
+    int (*put_task)(struct log *, const char *queue, uint32_t lane, const struct log_message *, uint64_t cookie);
 };
 
 /* What every backend's struct begins with. */
