@@ -154,6 +154,7 @@ static void kafka_chores(struct kafka_log *log, int64_t now)
 {
     log->chore_ms = now + KAFKA_CHORE_MS;
     kafka_produce_chores(log);
+    kafka_tasks_chores(log);
     kafka_consume_chores(log);
     kafka_members_chores(log);
     kafka_trim_chores(log);
@@ -248,6 +249,7 @@ static void kafka_close(struct log *base)
     struct kafka_log *log = kafka_log_of(base);
     memset(&log->base.handler, 0, sizeof log->base.handler);
     kafka_members_stop(log);
+    kafka_tasks_stop(log);
     kafka_produce_stop(log);
     kafka_consume_stop(log);
     if (log->wake_fd >= 0)
@@ -283,6 +285,7 @@ static const struct log_operations kafka_operations = {
     .wake = kafka_wake,
     .close = kafka_close,
     .reply_address = kafka_reply_address,
+    .put_task = kafka_put_task,
 };
 
 /* Each partition of a stream has a share of what librdkafka can queue, so that one without a leader cannot take the
@@ -336,6 +339,7 @@ int kafka_log_open_as(const struct kafka_uri *uri, const struct log_options *opt
     log->session_timeout_ms = options->session_timeout_ms;
     log->read_only = options->read_only;
     log->partitions = genesis->partitions;
+    log->replicas = shape->replicas[KAFKA_JOURNAL];
     log->replies_partitions = shape->partitions[KAFKA_REPLIES];
     log->client_id = kafka_random() | 1;
     for (int topic = 0; topic < KAFKA_TOPICS; topic++)

@@ -3,7 +3,7 @@
  *
  *     kafka://host:port[,host:port]/NAMESPACE[?dev=1&security.protocol=ssl&...]
  *
- * Topics: NAMESPACE.inbox, .journal, .jobs (statuses), .replies, .dead. After `?` stand options: dev=1 (a namespace that
+ * Topics: NAMESPACE.inbox, .journal, .jobs (statuses), .replies, .dead, and .tasks.QUEUE for each queue. After `?` stand options: dev=1 (a namespace that
  * one broker keeps, for trials), and librdkafka's own options of the groups security, sasl, ssl and broker.
  */
 #ifndef PERDURE_LOG_KAFKA_H
@@ -26,5 +26,14 @@ int kafka_namespace_create(const char *uri, uint32_t partitions, bool dev, char 
 /* Compares every setting of every topic with what Perdure needs. 0; 2 (`text` names topic, setting, value found and value
  * needed), 3 no such namespace, 5 no broker answers. `dev`: as above; a cluster of one broker is always taken for one. */
 int kafka_namespace_check(const char *uri, bool dev, char *text, size_t text_size);
+
+/*
+ * Queues of remote steps. Makes the topic of one with the settings it needs, or adds partitions to it. 0: done, or was so
+ * before (`text` says which); 2 refused; 3 no such namespace; 5 no broker answers. `partitions` 0: the default.
+ */
+#define KAFKA_QUEUE_PARTITIONS 8
+#define KAFKA_QUEUE_NAME_LIMIT 100
+bool kafka_queue_name_valid(const char *queue);
+int kafka_queue_create(const char *uri, const char *queue, uint32_t partitions, bool dev, char *text, size_t text_size);
 
 #endif

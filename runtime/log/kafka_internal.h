@@ -30,7 +30,8 @@
 /* What is left to send at close (statuses, replies, a group membership to give back) gets this long. */
 #define KAFKA_CLOSE_TIMEOUT_MS 3000
 
-enum kafka_topic { KAFKA_INBOX, KAFKA_JOURNAL, KAFKA_JOBS, KAFKA_REPLIES, KAFKA_DEAD, KAFKA_TOPICS };
+/* Those that each namespace has, and those of its queues, which come and go. */
+enum kafka_topic { KAFKA_INBOX, KAFKA_JOURNAL, KAFKA_JOBS, KAFKA_REPLIES, KAFKA_DEAD, KAFKA_TOPICS, KAFKA_TASKS = KAFKA_TOPICS };
 
 /* ---- kafka_uri.c: where the namespace is, and the configuration of every client ----------------------------- */
 
@@ -47,6 +48,8 @@ struct kafka_uri {
 bool kafka_uri_parse(struct kafka_uri *uri, const char *text, char *error, size_t error_size);
 void kafka_topic_name(const struct kafka_uri *uri, enum kafka_topic topic, char *name, size_t size);
 #define KAFKA_TOPIC_NAME_BYTES 256
+/* Of the tasks of a queue: NAMESPACE.tasks.QUEUE. */
+void kafka_queue_topic(const struct kafka_uri *uri, const char *queue, char *name, size_t size);
 
 /* What librdkafka's threads last said, for error texts: it must never print by itself. */
 struct kafka_notes {
@@ -91,6 +94,10 @@ int kafka_topics_check_settings(rd_kafka_t *client, const struct kafka_uri *uri,
                                 char *error, size_t error_size);
 int kafka_topics_create(rd_kafka_t *client, const struct kafka_uri *uri, const struct kafka_shape *shape,
                         uint32_t partitions, bool *created, char *error, size_t error_size);
+
+/* The topic of a queue, as it must be made; the caller's to destroy. NULL: `error` says why. */
+rd_kafka_NewTopic_t *kafka_topics_plan_queue(const char *topic, int partitions, int replicas, bool dev, char *error,
+                                             size_t error_size);
 
 /* ---- kafka_genesis.c: the first record of each journal partition --------------------------------------------- */
 
@@ -159,6 +166,7 @@ struct kafka_log {
     bool read_only;
     uint32_t partitions;
     int replies_partitions;
+    int replicas; /* of the journal: topics of queues get as many */
 
     /* waiting */
     int wake_fd;
@@ -181,6 +189,9 @@ struct kafka_log {
     bool producer_failed;
     char producer_reason[256];
     bool trimming;         /* a DeleteRecords call is under way */
+
+    /* queues of remote steps */
+    struct kafka_tasks *tasks; /* NULL: none was needed yet */
 
     /* reading */
     rd_kafka_t *reader;
@@ -232,6 +243,15 @@ int kafka_append(struct log *base, enum log_stream stream, uint32_t partition, c
 /* Statuses, replies, dead letters: sent once, nobody waits. Takes `headers` over. */
 int kafka_produce_aside(struct kafka_log *log, enum kafka_topic topic, int32_t partition, const char *key,
                         const void *data, size_t size, rd_kafka_headers_t *headers);
+
+/* What plain tools see beside a record; librdkafka's to free once a message has it. */
+rd_kafka_headers_t *kafka_headers(const Header *header);
+
+/* kafka_tasks.c */
+int kafka_put_task(struct log *base, const char *queue, uint32_t lane, const struct log_message *message, uint64_t cookie);
+void kafka_tasks_serve(struct kafka_log *log, struct kafka_source *source);
+void kafka_tasks_chores(struct kafka_log *log);
+void kafka_tasks_stop(struct kafka_log *log);
 
 /* kafka_consume.c */
 int kafka_follow(struct log *base, enum log_stream stream, uint32_t partition, int64_t from);

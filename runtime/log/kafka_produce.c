@@ -48,10 +48,19 @@ static const char *kafka_kind_name(uint32_t kind)
                                          "event", "copy",    "stub",     "slot_out", "slot_in" };
     if (kind < sizeof names / sizeof *names)
         return names[kind];
-    return kind == PERDURE__V1__KIND__KIND_COMMAND ? "command" : kind == PERDURE__V1__KIND__KIND_FORWARDED ? "forwarded" : "";
+    switch (kind) {
+    case PERDURE__V1__KIND__KIND_COMMAND:
+        return "command";
+    case PERDURE__V1__KIND__KIND_FORWARDED:
+        return "forwarded";
+    case PERDURE__V1__KIND__KIND_TASK:
+        return "task";
+    default:
+        return "";
+    }
 }
 
-static rd_kafka_headers_t *kafka_headers(const Header *header)
+rd_kafka_headers_t *kafka_headers(const Header *header)
 {
     rd_kafka_headers_t *headers = rd_kafka_headers_new(5);
     char number[24];

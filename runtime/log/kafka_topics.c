@@ -37,7 +37,7 @@ struct kafka_need_row {
 static const struct kafka_topic_plan {
     uint32_t partitions; /* 0: as many as the namespace has */
     struct kafka_need_row rows[ROWS_MAX];
-} kafka_plans[KAFKA_TOPICS] = {
+} kafka_plans[KAFKA_TASKS + 1] = {
     [KAFKA_INBOX] = { 0, { KEPT, EVERYWHERE } },
     [KAFKA_JOURNAL] = { 0, { KEPT, EVERYWHERE } },
     [KAFKA_JOBS] = { 0, {
@@ -54,6 +54,12 @@ static const struct kafka_topic_plan {
         { "segment.ms", "600000", NULL, CREATED, NULL },
         EVERYWHERE } },
     [KAFKA_DEAD] = { 1, { KEPT, EVERYWHERE } },
+    /* A queue: what nobody took for a week is sent again by its owner, or its time is over. */
+    [KAFKA_TASKS] = { KAFKA_QUEUE_PARTITIONS, {
+        { "cleanup.policy", "delete", NULL, EXACTLY, "compaction would remove tasks that nobody took" },
+        { "retention.ms", "604800000", NULL, CREATED, NULL },
+        { "segment.ms", "86400000", NULL, CREATED, NULL },
+        EVERYWHERE } },
 };
 
 static const char *kafka_need_value(const struct kafka_need_row *row, bool dev)
@@ -275,6 +281,15 @@ static rd_kafka_NewTopic_t *kafka_topics_plan(const struct kafka_uri *uri, enum 
     }
     for (const struct kafka_need_row *row = plan->rows; row->name; row++)
         rd_kafka_NewTopic_set_config(wanted, row->name, kafka_need_value(row, uri->dev));
+    return wanted;
+}
+
+rd_kafka_NewTopic_t *kafka_topics_plan_queue(const char *topic, int partitions, int replicas, bool dev, char *error,
+                                             size_t error_size)
+{
+    rd_kafka_NewTopic_t *wanted = rd_kafka_NewTopic_new(topic, partitions, replicas, error, error_size);
+    for (const struct kafka_need_row *row = kafka_plans[KAFKA_TASKS].rows; wanted && row->name; row++)
+        rd_kafka_NewTopic_set_config(wanted, row->name, kafka_need_value(row, dev));
     return wanted;
 }
 

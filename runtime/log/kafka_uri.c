@@ -15,6 +15,11 @@ void kafka_topic_name(const struct kafka_uri *uri, enum kafka_topic topic, char 
     snprintf(name, size, "%s.%s", uri->name, kafka_topic_suffixes[topic]);
 }
 
+void kafka_queue_topic(const struct kafka_uri *uri, const char *queue, char *name, size_t size)
+{
+    snprintf(name, size, "%s.tasks.%s", uri->name, queue);
+}
+
 /* Only how to reach the brokers may be set from outside: anything else could take away what the protocol rests on. */
 static bool kafka_uri_option_allowed(const char *name)
 {

@@ -101,7 +101,9 @@ struct log_operations {
     /* Where answers to this client go: fills partition and client (never 0). Answers sent from then on arrive. */
     int (*reply_address)(struct log *, ReplyTo *to);
     /* Appends a task to NAMESPACE.tasks.QUEUE; answered by handler.delivered. `lane` picks the partition: lane mod the
-     * topic's partitions. NULL: the log has no queues (SQLite). */
+     * topic's partitions. A topic that is missing is made where that is allowed. LOG_FAILED, and delivered() as not
+     * persisted: log->error says what is wrong with the queue; trying again later is cheap and helps once it is right.
+     * NULL: the log has no queues (SQLite). */
     int (*put_task)(struct log *, const char *queue, uint32_t lane, const struct log_message *, uint64_t cookie);
 };
 

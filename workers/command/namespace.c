@@ -12,7 +12,7 @@
 #define NAMESPACE_PARTITIONS 16
 
 static const struct flag namespace_flags[] = {
-    {"partitions", "N", "how many partitions, a power of two up to 4096; for good (default: 16; a file has 1)", false},
+    {"partitions", "N", "how many partitions, a power of two up to 4096; for good (default: 16; a file has 1; a queue: 8)", false},
     {"dev", NULL, "for a single broker: nothing is replicated", false},
     {NULL, NULL, NULL, false},
 };
@@ -51,15 +51,35 @@ static int namespace_file(const struct arguments *arguments, bool create, int64_
     return namespace_done(arguments, EXIT_OK, text);
 }
 
+/* namespace queue create NAME */
+static int namespace_queue(struct arguments *arguments)
+{
+    char text[2000] = "";
+    int64_t partitions;
+    if (arguments->count != 3 || strcmp(arguments->positional[1], "create") != 0)
+        return arguments_wrong(arguments, "queue: write perdure namespace queue create NAME");
+    if (strncmp(arguments->log, "kafka:", 6) != 0)
+        return arguments_wrong(arguments, "queue: an embedded log has no queues; steps of a queue run in its worker");
+    if (!arguments_number(arguments, "partitions", 1, 10000, 0, &partitions))
+        return EXIT_USAGE;
+    int code = kafka_queue_create(arguments->log, arguments->positional[2], (uint32_t)partitions,
+                                  arguments_get(arguments, "dev"), text, sizeof text);
+    return namespace_done(arguments, code, text);
+}
+
 static int namespace_run(struct arguments *arguments)
 {
     const char *what = arguments->positional[0];
+    if (strcmp(what, "queue") == 0)
+        return namespace_queue(arguments);
+    if (arguments->count > 1)
+        return arguments_wrong(arguments, "%s takes no \"%s\"", what, arguments->positional[1]);
     bool create = strcmp(what, "create") == 0, dev = arguments_get(arguments, "dev");
     bool kafka = strncmp(arguments->log, "kafka:", 6) == 0;
     int64_t partitions;
     char text[2000] = "";
     if (!create && strcmp(what, "check") != 0)
-        return arguments_wrong(arguments, "create or check, not \"%s\"", what);
+        return arguments_wrong(arguments, "create, check or queue, not \"%s\"", what);
     if (!arguments_number(arguments, "partitions", 1, SLOT_COUNT, kafka ? NAMESPACE_PARTITIONS : 1, &partitions))
         return EXIT_USAGE;
     if ((partitions & (partitions - 1)) != 0)
@@ -73,12 +93,14 @@ static int namespace_run(struct arguments *arguments)
 
 const struct verb verb_namespace = {
     .name = "namespace",
-    .synopsis = "create [--partitions N] [--dev]\ncheck [--dev]",
+    .synopsis = "create [--partitions N] [--dev]\ncheck [--dev]\nqueue create NAME [--partitions N] [--dev]",
     .summary = "create the log of a namespace, or check its settings",
     .help = "create: makes the topics of kafka://HOST:PORT/NAMESPACE with the settings they need, or the file of\n"
-            "sqlite:PATH. Running it again is harmless. check: compares all settings and names each that differs.",
+            "sqlite:PATH. Running it again is harmless. check: compares all settings and names each that differs.\n"
+            "queue create: makes the topic of a queue of remote steps, for workers that may not make it themselves;\n"
+            "its partitions (default: 8) may be added to later by running it again with a larger number.",
     .flags = namespace_flags,
     .least = 1,
-    .most = 1,
+    .most = 3,
     .run = namespace_run,
 };
