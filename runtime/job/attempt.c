@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "constants.h"
+#include "crash/slot.h"
 #include "job/codec.h"
 #include "job/failure.h"
 #include "job/job.h"
@@ -186,7 +187,10 @@ void attempt_run(const struct attempt_request *request, struct attempt_outcome *
     *outcome = (struct attempt_outcome){.code = PDR_FAILED};
     wire_arena_init(&attempt.arena, 0);
     snprintf(attempt.key, sizeof(attempt.key), "%016" PRIx64 "-%" PRIu64, request->run, request->op);
+    crash_enter_step(request->job, request->run, request->op, request->attempt, request->callable->name,
+                     request->callable->build);
     attempt_call(&attempt, outcome);
+    crash_slot_leave();
     if (outcome->code == PDR_NO_MEMORY)
         attempt_end(&attempt, outcome, false, "NoMemory", "out of memory in the step");
     if (outcome->code != PDR_OK && outcome->error == NULL) {

@@ -4,15 +4,20 @@
 #include <stdlib.h>
 
 #include "constants.h"
+#include "crash/slot.h"
 #include "job/state.h"
 
 void ending_clean_up(pdr_job *job)
 {
+    if (job->clean_ups == NULL)
+        return;
+    crash_enter_job(job->id, job->run, job->callable->name, job->callable->build, job->site, NULL, 0);
     while (job->clean_ups != NULL) {
         struct clean_up *clean_up = job->clean_ups;
         job->clean_ups = clean_up->next;
         clean_up->run(clean_up->argument);
     }
+    crash_slot_leave();
 }
 
 /* Encodes the result before anything that it points to is cleaned up. */

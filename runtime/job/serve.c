@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 
+#include "crash/slot.h"
 #include "job/state.h"
 
 bool serve_cancelled(const pdr_job *job)
@@ -209,7 +210,10 @@ static bool serve_answer(pdr_job *job, struct request *request)
 static bool serve_resume(pdr_job *job)
 {
     pdr_job *previous = verbs_enter(job);
+    crash_enter_job(job->id, job->run, job->callable->name, job->callable->build, job->site, job->coroutine.top,
+                    job->coroutine.size);
     job->pending = coroutine_resume(&job->coroutine);
+    crash_slot_leave();
     verbs_leave(previous);
     return job->pending != NULL;
 }

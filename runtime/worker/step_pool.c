@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "crash/slot.h"
+
 struct queued_attempt {
     struct queued_attempt *next;
     struct attempt_done *done; /* filled by the thread */
@@ -76,6 +78,7 @@ static void pool_run(struct queued_attempt *attempt)
 static void *pool_thread(void *argument)
 {
     struct step_pool *pool = argument;
+    crash_thread_begin();
     pthread_mutex_lock(&pool->mutex);
     for (struct queued_attempt *attempt; (attempt = pool_next(pool));) {
         pthread_mutex_unlock(&pool->mutex);
@@ -94,6 +97,7 @@ static void *pool_thread(void *argument)
         if (first && !pool->closing)
             pool->wake(pool->context);
     }
+    crash_thread_end();
     pool->threads--;
     pthread_cond_signal(&pool->idle);
     pthread_mutex_unlock(&pool->mutex);

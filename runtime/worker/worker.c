@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "constants.h"
+#include "crash/slot.h"
 
 #define SAVE_INTERVAL_MS 1000 /* how much journal a takeover reads again at most, in time */
 #define STOP_PATIENCE_MS 10000 /* how long a stop waits for partitions to be released and steps to end */
@@ -308,6 +309,7 @@ static void worker_loop(struct pdr_worker *worker)
     int64_t give_up = INT64_MAX;
     int timeout = 0;
     while (!worker->failed) {
+        crash_heartbeat();
         if (worker->log->operations->poll(worker->log, timeout) == LOG_FAILED && !worker->failed)
             worker_fail(worker, PDR_UNREACHABLE, "%s", worker->log->error);
         if (atomic_load(&worker->stopping) && !worker->draining) {
@@ -333,6 +335,7 @@ int pdr_worker_run(pdr_worker *worker)
         worker_fail(worker, PDR_INVALID, "the worker has no module; name one with --module FILE.so");
         return PDR_INVALID;
     }
+    crash_thread_begin(); /* the first thread that does: this one runs the jobs */
     worker->pool = step_pool_new(threads, pool_wake, worker);
     if (!worker->pool)
         return PDR_NO_MEMORY;
@@ -345,6 +348,7 @@ int pdr_worker_run(pdr_worker *worker)
     }
     worker_notice(worker, PDR_INFO, "worker %s on %s runs %s", worker->name, worker->log_uri,
                   registry_job_names(worker->registry));
+    crash_serving();
     worker_loop(worker);
     if (!worker->failed)
         worker_save(worker);

@@ -150,16 +150,19 @@ class Log:
 
 
 class Worker:
-    """A worker process; its output goes to a file that a failed test shows."""
+    """
+    A worker process; its output goes to a file that a failed test shows. Without a supervisor, so that what a test kills,
+    stops and waits for is the worker itself; with `supervised` as a user runs it: `process` is the supervisor then.
+    """
 
     count = 0
 
-    def __init__(self, log, *modules, data=None, environment=None, arguments=()):
+    def __init__(self, log, *modules, data=None, environment=None, arguments=(), supervised=False):
         Worker.count += 1
         log.workers.append(self)
         self.log_path = os.path.join(log.folder, "worker-%d.log" % Worker.count)
         self.data = data or os.path.join(log.folder, "data")
-        command = [PERDURE, "worker", "--data", self.data, *arguments]
+        command = [PERDURE, "worker", "--data", self.data, *([] if supervised else ["--no-supervisor"]), *arguments]
         for name in modules:
             command += ["--module", name if "/" in name else module(name)]
         self.output = open(self.log_path, "w")
@@ -188,6 +191,18 @@ class Worker:
         self.output.close()
         check(got == code, "the worker ended with %d, not %d:\n%s" % (got, code, self.text()))
         check(text in self.text(), "%r is not in what the worker said:\n%s" % (text, self.text()))
+
+    def child(self, other_than=None, seconds=60):
+        """Process id of the supervisor's child; of the next one, if told which it was."""
+        def running():
+            path = "/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)
+            try:
+                with open(path) as file:
+                    pids = [int(pid) for pid in file.read().split()]
+            except FileNotFoundError:
+                pids = []
+            return [pid for pid in pids if pid != other_than]
+        return wait_until("the supervisor has a child", running, seconds, pause=0.002)[0]
 
     def send(self, number):
         self.process.send_signal(number)

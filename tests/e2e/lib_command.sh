@@ -30,7 +30,7 @@ worker_start() {
     local arguments=()
     for module in "$@"; do arguments+=(--module "$module"); done
     : >"$here/worker.out"
-    "$perdure" worker "${arguments[@]}" >>"$here/worker.out" 2>&1 &
+    "$perdure" worker --no-supervisor "${arguments[@]}" >>"$here/worker.out" 2>&1 &
     worker=$!
     for _ in $(seq 100); do
         grep -q "is ours" "$here/worker.out" && return

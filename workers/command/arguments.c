@@ -152,7 +152,7 @@ const char *arguments_get(const struct arguments *arguments, const char *name)
 
 int arguments_run(const struct verb *verb, int argc, char **argv)
 {
-    struct arguments arguments = {.verb = verb};
+    struct arguments arguments = {.verb = verb, .argc = argc, .argv = argv};
     if (!arguments_parse(&arguments, argc, argv))
         return EXIT_USAGE;
     if (arguments_get(&arguments, "help"))

@@ -34,6 +34,8 @@ struct arguments {
     const struct verb *verb;
     const char *log; /* --log, $PERDURE_LOG or the default */
     bool json;
+    int argc;    /* as they came, from the verb on */
+    char **argv;
     size_t count;
     char **positional;
     const char *values[ARGUMENTS_FLAGS]; /* NULL: not given; switches: "" */

@@ -1,5 +1,5 @@
 /*
- * perdure worker, perdure dev: a worker in this process.
+ * perdure worker: a worker under its supervisor; perdure dev: one in this process.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -12,6 +12,9 @@
 #include "command/duration.h"
 #include "command/session.h"
 #include "command/show.h"
+#include "host/crash_handler.h"
+
+#define WATCHDOG_MS 10000 /* a job that has not awaited for so long will not */
 
 static pdr_worker *volatile worker_running; /* for the signal handler */
 static volatile sig_atomic_t worker_stops;
@@ -80,14 +83,19 @@ static void worker_notice(void *context, int level, const char *text)
 
 /* ---- running ------------------------------------------------------------------------------------ */
 
+#define FLAGS_OF_BOTH \
+    {"module", "FILE.so", "a module of jobs and steps", true}, \
+    {"data", "DIR", "directory of the worker's own files (default: by the log's name)", false}, \
+    {"name", "NAME", "name of the worker: shown, and its member id on Kafka (default: kept in the data directory)", false}, \
+    {"threads", "N", "threads that run steps (default: 16)", false}, \
+    {"session-timeout", "DURATION", "Kafka: a worker silent for so long loses its partitions (default: 10s)", false}, \
+    {"accept-lost-commands", NULL, "go on though the log has lost commands that no job has taken", false}, \
+    {"quiet", NULL, "print warnings and errors only", false}
+
 static const struct flag worker_flags[] = {
-    {"module", "FILE.so", "a module of jobs and steps", true},
-    {"data", "DIR", "directory of the worker's own files (default: by the log's name)", false},
-    {"name", "NAME", "name of the worker: shown, and its member id on Kafka (default: kept in the data directory)", false},
-    {"threads", "N", "threads that run steps (default: 16)", false},
-    {"session-timeout", "DURATION", "Kafka: a worker silent for so long loses its partitions (default: 10s)", false},
-    {"accept-lost-commands", NULL, "go on though the log has lost commands that no job has taken", false},
-    {"quiet", NULL, "print warnings and errors only", false},
+    FLAGS_OF_BOTH,
+    {"watchdog", "DURATION", "a job that runs so long without an await ends its worker (default: 10s; 0s: never)", false},
+    {"no-supervisor", NULL, "run in this process: a crash ends it, and no job is told apart for it", false},
     {NULL, NULL, NULL, false},
 };
 
@@ -122,6 +130,7 @@ static int worker_serve(const struct arguments *arguments, pdr_worker *worker)
     if (code == PDR_OK) {
         worker_running = worker;
         worker_catch_signals();
+        crash_handler_note_modules();
         code = pdr_worker_run(worker);
         worker_stops = 1; /* from here a signal ends the process */
         worker_running = NULL;
@@ -157,10 +166,36 @@ static int worker_start(struct arguments *arguments, FILE *file)
     return code;
 }
 
+/* What is wrong is said before there is a supervisor. Returns only to run in this process, or with what is wrong. */
+static int worker_supervise(struct arguments *arguments)
+{
+    char why[1000];
+    int64_t watchdog_ms, number;
+    if (!arguments_duration(arguments, "watchdog", WATCHDOG_MS, &watchdog_ms) ||
+        !arguments_number(arguments, "threads", 1, 1024, 0, &number) ||
+        !arguments_duration(arguments, "session-timeout", 0, &number))
+        return EXIT_USAGE;
+    if (arguments->repeat_count == 0)
+        return worker_start(arguments, stderr); /* it says what is missing */
+    supervisor_execute(arguments->argc, arguments->argv, watchdog_ms, arguments->json,
+                       arguments_get(arguments, "quiet") != NULL, why, sizeof why);
+    return session_fail(arguments, EXIT_USAGE, "%s", why);
+}
+
 static int worker_run(struct arguments *arguments)
 {
-    return worker_start(arguments, stderr);
+    bool supervised = crash_handler_begin();
+    if (!supervised && !arguments_get(arguments, "no-supervisor"))
+        return worker_supervise(arguments);
+    int code = worker_start(arguments, stderr);
+    crash_handler_leave();
+    return code;
 }
+
+static const struct flag dev_flags[] = {
+    FLAGS_OF_BOTH,
+    {NULL, NULL, NULL, false},
+};
 
 const struct verb verb_worker = {
     .name = "worker",
@@ -168,7 +203,10 @@ const struct verb verb_worker = {
     .summary = "run jobs",
     .help = "Runs the jobs and steps of the modules until it is told to stop: SIGTERM or SIGINT once, and it lets what\n"
             "it has begun be confirmed; a second time, and it ends at once, which is safe too. What happens is printed\n"
-            "to standard error, with --json as one object a line: {\"time\",\"level\",\"text\"}.",
+            "to standard error, with --json as one object a line: {\"time\",\"level\",\"text\"}.\n\n"
+            "The process that runs them is a child of a small supervisor: when a job or step crashes it, when it is\n"
+            "killed, or when a job does not await for --watchdog, the supervisor starts it again, under the same name, at\n"
+            "once, and says in whose code it was.",
     .flags = worker_flags,
     .run = worker_run,
 };
@@ -194,6 +232,6 @@ const struct verb verb_dev = {
     .summary = "try jobs out: embedded log and worker in one process",
     .help = "Creates the embedded log if it is not there, runs a worker on it and prints to standard output what happens.\n"
             "Start, signal and watch jobs from another terminal.",
-    .flags = worker_flags,
+    .flags = dev_flags,
     .run = dev_run,
 };
