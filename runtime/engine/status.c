@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/internal.h"
+#include "wire/pack.h"
 
 /* ---- replies ----------------------------------------------------------------------------------------------- */
 
@@ -133,10 +134,9 @@ static void status_put(struct engine *engine, struct run *head)
     Status *status = status_make(engine, head);
     if (!status)
         return;
-    size_t size = perdure__v1__status__get_packed_size(status);
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_STATUS);
-    if (queued && (queued->owned[0] = malloc(size ? size : 1)) && (queued->owned[1] = strdup(head->job))) {
-        perdure__v1__status__pack(status, queued->owned[0]);
+    size_t size = 0;
+    if (queued && (queued->owned[0] = wire_pack(&status->base, 0, &size)) && (queued->owned[1] = strdup(head->job))) {
         queued->output.data = queued->owned[0];
         queued->output.size = size;
         queued->output.key = queued->owned[1];

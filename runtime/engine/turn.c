@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/internal.h"
+#include "wire/pack.h"
 
 /* ---- building an append ----------------------------------------------------------------------------------------- */
 
@@ -61,13 +62,12 @@ static bool turn_add(struct turn *turn, Event *event, int64_t t)
     }
     event->seq = active->seq + 1;
     event->t = t;
-    size_t size = perdure__v1__event__get_packed_size(event);
-    uint8_t *data = malloc(size ? size : 1);
+    size_t size;
+    uint8_t *data = wire_pack(&event->base, 0, &size);
     if (!data) {
         engine_stop(active->engine, "out of memory");
         return false;
     }
-    perdure__v1__event__pack(event, data);
     turn->packed[turn->count] = (ProtobufCBinaryData){ .len = size, .data = data };
     turn->events[turn->count++] = event;
     turn->bytes += size;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "log/kafka_internal.h"
+#include "wire/pack.h"
 
 int kafka_reply(struct log *base, const ReplyTo *to, const Reply *reply)
 {
@@ -16,11 +17,10 @@ int kafka_reply(struct log *base, const ReplyTo *to, const Reply *reply)
     Reply addressed = *reply;
     addressed.client = to->client;
     addressed.correlation = to->correlation;
-    size_t size = perdure__v1__reply__get_packed_size(&addressed);
-    uint8_t *data = malloc(size ? size : 1);
+    size_t size;
+    uint8_t *data = wire_pack(&addressed.base, 0, &size);
     if (!data)
         return kafka_fail(log, "out of memory");
-    perdure__v1__reply__pack(&addressed, data);
     int result = kafka_produce_aside(log, KAFKA_REPLIES, (int32_t)to->partition, NULL, data, size, NULL);
     free(data);
     return result;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "wire/pack.h"
 #include "wire/wire.h"
 
 #define LENGTH_BYTES 4
@@ -72,15 +73,17 @@ ssize_t sqlite_buffer_send(struct sqlite_buffer *buffer, int fd)
 
 bool sqlite_frame_put(struct sqlite_buffer *buffer, const SocketFrame *frame)
 {
-    size_t size = perdure__v1__socket_frame__get_packed_size(frame);
-    if (size > UINT32_MAX || !buffer_reserve(buffer, LENGTH_BYTES + size))
-        return false;
-    uint8_t *at = buffer->data + buffer->end;
-    for (int i = 0; i < LENGTH_BYTES; i++)
-        at[i] = (uint8_t)(size >> (8 * i));
-    perdure__v1__socket_frame__pack(frame, at + LENGTH_BYTES);
-    buffer->end += LENGTH_BYTES + size;
-    return true;
+    size_t size;
+    uint8_t *bytes = wire_pack(&frame->base, LENGTH_BYTES, &size);
+    bool taken = bytes != NULL && size - LENGTH_BYTES <= UINT32_MAX && buffer_reserve(buffer, size);
+    if (taken) {
+        for (int i = 0; i < LENGTH_BYTES; i++)
+            bytes[i] = (uint8_t)((size - LENGTH_BYTES) >> (8 * i));
+        memcpy(buffer->data + buffer->end, bytes, size);
+        buffer->end += size;
+    }
+    free(bytes);
+    return taken;
 }
 
 enum sqlite_frame_result sqlite_frame_get(struct sqlite_buffer *buffer, size_t limit, SocketFrame **out)

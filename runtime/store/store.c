@@ -20,6 +20,7 @@
 #include "log/sqlite.h"
 #include "log/sqlite_lock.h"
 #include "store/store_rows.h"
+#include "wire/pack.h"
 
 #define APPLICATION_ID 0x50445253 /* "PDRS" */
 /* With so much unwritten the store stops where it is: old, but whole. */
@@ -361,12 +362,17 @@ static struct store_op *put(struct store *store, enum store_op_kind kind, uint32
 static int put_sealed(struct store *store, enum store_op_kind kind, uint32_t partition, const char *job,
                       const ProtobufCMessage *message, uint32_t index)
 {
-    size_t size = protobuf_c_message_get_packed_size(message);
-    struct store_op *op = put(store, kind, partition, job, STORE_CHECKSUM_BYTES + size);
-    if (op == NULL)
+    size_t size;
+    uint8_t *packed = wire_pack(message, STORE_CHECKSUM_BYTES, &size);
+    struct store_op *op = packed != NULL ? put(store, kind, partition, job, size) : NULL;
+    if (op == NULL) {
+        store->stopped = true;
+        free(packed);
         return LOG_FAILED;
+    }
     op->index = index;
-    protobuf_c_message_pack(message, (uint8_t *)op->bytes + STORE_CHECKSUM_BYTES);
+    memcpy((uint8_t *)op->bytes + STORE_CHECKSUM_BYTES, packed + STORE_CHECKSUM_BYTES, size - STORE_CHECKSUM_BYTES);
+    free(packed);
     store_row_seal(op->bytes, op->size);
     return LOG_OK;
 }

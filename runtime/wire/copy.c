@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "wire/pack.h"
 #include "wire/wire.h"
 
 bool wire_string(char **out, const char *text)
@@ -87,11 +88,10 @@ Error *error_copy(const Error *error)
 /* Whatever has no copy of its own goes through its encoding: rare enough, and right for every field there will be. */
 static ProtobufCMessage *message_copy(const ProtobufCMessage *message)
 {
-    size_t size = protobuf_c_message_get_packed_size(message);
-    uint8_t *bytes = malloc(size > 0 ? size : 1);
+    size_t size;
+    uint8_t *bytes = wire_pack(message, 0, &size);
     if (bytes == NULL)
         return NULL;
-    protobuf_c_message_pack(message, bytes);
     ProtobufCMessage *copy = wire_decode(message->descriptor, bytes, size);
     free(bytes);
     return copy;

@@ -7,6 +7,7 @@
 
 #include "constants.h"
 #include "wire/arena.h"
+#include "wire/pack.h"
 #include "wire/unpack.h"
 
 #define FRAME_MAGIC "PDR"
@@ -50,15 +51,12 @@ static uint32_t get_le32(const uint8_t *in)
 
 void *record_encode(const Record *record, size_t *size)
 {
-    size_t body = perdure__v1__record__get_packed_size(record);
-    uint8_t *frame = malloc(FRAME_BYTES + body);
+    uint8_t *frame = wire_pack(&record->base, FRAME_BYTES, size);
     if (frame == NULL)
         return NULL;
     memcpy(frame, FRAME_MAGIC, 3);
     frame[3] = FORMAT_VERSION;
-    perdure__v1__record__pack(record, frame + FRAME_BYTES);
-    put_le32(frame + 4, crc32c(frame + FRAME_BYTES, body));
-    *size = FRAME_BYTES + body;
+    put_le32(frame + 4, crc32c(frame + FRAME_BYTES, *size - FRAME_BYTES));
     return frame;
 }
 
