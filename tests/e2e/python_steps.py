@@ -1,0 +1,70 @@
+"""Steps in Python for the tests. $PERDURE_EFFECT_LEDGER gets a line at the begin and the end of each execution."""
+import os
+import time
+
+from perdure_steps import Final, step
+from perdure_wire import Error
+
+
+def note(context, what):
+    path = os.environ.get("PERDURE_EFFECT_LEDGER")
+    if path:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(file, ("%s %s %s %d %.3f\n" % (what, context.idempotency_key, context.job, os.getpid(), time.time())).encode())
+        os.close(file)
+
+
+@step("errands/upper", str, str)
+def upper(context, text):
+    note(context, "begin")
+    note(context, "end")
+    return text.upper()
+
+
+@step("errands/slow", str, str)
+def slow(context, seconds):
+    """Sleeps, saying how far it is, until it is told to stop."""
+    note(context, "begin")
+    until = time.time() + float(seconds)
+    while time.time() < until:
+        context.heartbeat({"left": round(until - time.time(), 1)})
+        if context.wait(0.02):
+            note(context, "stopped")
+            return "stopped"
+    note(context, "end")
+    return "slept"
+
+
+@step("errands/fail", str, str)
+def fail(context, how):
+    note(context, "begin")
+    if how == "final":
+        raise Final("NoUse", "never again")
+    if how == "once" and context.attempt > 1:
+        return "attempt %d" % context.attempt
+    raise RuntimeError("try again")
+
+
+@step("errands/double", dict, dict)
+def double(context, value):
+    return {name: 2 * number for name, number in value.items()}
+
+
+@step("errands/reverse", bytes, bytes)
+def reverse(context, data):
+    return data[::-1]
+
+
+@step("errands/message", Error, Error)
+def message(context, error):
+    return Error(type=error.type, code=error.code + 1)
+
+
+@step("errands/large", None, bytes)
+def large(context, _):
+    return b"x" * 1000000
+
+
+@step("errands/wrong", None, str)
+def wrong(context, _):
+    return 17
