@@ -5,6 +5,7 @@
 #   tests/bench/*.c            perdure-bench
 #   tests/e2e/*.sh             scripts (not lib*.sh); PERDURE_BUILD and PERDURE_SOURCE are set
 #   tests/kafka/*.sh, test_X.c the same with a real cluster, PERDURE_KAFKA=HOST:PORT,...; skipped without one
+#   tests/chaos/X.c              perdure-chaos-X, for kafka/chaos
 #   tests/modules/NAME/        test-modules/NAME.so
 
 set(PERDURE_SEEDS 20000 CACHE STRING "seeds that the test sim/seeds runs")
@@ -121,6 +122,11 @@ if(bench_sources)
     target_include_directories(perdure-bench PRIVATE ${TESTS}/bench)
     target_link_libraries(perdure-bench PRIVATE perdure_flags $<LINK_LIBRARY:WHOLE_ARCHIVE,perdure_static>)
 endif()
+
+foreach(program client insync)
+    add_executable(perdure-chaos-${program} ${TESTS}/chaos/${program}.c)
+    target_link_libraries(perdure-chaos-${program} PRIVATE perdure_flags perdure_static)
+endforeach()
 
 perdure_modules(${TESTS}/modules ${PROJECT_BINARY_DIR}/test-modules)
 

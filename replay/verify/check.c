@@ -152,6 +152,7 @@ void pv_check_record(struct check *c, const struct message *m)
 {
     struct where w = pv_where_of(m, NULL);
     struct partition *p = pv_check_partition(c, m->partition);
+    pv_save(c, m);
     if (!pv_hold(c, p != NULL, 24, &w, "no log has a partition of this number"))
         return;
     int64_t *last = m->stream == JOURNAL ? &p->last : &p->inbox_last;

@@ -6,20 +6,22 @@
 #include "verify.h"
 
 struct options {
-    const char *log, *acked, *ledger;
+    const char *log, *acked, *ledger, *save;
     bool json, jobs;
 };
 
 static void usage(FILE *out)
 {
     fputs(
-        "usage: perdure-verify [--log URI] [--json] [--jobs] [--ledger FILE] [--acked FILE] [FILE]\n"
+        "usage: perdure-verify [--log URI] [--json] [--jobs] [--ledger FILE] [--acked FILE]\n"
+        "                      [--save DUMP] [FILE]\n"
         "  URI   sqlite:PATH, kafka://BROKERS/NAMESPACE or dump:FILE; without one PERDURE_LOG, else sqlite:perdure.db\n"
         "  FILE  an SQLite log or a dump\n"
         "  --json    one JSON object instead of text\n"
         "  --jobs    also every run\n"
         "  --ledger  lines `RUN-OP NAME`: effects that were made; every completed step must be among them\n"
         "  --acked   lines `start REQUEST JOB` or `signal REQUEST JOB`: each must be absorbed exactly once\n"
+        "  --save    writes what was read into a dump\n"
         "exit: 0 sound, 1 violated, 2 wrong usage, 5 the log cannot be read\n",
         out);
 }
@@ -33,6 +35,7 @@ static int parse(int argc, char **argv, struct options *o)
         {"jobs", no_argument, NULL, 'a'},
         {"ledger", required_argument, NULL, 'e'},
         {"acked", required_argument, NULL, 'k'},
+        {"save", required_argument, NULL, 's'},
         {"help", no_argument, NULL, 'h'},
         {0},
     };
@@ -52,6 +55,9 @@ static int parse(int argc, char **argv, struct options *o)
             break;
         case 'k':
             o->acked = optarg;
+            break;
+        case 's':
+            o->save = optarg;
             break;
         case 'h':
             usage(stdout);
@@ -124,7 +130,8 @@ int main(int argc, char **argv)
     struct check c;
     pv_check_start(&c, pv_report_new(o.json, stdout));
     int code = EXIT_USAGE;
-    if ((!o.acked || pv_lists_acked(&c, o.acked)) && (!o.ledger || pv_lists_ledger(&c, o.ledger))) {
+    if ((!o.acked || pv_lists_acked(&c, o.acked)) && (!o.ledger || pv_lists_ledger(&c, o.ledger)) &&
+        (!o.save || pv_save_open(&c, o.save))) {
         code = EXIT_UNREACHABLE;
         if (read_log(&c, o.log) && !is_empty(&c, o.log)) {
             pv_check_finish(&c);
@@ -132,6 +139,8 @@ int main(int argc, char **argv)
             code = c.totals.violations ? EXIT_VIOLATED : EXIT_SOUND;
         }
     }
+    if (!pv_save_close(&c, o.save))
+        code = EXIT_UNREACHABLE;
     pv_report_free(c.report);
     pv_check_free(&c);
     if (fflush(stdout) || ferror(stdout)) {

@@ -259,6 +259,7 @@ struct check {
     struct table acked_index; /* by kind, job, request: index + 1 */
     struct table effects;     /* by run and op: struct effect */
     bool has_ledger;
+    FILE *save; /* NULL: nothing is saved */
 };
 
 /* check.c: the whole */
@@ -320,6 +321,11 @@ bool pv_lists_ledger(struct check *c, const char *path);
 void pv_lists_event(struct check *c, const struct run *run, const event_pb *event);
 void pv_lists_step(struct check *c, const struct where *w, const struct run *run, uint64_t op);
 void pv_lists_finish(struct check *c);
+
+/* save.c */
+bool pv_save_open(struct check *c, const char *path);
+void pv_save(const struct check *c, const struct message *m);
+bool pv_save_close(struct check *c, const char *path);
 
 /* read_*.c: false: not read to the end, and the reason is printed */
 bool pv_read_sqlite(struct check *c, const char *path);

@@ -34,14 +34,17 @@ def module(name):
 class Cluster:
     """A Kafka of its own for a test that harms its brokers."""
 
-    def __init__(self, brokers=1):
+    def __init__(self, brokers=1, also=None):
+        """`also`: another address of the machine that the brokers listen on; `self.also` is then their list there."""
         if not os.environ.get("PERDURE_KAFKA"): # no Kafka wanted, or no Java to run one
             print("skipped: no PERDURE_KAFKA")
             sys.exit(77)
         self.count = brokers
         self.folder = tempfile.mkdtemp(prefix="perdure-cluster-")
         atexit.register(self.remove)
-        self.brokers = self.run("start", "--brokers", str(brokers)).strip()
+        more = ("--also", also) if also else ()
+        self.brokers = self.run("start", "--brokers", str(brokers), *more).strip()
+        self.also = self.run("brokers", "--also").strip() if also else None
 
     def run(self, verb, *arguments):
         script = os.path.join(os.environ["PERDURE_SOURCE"], "tests", "kafka", "cluster")
@@ -71,6 +74,7 @@ class Log:
             if not brokers:
                 print("skipped: no PERDURE_KAFKA")
                 sys.exit(77)
+            self.brokers = brokers
             self.uri = "kafka://%s/e2e%08x" % (brokers, random.getrandbits(32))
             done = self.run("namespace", "create", "--partitions", str(partitions), *(["--dev"] if dev else []))
             check(done.returncode == 0, "namespace create: " + done.stderr)
@@ -157,16 +161,17 @@ class Worker:
 
     count = 0
 
-    def __init__(self, log, *modules, data=None, environment=None, arguments=(), supervised=False):
+    def __init__(self, log, *modules, data=None, environment=None, arguments=(), supervised=False, wrap=(), uri=None):
+        """`wrap`: a program, with its arguments, that becomes the worker; `uri`: the log as that one sees it."""
         Worker.count += 1
         log.workers.append(self)
         self.log_path = os.path.join(log.folder, "worker-%d.log" % Worker.count)
         self.data = data or os.path.join(log.folder, "data")
-        command = [PERDURE, "worker", "--data", self.data, *([] if supervised else ["--no-supervisor"]), *arguments]
+        command = [*wrap, PERDURE, "worker", "--data", self.data, *([] if supervised else ["--no-supervisor"]), *arguments]
         for name in modules:
             command += ["--module", name if "/" in name else module(name)]
         self.output = open(self.log_path, "w")
-        self.process = subprocess.Popen(command, env=dict(os.environ, PERDURE_LOG=log.uri, **(environment or {})),
+        self.process = subprocess.Popen(command, env=dict(os.environ, PERDURE_LOG=uri or log.uri, **(environment or {})),
                                         stdout=self.output, stderr=subprocess.STDOUT)
 
     def text(self):

@@ -1,0 +1,239 @@
+"""
+chaos_check.py FOLDER: judges what a chaos run left behind, and prints what is wrong with it. In the folder:
+
+    dump      the log, by `perdure verify --save`      acked      what clients were told: `start|signal REQUEST JOB`
+    ledger    the real effects of steps                numbers    the jobs that were started, one number a line
+    timeline  what was done to whom: JSON, one a line
+
+perdure-verify judges the dump by the protocol, and against `acked` and `ledger`; here follows what it cannot know: the
+right answers, who made an effect, and whether he was allowed to.
+"""
+import collections
+import json
+import os
+import subprocess
+import sys
+
+import chaos_jobs
+import chaos_log
+
+CLOCK_MS = 50      # a broker's append time against the clock of a step on the same machine
+WAKING_MS = 30000  # what had been handed to a thread before its worker lost the partition is done by then
+
+
+class Judge:
+    def __init__(self, folder):
+        self.folder = folder
+        self.wrong = []
+        self.history = chaos_log.History(self.path("dump"), os.environ["PERDURE_SOURCE"])
+        self.effects, lines = chaos_log.read_ledger(self.path("ledger"))
+        for line in lines:
+            self.say("ledger: not a line of it: %r" % line)
+        with open(self.path("numbers")) as file:
+            self.expected = chaos_jobs.answers(int(line) for line in file)
+        with open(self.path("timeline")) as file:
+            self.timeline = [json.loads(line) for line in file]
+        self.extra = self.late = 0
+        self.latest = 0
+        self.extras = collections.Counter()  # by how the epoch ended that it was begun in
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def say(self, text):
+        self.wrong.append(text)
+
+    # ---- answers ------------------------------------------------------------------------------------------------
+
+    def judge_answers(self):
+        runs = collections.defaultdict(list)
+        for run in self.history.runs.values():
+            runs[run.job].append(run)
+        for job, answer in self.expected.items():
+            if len(runs[job]) != 1:
+                self.say("%s: %d runs, not one" % (job, len(runs[job])))
+                continue
+            run = runs[job][0]
+            if run.state != "completed":
+                self.say("%s (partition %d): %s after %d events: %s" % (job, run.partition, run.state, run.seq, run.result))
+            elif run.result != answer:
+                self.say("%s: the answer is %s, not %s" % (job, run.result, answer))
+        for job in sorted(set(runs) - set(self.expected)):
+            self.say("%s: nobody started it" % job)
+
+    def judge_acknowledged(self):
+        """That all of it was: the clients asked until it was; that it is there once is perdure-verify's to say."""
+        with open(self.path("acked")) as file:
+            told = set(file.read().splitlines())
+        for job in self.expected:
+            if job.count("-") != 1:
+                continue
+            commands = ["start start-%s %s" % (job, job)]
+            commands += ["signal note-%d-%s %s" % (i, job, job) for i in range(chaos_jobs.NOTES)]
+            for command in commands:
+                if command not in told:
+                    self.say("never acknowledged: " + command)
+
+    # ---- effects ------------------------------------------------------------------------------------------------
+
+    def judge_records(self):
+        """Each recorded attempt was made, once, by the worker that owned the partition."""
+        made = {}
+        for effect in self.effects:
+            if effect.name in made:
+                self.say("ledger: %s stands there twice" % effect.name)
+            made[effect.name] = effect
+        recorded = {}
+        for attempt in self.history.attempts.values():
+            where = "%s, op %d, attempt %d" % (self.history.runs[attempt.run].job, attempt.op, attempt.attempt)
+            effect = made.get(attempt.effect)
+            if attempt.effect in recorded:
+                self.say("%s: %s is recorded for %s too" % (where, attempt.effect, recorded[attempt.effect]))
+            recorded[attempt.effect] = where
+            if not effect:
+                self.say("%s: recorded as %s, which the ledger lacks" % (where, attempt.effect))
+            elif (effect.key, effect.attempt) != ((attempt.run, attempt.op), attempt.attempt):
+                self.say("%s: recorded as %s, which the ledger has as %s" % (where, attempt.effect, effect))
+            elif effect.worker != attempt.epoch.worker:
+                self.say("%s: done by %s, recorded in the epoch of %s" % (where, effect.worker, attempt.epoch.worker))
+        return recorded
+
+    def judge_effects(self):
+        recorded = self.judge_records()
+        for effect in self.effects:
+            if effect.name not in recorded:
+                self.judge_extra(effect)
+        self.judge_counts()
+
+    def judge_extra(self, effect):
+        """An effect that no record tells of: its worker must have lost the partition while it was in flight."""
+        self.extra += 1
+        run_id, op = effect.key
+        run = self.history.runs.get(run_id)
+        what = "effect %s of %s, op %d, attempt %d, by %s" % (effect.name, effect.job, op, effect.attempt, effect.worker)
+        if not run or run.job != effect.job:
+            self.say(what + ": there is no such run")
+            return
+        if effect.attempt > 1 and (run_id, op, effect.attempt - 1) not in self.history.attempts:
+            self.say(what + ": the attempt before it is not recorded")
+        owned = [epoch for epoch in self.history.epochs[run.partition]
+                 if epoch.worker == effect.worker and epoch.begin <= effect.ms + CLOCK_MS]
+        if not owned:
+            self.say(what + ": it never owned partition %d before" % run.partition)
+            return
+        epoch = owned[-1]
+        if epoch.end is None:
+            self.say(what + ": it owns partition %d to the end, and recorded nothing" % run.partition)
+            return
+        self.extras["released" if epoch.released else "lost"] += 1
+        if effect.ms > epoch.end + CLOCK_MS:
+            self.judge_late(what, effect, epoch, run)
+
+    def judge_late(self, what, effect, epoch, run):
+        """Made when another owned the partition already: it must have been begun before."""
+        self.late += 1
+        attempt = self.history.attempts.get((*effect.key, effect.attempt))
+        if run.first > epoch.end_offset:
+            self.say(what + ": the run began after it had lost the partition")
+        if attempt and attempt.offset < epoch.end_offset:
+            self.say(what + ": was recorded before it lost the partition")
+        late = effect.ms - max([epoch.end] + [done["until"] for done in self.timeline
+                                              if done["target"] == effect.worker and done["ms"] <= effect.ms + CLOCK_MS])
+        self.latest = max(self.latest, late)
+        if late > WAKING_MS:
+            self.say(what + ": %d ms after it lost the partition and could know" % late)
+
+    def judge_counts(self):
+        """An owner begins an attempt once in an epoch."""
+        of_worker = collections.Counter((effect.key, effect.attempt, effect.worker) for effect in self.effects)
+        for (key, attempt, worker), count in of_worker.items():
+            run = self.history.runs.get(key[0])
+            epochs = sum(epoch.worker == worker for epoch in self.history.epochs[run.partition]) if run else 0
+            if run and count > epochs:
+                self.say("%s, op %d, attempt %d: %d times by %s, which owned the partition %d times" %
+                         (run.job, key[1], attempt, count, worker, epochs))
+        total = collections.Counter((effect.key, effect.attempt) for effect in self.effects)
+        for (key, attempt), count in total.items():
+            run = self.history.runs.get(key[0])
+            if run and count > 1 + sum(epoch.begin >= run.begin for epoch in self.history.epochs[run.partition]):
+                self.say("%s, op %d, attempt %d: %d times, more often than the partition was claimed meanwhile" %
+                         (run.job, key[1], attempt, count))
+
+    # ---- the whole ----------------------------------------------------------------------------------------------
+
+    def verify(self):
+        """perdure-verify's summary; its violations are ours."""
+        done = subprocess.run([os.path.join(os.environ["PERDURE_BUILD"], "perdure-verify"), "--json", "--log",
+                               "dump:" + self.path("dump"), "--acked", self.path("acked"), "--ledger", self.path("ledger")],
+                              text=True, capture_output=True, stdin=subprocess.DEVNULL)
+        if done.returncode not in (0, 1):
+            self.say("perdure-verify: exit %d: %s" % (done.returncode, done.stderr))
+            return {}
+        summary = json.loads(done.stdout)
+        for violation in summary["violations"]:
+            self.say("perdure-verify: %s" % violation)
+        if done.returncode == 1 and not summary["violations"]:
+            self.say("perdure-verify: exit 1")
+        return summary
+
+    def judge(self):
+        self.summary = self.verify()
+        self.judge_answers()
+        self.judge_acknowledged()
+        self.judge_effects()
+        return self.wrong
+
+    def claims(self):
+        """(claims after another owner, claims of the same one again)."""
+        moved = again = 0
+        for epochs in self.history.epochs.values():
+            for before, after in zip(epochs, epochs[1:]):
+                moved += before.worker != after.worker
+                again += before.worker == after.worker
+        return moved, again
+
+    def longest_pause(self):
+        """Longest time in which nothing was recorded: (anywhere, in one partition while a job was open in it)."""
+        times = sorted(self.history.times)
+        whole = max([b[0] - a[0] for a, b in zip(times, times[1:])], default=0)
+        single = 0
+        for partition in self.history.epochs:
+            spans = sorted((run.begin, getattr(run, "end", times[-1][0])) for run in self.history.runs.values()
+                           if run.partition == partition)
+            ends, reach = [], None  # times at which no job was open any more
+            for begin, end in spans:
+                if reach is not None and begin > reach:
+                    ends.append(reach)
+                reach = max(reach or end, end)
+            own = [ms for ms, p in times if p == partition]
+            idle = set(ends)
+            single = max([single] + [b - a for a, b in zip(own, own[1:]) if a not in idle])
+        return whole, single
+
+    def table(self):
+        moved, again = self.claims()
+        whole, single = self.longest_pause()
+        done = collections.Counter(entry["kind"] for entry in self.timeline)
+        jobs = len(self.expected)
+        return [("jobs", jobs), ("events", self.history.events), ("journal records", self.history.records),
+                *sorted(done.items()), ("takeovers by another worker", moved), ("claims of the same worker", again),
+                ("records fenced", self.history.fenced), ("records twice", self.history.duplicates),
+                ("effects of steps", len(self.effects)), ("of these without a record", self.extra),
+                *(("  begun in an epoch that was " + how, count) for how, count in sorted(self.extras.items())),
+                ("  made when another was the owner", self.late), ("  the latest of these, ms", self.latest),
+                ("longest time without progress, ms", whole), ("  of one partition with open jobs, ms", single)]
+
+
+def main():
+    judge = Judge(sys.argv[1])
+    wrong = judge.judge()
+    for line in wrong[:50]:
+        print("WRONG", line)
+    for name, value in judge.table():
+        print("%-40s %10s" % (name, value))
+    print("%d things are wrong" % len(wrong))
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
