@@ -59,10 +59,21 @@ class Fleet:
         if name == self.inside:
             wrap, uri = self.net.command(), uri.replace(self.log.brokers, self.brokers_inside)
         self.workers[name] = Worker(self.log, "chaos", data=os.path.join(self.log.folder, name), environment=environment,
-                                    arguments=("--name", name, "--session-timeout", "%ds" % SESSION), wrap=wrap, uri=uri)
+                                    arguments=("--name", name, "--session-timeout", "%ds" % SESSION), wrap=wrap, uri=uri,
+                                    supervised=True)
 
     def send(self, name, number):
-        self.workers[name].send(number)
+        """To the process that runs jobs, and to its supervisor."""
+        worker = self.workers[name]
+        for pid in (worker.child(), worker.process.pid):
+            os.kill(pid, number)
+
+    def crash(self, name):
+        """The supervisor has it back."""
+        worker = self.workers[name]
+        child = worker.child()
+        os.kill(child, signal.SIGKILL)
+        worker.child(other_than=child)
 
     def watch(self, name):
         """A worker that ended by itself is a fault; another is begun, so that the rest can be seen."""
@@ -74,10 +85,20 @@ class Fleet:
         say("%s ended by itself with %d" % (name, code))
         self.begin(name)
 
+    def crashes(self):
+        """What supervisors tell of workers that nobody killed."""
+        for name in sorted(os.listdir(self.log.folder)):
+            if name.startswith("worker-"):
+                with open(os.path.join(self.log.folder, name)) as file:
+                    for line in file:
+                        if "crashed the worker" in line or "please report this" in line:
+                            self.problems.append("%s: %s" % (name, line.strip()))
+
     def stop(self, name):
         worker = self.workers.pop(name)
         code = worker.stop(60)
-        if code != 0:
+        early = code == -signal.SIGTERM and not worker.text() # it came before its program could say or do anything
+        if code != 0 and not early:
             self.problems.append("%s failed on SIGTERM with %d:\n%s" % (name, code, worker.text()[-3000:]))
 
 
@@ -111,18 +132,24 @@ class Chaos:
     # ---- workers ------------------------------------------------------------------------------------------------
 
     def workers_loop(self, chance):
-        ways = [self.kill, self.kill, self.kill_and_wait, self.pause, self.pause_briefly, self.restart, self.stop_and_wait]
+        ways = [self.crash, self.crash, self.kill, self.kill_and_wait, self.pause, self.pause_briefly,
+                self.restart, self.stop_and_wait]
         while time.time() < self.until:
             self.sleep(0.5 + chance.random() * 3)
             name = "w%d" % chance.randrange(1, WORKERS + 1)
             self.fleet.watch(name)
             chance.choice(ways)(name, chance)
 
+    def crash(self, name, chance):
+        ms = int(time.time() * 1000)
+        self.fleet.crash(name)
+        self.fleet.note("workers killed, back by their supervisor", name, ms)
+
     def kill(self, name, chance):
         ms = int(time.time() * 1000)
         self.fleet.workers[name].kill()
         self.fleet.begin(name)
-        self.fleet.note("workers killed", name, ms)
+        self.fleet.note("workers killed with their supervisor", name, ms)
 
     def kill_and_wait(self, name, chance):
         """Its partitions move, or do just not."""
@@ -305,6 +332,7 @@ def main():
     for name in list(fleet.workers):
         fleet.watch(name)
         fleet.stop(name)
+    fleet.crashes()
     fleet.timeline.close()
     save(log, folder, chaos.problems)
     cluster.remove()
