@@ -249,6 +249,9 @@ static void kafka_close(struct log *base)
     struct kafka_log *log = kafka_log_of(base);
     memset(&log->base.handler, 0, sizeof log->base.handler);
     kafka_members_stop(log);
+    kafka_take_stop(&log->base);
+    free(log->taking);
+    log->taking = NULL;
     kafka_tasks_stop(log);
     kafka_produce_stop(log);
     kafka_consume_stop(log);
@@ -286,6 +289,10 @@ static const struct log_operations kafka_operations = {
     .close = kafka_close,
     .reply_address = kafka_reply_address,
     .put_task = kafka_put_task,
+    .take_tasks = kafka_take_tasks,
+    .take_commit = kafka_take_commit,
+    .take_resume = kafka_take_resume,
+    .take_stop = kafka_take_stop,
 };
 
 /* Each partition of a stream has a share of what librdkafka can queue, so that one without a leader cannot take the

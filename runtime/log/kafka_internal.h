@@ -192,6 +192,7 @@ struct kafka_log {
 
     /* queues of remote steps */
     struct kafka_tasks *tasks; /* NULL: none was needed yet */
+    struct kafka_taking *taking; /* NULL: no step worker */
 
     /* reading */
     rd_kafka_t *reader;
@@ -252,6 +253,12 @@ int kafka_put_task(struct log *base, const char *queue, uint32_t lane, const str
 void kafka_tasks_serve(struct kafka_log *log, struct kafka_source *source);
 void kafka_tasks_chores(struct kafka_log *log);
 void kafka_tasks_stop(struct kafka_log *log);
+
+/* kafka_take.c */
+int kafka_take_tasks(struct log *base, const char *queue, const struct log_taker *taker);
+void kafka_take_commit(struct log *base, uint32_t lane, int64_t offset);
+void kafka_take_resume(struct log *base);
+void kafka_take_stop(struct log *base);
 
 /* kafka_consume.c */
 int kafka_follow(struct log *base, enum log_stream stream, uint32_t partition, int64_t from);

@@ -76,6 +76,14 @@ struct log_options {
     bool read_only;           /* never appends; the calls that would, fail */
 };
 
+/* A step worker, as the log calls it: from inside poll() and take_stop(). */
+struct log_taker {
+    void *context;
+    void (*task)(void *context, const struct log_record *record); /* `partition` is the lane */
+    void (*lane_lost)(void *context, uint32_t lane); /* another worker takes what was not reported */
+    size_t (*room)(void *context);                   /* how many more tasks it takes now */
+};
+
 struct log_operations {
     const char *name;
     int (*append)(struct log *, enum log_stream, uint32_t partition, const struct log_message *, uint64_t cookie);
@@ -105,6 +113,13 @@ struct log_operations {
      * persisted: log->error says what is wrong with the queue; trying again later is cheap and helps once it is right.
      * NULL: the log has no queues (SQLite). */
     int (*put_task)(struct log *, const char *queue, uint32_t lane, const struct log_message *, uint64_t cookie);
+    /* Takes tasks of a queue, as a member of its group; take_stop() leaves it, for good. Tasks of a lane below the offset
+     * that was given to take_commit() last are not handed out again; the others are, if this worker dies. take_resume():
+     * there is room again. NULL: the log has no queues. */
+    int (*take_tasks)(struct log *, const char *queue, const struct log_taker *taker);
+    void (*take_commit)(struct log *, uint32_t lane, int64_t offset);
+    void (*take_resume)(struct log *);
+    void (*take_stop)(struct log *);
 };
 
 /* What every backend's struct begins with. */

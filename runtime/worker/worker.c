@@ -14,6 +14,7 @@
 
 #include "constants.h"
 #include "crash/slot.h"
+#include "worker/queue_worker.h"
 
 #define SAVE_INTERVAL_MS 1000 /* how much journal a takeover reads again at most, in time */
 #define STOP_PATIENCE_MS 10000 /* how long a stop waits for partitions to be released and steps to end */
@@ -161,9 +162,9 @@ static int open_log(struct pdr_worker *worker)
 {
     struct log_options options = {
         .client_name = worker->name,
-        .member = worker->name,
+        .member = worker->options.queue ? NULL : worker->name, /* a step worker owns nothing */
         .session_timeout_ms = worker->options.session_timeout_ms,
-        .create = true,
+        .create = !worker->options.queue,
     };
     int code = log_open(worker->log_uri, &options, &worker->log, worker->error, sizeof worker->error);
     if (code != 0)
@@ -206,10 +207,15 @@ int pdr_worker_open(const pdr_worker_options *options, pdr_worker **out)
     if (!worker->log_uri || !worker->registry)
         return PDR_NO_MEMORY;
     read_boot_id(worker);
-    int code = strncmp(uri, "sqlite:", 7) == 0 ? name_embedded(worker) : open_data(worker);
+    bool embedded = strncmp(uri, "sqlite:", 7) == 0;
+    if (embedded && worker->options.queue) {
+        worker_fail(worker, PDR_INVALID, "%s is an embedded log and has no queues: its worker runs their steps itself", uri);
+        return PDR_INVALID;
+    }
+    int code = embedded || worker->options.queue ? name_embedded(worker) : open_data(worker);
     if (code == PDR_OK)
         code = open_log(worker);
-    if (code == PDR_OK)
+    if (code == PDR_OK && !worker->options.queue)
         code = open_store(worker);
     return code;
 }
@@ -339,6 +345,8 @@ int pdr_worker_run(pdr_worker *worker)
     worker->pool = step_pool_new(threads, pool_wake, worker);
     if (!worker->pool)
         return PDR_NO_MEMORY;
+    if (worker->options.queue)
+        return queue_worker_run(worker);
     int code = worker_register(worker);
     if (code != PDR_OK)
         return code;

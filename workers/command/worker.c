@@ -94,6 +94,8 @@ static void worker_notice(void *context, int level, const char *text)
 
 static const struct flag worker_flags[] = {
     FLAGS_OF_BOTH,
+    {"queue", "NAME", "a step worker: runs no jobs, but the steps that wait in this queue, --threads at a time (Kafka only)",
+     false},
     {"watchdog", "DURATION", "a job that runs so long without an await ends its worker (default: 10s; 0s: never)", false},
     {"no-supervisor", NULL, "run in this process: a crash ends it, and no job is told apart for it", false},
     {NULL, NULL, NULL, false},
@@ -153,6 +155,7 @@ static int worker_start(struct arguments *arguments, FILE *file)
     options.log = arguments->log;
     options.data = arguments_get(arguments, "data");
     options.name = arguments_get(arguments, "name");
+    options.queue = arguments_get(arguments, "queue");
     options.step_threads = (int)threads;
     options.accept_lost_commands = arguments_get(arguments, "accept-lost-commands") != NULL;
     options.notice = worker_notice;
@@ -206,7 +209,8 @@ const struct verb verb_worker = {
             "to standard error, with --json as one object a line: {\"time\",\"level\",\"text\"}.\n\n"
             "The process that runs them is a child of a small supervisor: when a job or step crashes it, when it is\n"
             "killed, or when a job does not await for --watchdog, the supervisor starts it again, under the same name, at\n"
-            "once, and says in whose code it was.",
+            "once, and says in whose code it was.\n\n"
+            "With --queue it is a step worker: it runs no jobs, only those steps of its modules that wait in the queue.",
     .flags = worker_flags,
     .run = worker_run,
 };

@@ -519,6 +519,7 @@ typedef struct pdr_worker_options {
     void *notice_context PDR_ZERO;
     bool accept_lost_commands PDR_ZERO;    /* go on though the log has lost commands that no job has taken; default:
                                               refuse, and say which */
+    const char *queue PDR_ZERO;            /* a step worker: runs no jobs, only what waits in this queue; Kafka only */
 } pdr_worker_options;
 
 /* Opens the log. `*out` is set also on failure, for pdr_worker_error(), unless PDR_NO_MEMORY; close it in any case.

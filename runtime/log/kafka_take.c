@@ -1,0 +1,169 @@
+/*
+ * Taking tasks: a step worker as a member of its queue's consumer group. What was reported may be committed, and is, every
+ * second; what was not comes again, to this worker or to another (docs/remote-steps.md).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log/kafka_internal.h"
+
+struct kafka_taking {
+    rd_kafka_t *consumer;
+    struct kafka_source source;
+    struct log_taker taker;
+    char topic[KAFKA_TOPIC_NAME_BYTES];
+    bool waiting; /* the taker has no room for what is there */
+};
+
+/* An eager strategy: all lanes go, all that are ours come. */
+static void kafka_take_rebalance(struct kafka_log *log, rd_kafka_event_t *event)
+{
+    struct kafka_taking *taking = log->taking;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_event_topic_partition_list(event);
+    bool ours = rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+    for (int i = 0; i < list->cnt && !ours; i++)
+        taking->taker.lane_lost(taking->taker.context, (uint32_t)list->elems[i].partition);
+    rd_kafka_assign(taking->consumer, ours ? list : NULL);
+}
+
+static void kafka_take_message(struct kafka_log *log, const rd_kafka_message_t *message)
+{
+    struct kafka_taking *taking = log->taking;
+    if (message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+        message->err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
+        kafka_fault(log, LOG_FATAL, LOG_ALL, "Kafka at %s refuses us: %s. A step worker's user needs the right Read on topic "
+                    "and group %s", log->uri.brokers, rd_kafka_err2str(message->err), taking->topic);
+    if (message->err)
+        return; /* a topic that is not there yet is asked for again */
+    const struct log_record record = {
+        .partition = (uint32_t)message->partition,
+        .offset = message->offset,
+        .append_ms = rd_kafka_message_timestamp(message, NULL),
+        .leader_epoch = -1,
+        .data = message->payload,
+        .size = message->len,
+    };
+    kafka_reachable(log);
+    taking->taker.task(taking->taker.context, &record);
+}
+
+static void kafka_take_event(struct kafka_log *log, rd_kafka_event_t *event)
+{
+    const rd_kafka_message_t *message;
+    switch (event ? rd_kafka_event_type(event) : RD_KAFKA_EVENT_NONE) {
+    case RD_KAFKA_EVENT_REBALANCE:
+        kafka_take_rebalance(log, event);
+        break;
+    case RD_KAFKA_EVENT_FETCH:
+        while ((message = rd_kafka_event_message_next(event)))
+            kafka_take_message(log, message);
+        break;
+    case RD_KAFKA_EVENT_ERROR:
+        kafka_on_error(log, log->taking->consumer, event);
+        break;
+    default:
+        break;
+    }
+    rd_kafka_event_destroy(event);
+}
+
+static void kafka_take_serve(struct kafka_log *log, struct kafka_source *source)
+{
+    struct kafka_taking *taking = log->taking;
+    for (int count = 0; count < KAFKA_TURN_MESSAGES; count++) {
+        taking->waiting = taking->taker.room(taking->taker.context) == 0;
+        if (taking->waiting)
+            return; /* not for long: what finds no slot is given back */
+        rd_kafka_event_t *event = rd_kafka_queue_poll(source->queue, 0);
+        if (!event)
+            return;
+        kafka_take_event(log, event);
+    }
+    atomic_store(&source->ready, true);
+}
+
+/* There is room again. */
+void kafka_take_resume(struct log *base)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    if (log->taking && log->taking->waiting)
+        atomic_store(&log->taking->source.ready, true);
+}
+
+static bool kafka_take_subscribe(struct kafka_log *log, char *error, size_t error_size)
+{
+    struct kafka_taking *taking = log->taking;
+    const struct kafka_setting settings[] = {
+        { "group.id", taking->topic },
+        { "session.timeout.ms", "10000" }, /* the lanes of a killed worker are free after it */
+        { "heartbeat.interval.ms", "2000" },
+        { "partition.assignment.strategy", "range" },
+        { "auto.offset.reset", "earliest" },
+        { "enable.auto.commit", "true" }, /* of what kafka_take_commit() stores */
+        { "enable.auto.offset.store", "false" },
+        { "auto.commit.interval.ms", "1000" },
+        { "check.crcs", "true" },
+        { "fetch.wait.max.ms", "50" },
+        { "queued.min.messages", "1000" },
+        { "topic.metadata.refresh.interval.ms", "5000" }, /* a queue that nobody used yet has no topic */
+        { NULL, NULL },
+    };
+    taking->consumer = kafka_client_new(&log->uri, RD_KAFKA_CONSUMER, log->client_name, settings, &log->notes,
+                                        RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_ERROR, error, error_size);
+    if (!taking->consumer)
+        return false;
+    rd_kafka_poll_set_consumer(taking->consumer);
+    taking->source.serve = kafka_take_serve;
+    rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(topics, taking->topic, RD_KAFKA_PARTITION_UA);
+    rd_kafka_resp_err_t code = rd_kafka_subscribe(taking->consumer, topics);
+    rd_kafka_topic_partition_list_destroy(topics);
+    if (!code && kafka_source_open(log, &taking->source, rd_kafka_queue_get_consumer(taking->consumer)))
+        return true;
+    snprintf(error, error_size, "cannot join the group %s: %s", taking->topic, rd_kafka_err2str(code));
+    return false;
+}
+
+int kafka_take_tasks(struct log *base, const char *queue, const struct log_taker *taker)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    char error[600];
+    if (log->taking)
+        return kafka_fail(log, "it takes tasks already");
+    if (!kafka_queue_name_valid(queue))
+        return kafka_fail(log, "'%s' is no name of a queue: letters, digits, '.', '_' and '-', at most %d", queue,
+                          KAFKA_QUEUE_NAME_LIMIT);
+    log->taking = calloc(1, sizeof *log->taking);
+    if (!log->taking)
+        return kafka_fail(log, "out of memory");
+    log->taking->taker = *taker;
+    kafka_queue_topic(&log->uri, queue, log->taking->topic, sizeof log->taking->topic);
+    return kafka_take_subscribe(log, error, sizeof error) ? LOG_OK : kafka_fail(log, "%s", error);
+}
+
+void kafka_take_commit(struct log *base, uint32_t lane, int64_t offset)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    if (!log->taking || !log->taking->consumer)
+        return;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, log->taking->topic, (int32_t)lane)->offset = offset;
+    rd_kafka_offsets_store(log->taking->consumer, list); /* refused where the lane is not ours any more: it comes again */
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+/* Commits, and leaves the group. The struct stays: the list of sources knows it. */
+void kafka_take_stop(struct log *base)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    struct kafka_taking *taking = log->taking;
+    if (!taking || !taking->consumer)
+        return;
+    kafka_source_close(&taking->source);
+    rd_kafka_consumer_close(taking->consumer);
+    if (log->unreachable == taking->consumer)
+        log->unreachable = NULL;
+    rd_kafka_destroy(taking->consumer);
+    taking->consumer = NULL;
+}

@@ -1,0 +1,78 @@
+/*
+ * A step worker: `perdure worker --queue NAME`. Takes tasks, runs their steps in the pool, reports to the jobs' owners. The
+ * contract, the same for every language, is docs/remote-steps.md. What its two files share.
+ */
+#ifndef PERDURE_QUEUE_WORKER_H
+#define PERDURE_QUEUE_WORKER_H
+
+#include "worker/worker.h"
+
+#define QUEUE_HOLD_MS INT64_C(2000)     /* a task waits so long for a slot, then twice as long each time it is sent again */
+#define QUEUE_HOLD_MAX_MS INT64_C(60000)
+#define QUEUE_HELD_PER_SLOT 8           /* so many tasks may wait */
+#define QUEUE_SETTLED_KEPT 4096         /* tasks known to be ended when they are delivered again */
+
+enum taken_state { TAKEN_HELD, TAKEN_RUNNING, TAKEN_OVER };
+
+/* A task on its way through this worker. */
+struct taken {
+    struct taken *next;
+    enum taken_state state;
+    Record *record;
+    uint32_t lane;
+    int64_t offset;
+    bool pending;       /* nothing of it was reported: its offset may not be committed */
+    size_t reports;     /* not acknowledged yet */
+    int64_t decline_at; /* monotonic */
+    int64_t started_ms;
+    int64_t beat_at;    /* monotonic: the next heartbeat is due; 0: none wanted */
+    uint64_t beats;
+    uint64_t correlation;
+    uint64_t key;       /* hash of idempotency key, attempt and dispatch */
+};
+
+struct report {
+    struct report *next;
+    struct taken *taken;
+    uint32_t partition;
+    void *data;
+    size_t size;
+    uint64_t cookie; /* 0: to be sent */
+};
+
+struct lane {
+    uint32_t number;
+    int64_t next; /* after the last one taken */
+};
+
+struct queue_worker {
+    struct pdr_worker *worker;
+    struct log *log;
+    ReplyTo reply_to;
+    bool has_reply_to; /* owners can tell us to stop; they need not */
+    struct taken *all; /* in the order in which they came */
+    struct taken **slots;
+    size_t slot_count, held, running;
+    struct report *reports; /* in the order in which they were made */
+    struct lane *lanes;
+    size_t lane_count;
+    uint64_t settled[QUEUE_SETTLED_KEPT];
+    size_t settled_next;
+    uint64_t next_cookie, next_correlation;
+};
+
+/* queue_reports.c */
+void taken_report_begun(struct queue_worker *queue, struct taken *taken);
+void taken_report_beat(struct queue_worker *queue, struct taken *taken);
+void taken_report_declined(struct queue_worker *queue, struct taken *taken, const char *reason);
+/* One of the two is given. */
+void taken_report_end(struct queue_worker *queue, struct taken *taken, Payload *result, Error *error);
+void reports_send(struct queue_worker *queue);
+void report_delivered(struct queue_worker *queue, uint64_t cookie, enum log_delivery delivery);
+void reports_free(struct queue_worker *queue);
+
+/* queue_worker.c */
+void taken_reported(struct queue_worker *queue, struct taken *taken);
+int queue_worker_run(struct pdr_worker *worker);
+
+#endif

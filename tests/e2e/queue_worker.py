@@ -1,0 +1,107 @@
+"""`perdure worker --queue NAME`: steps in C, served by the same contract as those in Python; no owner is there."""
+import os
+import signal
+import time
+
+from harness import Log, Worker, check, module
+from step_workers import Owner, marks, wire
+
+
+def begin(log, queue, *arguments, ledger=None):
+    worker = Worker(log, "errands", arguments=["--queue", queue, *arguments],
+                    environment={"PERDURE_EFFECT_LEDGER": ledger} if ledger else None)
+    worker.wait_for("serves queue")
+    return worker
+
+
+def check_reports(owner):
+    key = owner.put("upper", "abc")
+    check(owner.wait(key, "end").completed == wire.Payload(type="text", data=b"ABC"), "result")
+    begun = owner.wait(key, "started")
+    check(begun.HasField("begun") and begun.started > 0 and begun.worker, "started: %s" % begun)
+    for record in owner.of(key, ""):
+        header, report = record.header, record.command.task_report
+        check((header.format, header.rule_level, header.min_reader, header.kind) == (1, 1, 1, 16), "header: %s" % header)
+        check((header.log, header.slot, header.map_version) == (owner.log_id, 7, 1), "header: %s" % header)
+        check((header.job, header.run) == ("job %d" % owner.count, 1000 + owner.count), "header: %s" % header)
+        check((report.token, report.op, report.attempt, report.dispatch) == ("token%d" % owner.count, owner.count, 1, 1),
+              "report: %s" % report)
+        check(record.command.reply_to.client != 0, "nobody could tell it to stop")
+    check(owner.wait(owner.put("reverse", b"\0abc", bytes), "end").completed.data == b"cba\0", "bytes")
+    check(owner.wait(owner.put("echo_json", {"a": [1]}, dict), "end").completed.type == "json", "JSON")
+    for name, value, kind, error, final in (("fail", "x", str, "RuntimeError", False), ("fail", "final", str, "NoUse", True),
+                                            ("upper", b"x", bytes, "BadPayload", True)):
+        failed = owner.wait(owner.put(name, value, kind), "end").failed
+        check((failed.type, failed.final) == (error, final), "%s: %s" % (name, failed))
+    check("no step" in owner.wait(owner.put("nowhere", "x"), "declined").declined.reason, "an unknown step")
+    owner.put_bytes(b"no record")
+    late = owner.put("upper", "late", start_by=wire.now_ms() - 1000)
+    owner.wait(owner.put("upper", "x"), "end")
+    check(not owner.of(late, ""), "a task whose time is over was reported on")
+    print("reports, payloads, failures: as the contract says")
+
+
+def check_running(owner, ledger):
+    twice = [owner.put("slow", "1.5", heartbeat_ms=600, idempotency_key="twice") for _ in range(2)]
+    owner.wait(twice[0], "end")
+    check(len(owner.of(twice[0], "beat")) >= 3, "no heartbeats")
+    slow = [owner.put("slow", "8") for _ in range(2)]
+    for key in slow:
+        owner.wait(key, "started")
+    others = [owner.put("upper", "x", lane=lane) for lane in range(4)]
+    for key in others:
+        check(owner.wait(key, "declined").declined.reason == "no free slot", "why it was declined")
+        check(not owner.of(key, "started"), "declined, and begun too")
+    for key in slow:
+        owner.wait(key, "end")
+    check(len(owner.of(twice[0], "end")) == 1 and len(owner.of(twice[0], "started")) == 1, "a task that came twice ran twice")
+    print("heartbeats; a task that comes twice runs once; what finds no slot goes to others")
+
+
+def check_ends(log, owner, ledger):
+    owner.queue = "gone"
+    worker = begin(log, "gone", "--threads", "1", ledger=ledger)
+    running = owner.put("slow", "2")
+    owner.wait(running, "started")
+    held = [owner.put("upper", "x") for _ in range(3)]
+    time.sleep(0.5)
+    check(worker.stop(60) == 0, "the worker failed: " + worker.text())
+    for key in held:
+        owner.read(0.1)
+        check(owner.of(key, "declined") or owner.of(key, "end"), "neither declined nor done")
+    check(owner.wait(running, "end").completed.data == b"slept", "what ran did not end")
+
+    owner.queue = "killed"
+    first = begin(log, "killed", "--threads", "1", "--no-supervisor", ledger=ledger)
+    running = owner.put("slow", "600")
+    owner.wait(running, "started")
+    held = [owner.put("upper", "x", dispatch=6) for _ in range(3)]
+    time.sleep(2)
+    first.send(signal.SIGKILL)
+    first.process.wait()
+    second = begin(log, "killed", ledger=ledger)
+    for key in held:
+        owner.wait(key, "end")
+    check(len(owner.of(running, "started")) == 1, "what was begun was begun again by itself")
+    check(second.stop(60) == 0, "the worker failed: " + second.text())
+    print("stopped and killed: nothing taken is lost")
+
+
+def main():
+    log = Log("kafka", partitions=1)
+    for queue in ("q", "gone", "killed"):
+        check(log.run("namespace", "queue", "create", queue, "--partitions", "4").returncode == 0, "queue create")
+    ledger = os.path.join(log.folder, "ledger")
+    owner = Owner(log, "q")
+    worker = begin(log, "q", "--threads", "2", ledger=ledger)
+    check_reports(owner)
+    check_running(owner, ledger)
+    check(worker.stop(60) == 0, "the worker failed: " + worker.text())
+    check_ends(log, owner, ledger)
+    log.refused(2, "queue", "worker", "--queue", "a b", "--no-supervisor", "--module", module("errands"))
+    log.refused(2, "embedded log", "worker", "--queue", "q", "--no-supervisor", "--module", module("errands"), "--log",
+                "sqlite:" + os.path.join(log.folder, "x.db"))
+    log.remove()
+
+
+main()

@@ -1,0 +1,82 @@
+/*
+ * The steps of tests/e2e/python_steps.py in C, for `perdure worker --queue`.
+ */
+#include <ctype.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <perdure/perdure.h>
+
+PDR_STEP(upper, pdr_text, pdr_text)
+PDR_STEP(slow, pdr_text, pdr_text)
+PDR_STEP(fail, pdr_text, pdr_text)
+PDR_STEP(reverse, pdr_bytes, pdr_bytes)
+PDR_STEP(echo_json, pdr_json, pdr_json)
+
+static void note(pdr_attempt *attempt, const char *what)
+{
+    const char *path = getenv("PERDURE_EFFECT_LEDGER");
+    int file = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
+    if (file < 0)
+        return;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    dprintf(file, "%s %s %s %d %lld.%03ld\n", what, pdr_attempt_key(attempt), pdr_attempt_job_id(attempt), (int)getpid(),
+            (long long)now.tv_sec, now.tv_nsec / 1000000);
+    close(file);
+}
+
+int upper(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
+{
+    note(attempt, "begin");
+    char *text = pdr_attempt_format(attempt, "%s", in->chars);
+    for (char *c = text; *c; c++)
+        *c = (char)toupper((unsigned char)*c);
+    out->chars = text;
+    note(attempt, "end");
+    return PDR_OK;
+}
+
+int slow(pdr_attempt *attempt, const pdr_text *seconds, pdr_text *out)
+{
+    note(attempt, "begin");
+    usleep((useconds_t)(strtod(seconds->chars, NULL) * 1e6));
+    note(attempt, "end");
+    out->chars = "slept";
+    return PDR_OK;
+}
+
+int fail(pdr_attempt *attempt, const pdr_text *how, pdr_text *out)
+{
+    if (strcmp(how->chars, "final") == 0)
+        return pdr_attempt_give_up(attempt, "NoUse", "never again");
+    if (strcmp(how->chars, "once") == 0 && pdr_attempt_number(attempt) > 1) {
+        out->chars = pdr_attempt_format(attempt, "attempt %d", pdr_attempt_number(attempt));
+        return PDR_OK;
+    }
+    return pdr_attempt_fail(attempt, "RuntimeError", "try again");
+}
+
+int reverse(pdr_attempt *attempt, const pdr_bytes *in, pdr_bytes *out)
+{
+    char *data = pdr_attempt_alloc(attempt, in->size);
+    for (size_t i = 0; i < in->size; i++)
+        data[i] = ((const char *)in->data)[in->size - 1 - i];
+    out->data = data;
+    out->size = in->size;
+    return PDR_OK;
+}
+
+int echo_json(pdr_attempt *attempt, const pdr_json *in, pdr_json *out)
+{
+    (void)attempt;
+    *out = *in;
+    return PDR_OK;
+}
+
+PDR_MODULE(errands, PDR_RUNS(upper), PDR_RUNS(slow), PDR_RUNS(fail), PDR_RUNS(reverse), PDR_RUNS(echo_json));
