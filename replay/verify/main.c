@@ -14,7 +14,7 @@ static void usage(FILE *out)
 {
     fputs(
         "usage: perdure-verify [--log URI] [--json] [--jobs] [--ledger FILE] [--acked FILE]\n"
-        "                      [--save DUMP] [FILE]\n"
+        "                      [--save DUMP] [--kafka-config FILE] [--allow-plaintext] [FILE]\n"
         "  URI   sqlite:PATH, kafka://BROKERS/NAMESPACE or dump:FILE; without one PERDURE_LOG, else sqlite:perdure.db\n"
         "  FILE  an SQLite log or a dump\n"
         "  --json    one JSON object instead of text\n"
@@ -22,6 +22,8 @@ static void usage(FILE *out)
         "  --ledger  lines `RUN-OP NAME`: effects that were made; every completed step must be among them\n"
         "  --acked   lines `start REQUEST JOB` or `signal REQUEST JOB`: each must be absorbed exactly once\n"
         "  --save    writes what was read into a dump\n"
+        "  --kafka-config     settings for Kafka clients, NAME=VALUE lines (default: PERDURE_KAFKA_CONFIG)\n"
+        "  --allow-plaintext  speak unencrypted with brokers on other machines\n"
         "exit: 0 sound, 1 violated, 2 wrong usage, 5 the log cannot be read\n",
         out);
 }
@@ -36,6 +38,8 @@ static int parse(int argc, char **argv, struct options *o)
         {"ledger", required_argument, NULL, 'e'},
         {"acked", required_argument, NULL, 'k'},
         {"save", required_argument, NULL, 's'},
+        {"kafka-config", required_argument, NULL, 'c'},
+        {"allow-plaintext", no_argument, NULL, 'p'},
         {"help", no_argument, NULL, 'h'},
         {0},
     };
@@ -58,6 +62,12 @@ static int parse(int argc, char **argv, struct options *o)
             break;
         case 's':
             o->save = optarg;
+            break;
+        case 'c':
+            setenv("PERDURE_KAFKA_CONFIG", optarg, 1);
+            break;
+        case 'p':
+            setenv("PERDURE_ALLOW_PLAINTEXT", "1", 1);
             break;
         case 'h':
             usage(stdout);

@@ -30,10 +30,28 @@ static bool set(rd_kafka_conf_t *conf, const char *name, const char *value)
     return rd_kafka_conf_set(conf, name, value, error, sizeof error) == RD_KAFKA_CONF_OK || complain(name, error);
 }
 
-static rd_kafka_t *connect_to(const char *brokers)
+/* Why brokers and we do not come together: what we refused, and what TLS or SASL did. */
+struct trouble {
+    char refused[256]; /* first: pv_kafka_connect() gets the whole */
+    char reason[512];
+};
+
+/* On our thread, from the polls. */
+static void on_error(rd_kafka_t *kafka, int error, const char *reason, void *opaque)
+{
+    struct trouble *trouble = opaque;
+    (void)kafka;
+    if (error == RD_KAFKA_RESP_ERR__AUTHENTICATION || error == RD_KAFKA_RESP_ERR__SSL ||
+        error == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED)
+        snprintf(trouble->reason, sizeof trouble->reason, "%s", reason);
+}
+
+static rd_kafka_t *connect_to(const char *brokers, const char *options, struct trouble *trouble)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    bool ok = set(conf, "bootstrap.servers", brokers) && set(conf, "group.id", "perdure-verify") &&
+    rd_kafka_conf_set_opaque(conf, trouble);
+    rd_kafka_conf_set_error_cb(conf, on_error);
+    bool ok = pv_kafka_settings(conf, options) && set(conf, "bootstrap.servers", brokers) && set(conf, "group.id", "perdure-verify") &&
               set(conf, "enable.auto.commit", "false") && set(conf, "enable.auto.offset.store", "false") &&
               set(conf, "auto.offset.reset", "error") && set(conf, "check.crcs", "true") &&
               set(conf, "enable.partition.eof", "false") && set(conf, "isolation.level", "read_uncommitted") &&
@@ -51,15 +69,36 @@ static rd_kafka_t *connect_to(const char *brokers)
     return kafka;
 }
 
+/* In longer and longer pieces: rd_kafka_metadata() does not come back early when brokers refuse us. */
+static bool ask_metadata(rd_kafka_t *kafka, const char *name, const struct rd_kafka_metadata **all)
+{
+    const struct trouble *trouble = rd_kafka_opaque(kafka);
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(kafka, name, NULL);
+    rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR__TRANSPORT;
+    const char *refusal = NULL;
+    for (int piece = 500; piece < PATIENCE_MS && error && !refusal && !*trouble->reason; piece *= 2) {
+        error = rd_kafka_metadata(kafka, 0, handle, all, piece);
+        rd_kafka_message_t *none = error ? rd_kafka_consumer_poll(kafka, 0) : NULL; /* errors are told there */
+        if (none)
+            rd_kafka_message_destroy(none);
+        refusal = error ? pv_kafka_refusal(trouble->refused) : NULL;
+    }
+    rd_kafka_topic_destroy(handle);
+    for (int i = 0; !error && i < (*all)->broker_cnt && !refusal; i++)
+        refusal = pv_kafka_foreign((*all)->brokers[i].host);
+    if (!error && !refusal)
+        return true;
+    if (!error)
+        rd_kafka_metadata_destroy(*all);
+    return complain(name, refusal ? refusal : *trouble->reason ? trouble->reason : rd_kafka_err2str(error));
+}
+
 static bool find_topic(rd_kafka_t *kafka, struct topic *t)
 {
     const struct rd_kafka_metadata *all;
-    rd_kafka_topic_t *handle = rd_kafka_topic_new(kafka, t->name, NULL);
-    rd_kafka_resp_err_t error = rd_kafka_metadata(kafka, 0, handle, &all, PATIENCE_MS);
-    rd_kafka_topic_destroy(handle);
-    if (error)
-        return complain(t->name, rd_kafka_err2str(error));
-    error = all->topic_cnt == 1 ? all->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    if (!ask_metadata(kafka, t->name, &all))
+        return false;
+    rd_kafka_resp_err_t error = all->topic_cnt == 1 ? all->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     t->partitions = error ? 0 : all->topics[0].partition_cnt;
     rd_kafka_metadata_destroy(all);
     if (error)
@@ -135,7 +174,9 @@ static bool read_topic(struct check *c, rd_kafka_t *kafka, const struct topic *t
     time_t heard = time(NULL);
     while (left > 0) {
         rd_kafka_message_t *got = rd_kafka_consumer_poll(kafka, 1000);
-        if (got && got->err) {
+        if (got && got->err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED) {
+            rd_kafka_message_destroy(got); /* nothing is asked of the group that assign() wants a name of */
+        } else if (got && got->err) {
             complain(t->name, rd_kafka_message_errstr(got));
             bool passing = got->err == RD_KAFKA_RESP_ERR__TRANSPORT || got->err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
             rd_kafka_message_destroy(got);
@@ -186,13 +227,18 @@ static char *topic_name(const char *namespace, const char *which)
 
 bool pv_read_kafka(struct check *c, const char *place)
 {
-    const char *slash = strrchr(place, '/');
-    if (!slash || slash == place || !slash[1])
-        return complain(place, "expected kafka://BROKERS/NAMESPACE");
-    char *brokers = pv_must_copy(place);
-    brokers[slash - place] = '\0';
+    struct trouble trouble = {0};
+    char *brokers = pv_must_copy(place), *options = strchr(brokers, '?');
+    if (options)
+        *options++ = '\0';
+    char *slash = strrchr(brokers, '/');
+    if (!slash || slash == brokers || !slash[1] || strchr(brokers, '@')) {
+        free(brokers);
+        return complain("--log", "expected kafka://BROKERS/NAMESPACE, without a user or password in it");
+    }
+    *slash = '\0';
     struct topic journal = {.name = topic_name(slash + 1, "journal")}, inbox = {.name = topic_name(slash + 1, "inbox")};
-    rd_kafka_t *kafka = connect_to(brokers);
+    rd_kafka_t *kafka = connect_to(brokers, options, &trouble);
     bool ok = kafka && read_both(c, kafka, &journal, &inbox);
     if (kafka) {
         rd_kafka_consumer_close(kafka);

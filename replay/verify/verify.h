@@ -332,6 +332,16 @@ bool pv_read_sqlite(struct check *c, const char *path);
 bool pv_read_kafka(struct check *c, const char *place);
 bool pv_read_file(struct check *c, const char *path);
 
+/* kafka_settings.c: what the user sets for Kafka clients, from file, environment and the options of the address */
+struct rd_kafka_conf_s;
+struct sockaddr;
+bool pv_kafka_settings(struct rd_kafka_conf_s *conf, const char *options);
+/* kafka_plaintext.c: without encryption, only this machine is spoken to, unless PERDURE_ALLOW_PLAINTEXT says otherwise */
+int pv_kafka_connect(int socket, const struct sockaddr *address, int size, const char *broker, void *refused);
+const char *pv_kafka_refusal(const void *refused); /* NULL: no connection was refused */
+void pv_kafka_guard(void); /* before the others */
+const char *pv_kafka_foreign(const char *host); /* NULL: it may be connected to */
+
 /* report.c */
 struct report *pv_report_new(bool json, FILE *out);
 bool pv_hold(struct check *c, bool ok, int rule, const struct where *w, const char *format, ...)

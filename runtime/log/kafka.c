@@ -262,6 +262,7 @@ static void kafka_close(struct log *base)
     free(log->followings);
     free(log->assigned);
     free(log->member);
+    kafka_uri_free(&log->uri);
     if (log->dead)
         return; /* a reader that cannot be ended still writes its notes: see kafka_consume_stop() */
     kafka_notes_free(&log->notes);
@@ -334,12 +335,7 @@ int kafka_log_open_as(const struct kafka_uri *uri, const struct log_options *opt
     }
     log->base.operations = &kafka_operations;
     log->base.genesis = *genesis;
-    log->uri = *uri;
-    /* The options point into their own text. */
-    for (size_t i = 0; i < log->uri.option_count; i++) {
-        log->uri.option_names[i] = log->uri.options + (uri->option_names[i] - uri->options);
-        log->uri.option_values[i] = log->uri.options + (uri->option_values[i] - uri->options);
-    }
+    kafka_uri_copy(&log->uri, uri);
     log->base.genesis.namespace_ = log->uri.name;
     kafka_notes_init(&log->notes);
     snprintf(log->client_name, sizeof log->client_name, "%s", options->client_name ? options->client_name : "perdure");

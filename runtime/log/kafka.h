@@ -3,8 +3,9 @@
  *
  *     kafka://host:port[,host:port]/NAMESPACE[?dev=1&security.protocol=ssl&...]
  *
- * Topics: NAMESPACE.inbox, .journal, .jobs (statuses), .replies, .dead, and .tasks.QUEUE for each queue. After `?` stand options: dev=1 (a namespace that
- * one broker keeps, for trials), and librdkafka's own options of the groups security, sasl, ssl and broker.
+ * Topics: NAMESPACE.inbox, .journal, .jobs (statuses), .replies, .dead, and .tasks.QUEUE for each queue. After `?` stand
+ * options: dev=1 (a namespace that one broker keeps, for trials), and librdkafka's own, unless they are secrets. Those come
+ * from a file or the environment, as any other may: kafka_settings.h.
  */
 #ifndef PERDURE_LOG_KAFKA_H
 #define PERDURE_LOG_KAFKA_H
@@ -35,5 +36,14 @@ int kafka_namespace_check(const char *uri, bool dev, char *text, size_t text_siz
 #define KAFKA_QUEUE_NAME_LIMIT 100
 bool kafka_queue_name_valid(const char *queue);
 int kafka_queue_create(const char *uri, const char *queue, uint32_t partitions, bool dev, char *text, size_t text_size);
+
+/* The address, as it was typed, holds a secret: says so in `text`, without it. */
+bool kafka_address_has_secret(const char *uri, char *text, size_t size);
+/* Where settings come from besides the address. The command's flags set the first two, so that what it starts has them. */
+#define KAFKA_CONFIG_VARIABLE "PERDURE_KAFKA_CONFIG"
+#define KAFKA_PLAINTEXT_VARIABLE "PERDURE_ALLOW_PLAINTEXT"
+#define KAFKA_VARIABLE_PREFIX "PERDURE_KAFKA_"
+/* The file of settings that PERDURE_KAFKA_CONFIG names holds a secret and everybody may read it: says so in `text`. */
+bool kafka_config_exposed(char *text, size_t size);
 
 #endif

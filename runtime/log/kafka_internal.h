@@ -10,6 +10,7 @@
 
 #include "constants.h"
 #include "log/kafka.h"
+#include "log/kafka_settings.h"
 
 /* A broker must answer within this at open, or the log is unreachable. */
 #define KAFKA_OPEN_TIMEOUT_MS 10000
@@ -35,17 +36,15 @@ enum kafka_topic { KAFKA_INBOX, KAFKA_JOURNAL, KAFKA_JOBS, KAFKA_REPLIES, KAFKA_
 
 /* ---- kafka_uri.c: where the namespace is, and the configuration of every client ----------------------------- */
 
-#define KAFKA_URI_OPTIONS 16
 struct kafka_uri {
     char brokers[512];
     char name[200];
-    char options[512]; /* names and values, each ended by NUL */
-    const char *option_names[KAFKA_URI_OPTIONS];
-    const char *option_values[KAFKA_URI_OPTIONS];
-    size_t option_count;
+    struct kafka_settings *settings;
     bool dev;
 };
 bool kafka_uri_parse(struct kafka_uri *uri, const char *text, char *error, size_t error_size);
+void kafka_uri_copy(struct kafka_uri *to, const struct kafka_uri *from);
+void kafka_uri_free(struct kafka_uri *uri);
 void kafka_topic_name(const struct kafka_uri *uri, enum kafka_topic topic, char *name, size_t size);
 #define KAFKA_TOPIC_NAME_BYTES 256
 /* Of the tasks of a queue: NAMESPACE.tasks.QUEUE. */
@@ -55,10 +54,15 @@ void kafka_queue_topic(const struct kafka_uri *uri, const char *queue, char *nam
 struct kafka_notes {
     pthread_mutex_t lock;
     char last[256];
+    char certificate[256]; /* why a broker's was not taken, kafka_access.c */
+    char refused[512]; /* a connection that we must not make, kafka_plaintext.c */
 };
 void kafka_notes_init(struct kafka_notes *notes);
 void kafka_notes_free(struct kafka_notes *notes);
 void kafka_notes_get(struct kafka_notes *notes, char *text, size_t size);
+void kafka_notes_certificate(struct kafka_notes *notes, char *text, size_t size);
+/* A connection was refused by us: why. */
+bool kafka_notes_refusal(struct kafka_notes *notes, char *text, size_t size);
 
 struct kafka_setting {
     const char *name;
@@ -76,6 +80,32 @@ rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *n
  * the number of others. */
 rd_kafka_resp_err_t kafka_scanner_begin(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count,
                                         int timeout_ms, bool *ended, uint32_t *left);
+
+/* ---- kafka_plaintext.c: no unencrypted word to another machine --------------------------------------------------- */
+
+/* Connections must be watched: plaintext, and nobody said that the network may be trusted. */
+bool kafka_plaintext_guarded(const struct kafka_uri *uri);
+/* True: this broker must not be connected to, and `error` says why. */
+bool kafka_plaintext_refuses(const struct kafka_uri *uri, const char *host, char *error, size_t error_size);
+bool kafka_plaintext_refuses_all(const struct kafka_uri *uri, char *error, size_t error_size);
+/* librdkafka's connect_cb; the opaque is a struct kafka_notes. */
+struct sockaddr;
+int kafka_plaintext_connect(int socket, const struct sockaddr *address, int size, const char *broker, void *opaque);
+
+/* ---- kafka_access.c: who may do what ------------------------------------------------------------------------------ */
+
+bool kafka_is_unauthorised(rd_kafka_resp_err_t code); /* an ACL is missing */
+bool kafka_is_refused(rd_kafka_resp_err_t code);      /* TLS or SASL failed */
+/* "not authorised to write shop.inbox as User:viewer ..." */
+void kafka_unauthorised(const struct kafka_uri *uri, const char *what, const char *resource, char *text, size_t size);
+/* `reason`: librdkafka's words. */
+void kafka_refused(const struct kafka_uri *uri, const char *reason, char *text, size_t size);
+/* librdkafka's ssl_cert_verify_cb. */
+int kafka_certificate_judged(rd_kafka_t *client, const char *broker, int32_t broker_id, int *error, int depth,
+                             const char *certificate, size_t size, char *text, size_t text_size, void *opaque);
+/* Metadata of the topics that the client knows; an exit code. Refusals are told within seconds. */
+int kafka_metadata(rd_kafka_t *client, const struct kafka_uri *uri, struct kafka_notes *notes, int timeout_ms,
+                   const struct rd_kafka_metadata **out, char *error, size_t error_size);
 
 /* ---- kafka_topics.c: the table of settings ------------------------------------------------------------------ */
 

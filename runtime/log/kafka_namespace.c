@@ -43,6 +43,7 @@ static void kafka_namespace_close(struct kafka_namespace *ns)
             rd_kafka_topic_destroy(ns->handles[topic]);
     if (ns->client)
         rd_kafka_destroy(ns->client);
+    kafka_uri_free(&ns->uri);
     kafka_notes_free(&ns->notes);
 }
 

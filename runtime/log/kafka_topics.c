@@ -74,15 +74,9 @@ int kafka_topics_shape(rd_kafka_t *client, const struct kafka_uri *uri, struct k
 {
     const struct rd_kafka_metadata *all = NULL;
     memset(shape, 0, sizeof *shape);
-    rd_kafka_resp_err_t code = rd_kafka_metadata(client, 0, NULL, &all, timeout_ms);
-    if (code) {
-        char said[256];
-        kafka_notes_get(notes, said, sizeof said);
-        snprintf(error, error_size, "no Kafka broker at %s answered within %d s (%s). Is Kafka running there, is the "
-                 "address right, may this machine connect to it?", uri->brokers, timeout_ms / 1000,
-                 *said ? said : rd_kafka_err2str(code));
-        return 5;
-    }
+    int code = kafka_metadata(client, uri, notes, timeout_ms, &all, error, error_size);
+    if (code)
+        return code;
     shape->brokers = all->broker_cnt;
     for (int i = 0; i < all->topic_cnt; i++) {
         const rd_kafka_metadata_topic_t *found = &all->topics[i];

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "log/kafka_internal.h"
 
@@ -18,46 +19,6 @@ void kafka_topic_name(const struct kafka_uri *uri, enum kafka_topic topic, char 
 void kafka_queue_topic(const struct kafka_uri *uri, const char *queue, char *name, size_t size)
 {
     snprintf(name, size, "%s.tasks.%s", uri->name, queue);
-}
-
-/* Only how to reach the brokers may be set from outside: anything else could take away what the protocol rests on. */
-static bool kafka_uri_option_allowed(const char *name)
-{
-    static const char *const groups[] = { "security.", "sasl.", "ssl.", "broker.address." };
-    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
-        if (strncmp(name, groups[i], strlen(groups[i])) == 0)
-            return true;
-    return false;
-}
-
-static bool kafka_uri_parse_options(struct kafka_uri *uri, const char *text, char *error, size_t error_size)
-{
-    if (strlen(text) >= sizeof uri->options) {
-        snprintf(error, error_size, "the options after '?' are longer than %zu bytes", sizeof uri->options - 1);
-        return false;
-    }
-    strcpy(uri->options, text);
-    char *rest = NULL;
-    for (char *option = strtok_r(uri->options, "&", &rest); option; option = strtok_r(NULL, "&", &rest)) {
-        char *value = strchr(option, '=');
-        if (!value) {
-            snprintf(error, error_size, "option '%s' has no value: write %s=VALUE", option, option);
-            return false;
-        }
-        *value++ = '\0';
-        if (strcmp(option, "dev") == 0) {
-            uri->dev = strcmp(value, "0") != 0;
-            continue;
-        }
-        if (!kafka_uri_option_allowed(option) || uri->option_count == KAFKA_URI_OPTIONS) {
-            snprintf(error, error_size, "option '%s' is not known here; there are dev and librdkafka's security.*, sasl.*, "
-                     "ssl.* and broker.address.*", option);
-            return false;
-        }
-        uri->option_names[uri->option_count] = option;
-        uri->option_values[uri->option_count++] = value;
-    }
-    return true;
 }
 
 static bool kafka_uri_name_valid(const char *name)
@@ -86,13 +47,28 @@ static bool kafka_uri_ports_valid(const char *brokers)
     return true;
 }
 
-bool kafka_uri_parse(struct kafka_uri *uri, const char *text, char *error, size_t error_size)
+/* "kafka://BROKERS/NAMESPACE" without what may be a secret: options, and a user before '@'. */
+static void kafka_uri_shown(const char *text, char *shown, size_t size)
 {
-    memset(uri, 0, sizeof *uri);
+    size_t length = strcspn(text, "?");
+    const char *at = memrchr(text, '@', length);
+    snprintf(shown, size, "%s%.*s", at ? "kafka://***" : "", (int)(length - (at ? (size_t)(at - text) : 0)), at ? at : text);
+}
+
+static bool kafka_uri_parse_place(struct kafka_uri *uri, const char *text, char *error, size_t error_size)
+{
+    char shown[800], name[sizeof uri->name + 1];
     const char *brokers = strncmp(text, "kafka://", 8) == 0 ? text + 8 : NULL;
-    const char *slash = brokers ? strchr(brokers, '/') : NULL;
-    if (!slash || slash == brokers || (size_t)(slash - brokers) >= sizeof uri->brokers) {
-        snprintf(error, error_size, "'%s' is no address of a log in Kafka: kafka://host:port[,host:port]/NAMESPACE", text);
+    const char *slash = brokers ? brokers + strcspn(brokers, "/?") : NULL;
+    kafka_uri_shown(text, shown, sizeof shown);
+    if (!slash || *slash != '/' || slash == brokers || (size_t)(slash - brokers) >= sizeof uri->brokers) {
+        snprintf(error, error_size, "'%s' is no address of a log in Kafka: kafka://host:port[,host:port]/NAMESPACE", shown);
+        return false;
+    }
+    if (memchr(brokers, '@', (size_t)(slash - brokers))) {
+        snprintf(error, error_size, "'%s': no user or password stands in the address of a log, where process lists and logs "
+                 "keep it: put sasl.username and sasl.password into a file, and name that with --kafka-config or "
+                 KAFKA_CONFIG_VARIABLE, shown);
         return false;
     }
     memcpy(uri->brokers, brokers, (size_t)(slash - brokers));
@@ -100,18 +76,40 @@ bool kafka_uri_parse(struct kafka_uri *uri, const char *text, char *error, size_
         snprintf(error, error_size, "'%s': a port is a number from 1 to 65535", uri->brokers);
         return false;
     }
-    char name[sizeof uri->name + 1];
     size_t length = strcspn(slash + 1, "?");
     snprintf(name, sizeof name, "%.*s", (int)(length < sizeof uri->name ? length : sizeof uri->name), slash + 1);
     if (!kafka_uri_name_valid(name)) {
         snprintf(error, error_size, "'%s' names no namespace after the last '/': letters, digits, '.', '_' and '-', at most "
-                 "%zu", text, sizeof uri->name - 1);
+                 "%zu", shown, sizeof uri->name - 1);
         return false;
     }
     strcpy(uri->name, name);
-    if (slash[1 + length] != '?')
+    return true;
+}
+
+bool kafka_uri_parse(struct kafka_uri *uri, const char *text, char *error, size_t error_size)
+{
+    memset(uri, 0, sizeof *uri);
+    if (!kafka_uri_parse_place(uri, text, error, error_size))
+        return false;
+    const char *options = strchr(text, '?');
+    uri->settings = kafka_settings_read(options ? options + 1 : NULL, &uri->dev, error, error_size);
+    if (uri->settings && !kafka_plaintext_refuses_all(uri, error, error_size))
         return true;
-    return kafka_uri_parse_options(uri, slash + 2 + length, error, error_size);
+    kafka_uri_free(uri);
+    return false;
+}
+
+void kafka_uri_copy(struct kafka_uri *to, const struct kafka_uri *from)
+{
+    *to = *from;
+    kafka_settings_share(to->settings);
+}
+
+void kafka_uri_free(struct kafka_uri *uri)
+{
+    kafka_settings_release(uri->settings);
+    uri->settings = NULL;
 }
 
 /* ---- what librdkafka says ------------------------------------------------------------------------------------ */
@@ -119,7 +117,7 @@ bool kafka_uri_parse(struct kafka_uri *uri, const char *text, char *error, size_
 void kafka_notes_init(struct kafka_notes *notes)
 {
     pthread_mutex_init(&notes->lock, NULL);
-    notes->last[0] = '\0';
+    notes->last[0] = notes->certificate[0] = notes->refused[0] = '\0';
 }
 
 void kafka_notes_free(struct kafka_notes *notes)
@@ -134,12 +132,29 @@ void kafka_notes_get(struct kafka_notes *notes, char *text, size_t size)
     pthread_mutex_unlock(&notes->lock);
 }
 
+void kafka_notes_certificate(struct kafka_notes *notes, char *text, size_t size)
+{
+    pthread_mutex_lock(&notes->lock);
+    snprintf(text, size, "%s", notes->certificate);
+    pthread_mutex_unlock(&notes->lock);
+}
+
+bool kafka_notes_refusal(struct kafka_notes *notes, char *text, size_t size)
+{
+    pthread_mutex_lock(&notes->lock);
+    bool refused = notes->refused[0];
+    if (refused)
+        snprintf(text, size, "%s", notes->refused);
+    pthread_mutex_unlock(&notes->lock);
+    return refused;
+}
+
 /* On librdkafka's threads. The last error explains best what is wrong. */
 static void kafka_notes_take(const rd_kafka_t *client, int level, const char *facility, const char *text)
 {
     struct kafka_notes *notes = rd_kafka_opaque(client);
     (void)facility;
-    if (!notes || level > 3)
+    if (!notes || (level > 3 && !strstr(text, "incorrect security.protocol"))) /* which it takes for no error */
         return;
     const char *start = strstr(text, "]: ");
     pthread_mutex_lock(&notes->lock);
@@ -177,8 +192,7 @@ rd_kafka_t *kafka_client_new(const struct kafka_uri *uri, rd_kafka_type_t type, 
         good = kafka_conf_set(conf, s->name, s->value, error, error_size);
     for (const struct kafka_setting *s = settings; good && s->name; s++)
         good = kafka_conf_set(conf, s->name, s->value, error, error_size);
-    for (size_t i = 0; good && i < uri->option_count; i++)
-        good = kafka_conf_set(conf, uri->option_names[i], uri->option_values[i], error, error_size);
+    good = good && kafka_settings_apply(uri->settings, conf, error, error_size);
     if (!good) {
         rd_kafka_conf_destroy(conf);
         return NULL;
@@ -186,12 +200,22 @@ rd_kafka_t *kafka_client_new(const struct kafka_uri *uri, rd_kafka_type_t type, 
     rd_kafka_conf_set_opaque(conf, notes);
     rd_kafka_conf_set_log_cb(conf, kafka_notes_take);
     rd_kafka_conf_set_events(conf, events);
-    char reason[256];
+    if (kafka_plaintext_guarded(uri))
+        rd_kafka_conf_set_connect_cb(conf, kafka_plaintext_connect);
+    if (!kafka_settings_plaintext(uri->settings))
+        rd_kafka_conf_set_ssl_cert_verify_cb(conf, kafka_certificate_judged);
+    const char *mechanism = kafka_settings_get(uri->settings, "sasl.mechanism");
+    bool tokens = mechanism && strcasecmp(mechanism, "OAUTHBEARER") == 0;
+    rd_kafka_conf_enable_sasl_queue(conf, tokens);
+    char reason[512];
     rd_kafka_t *client = rd_kafka_new(type, conf, reason, sizeof reason);
     if (!client) {
         rd_kafka_conf_destroy(conf);
         snprintf(error, error_size, "cannot make a Kafka client: %s", reason);
+        return NULL;
     }
+    if (tokens) /* they are renewed whether or not we poll */
+        rd_kafka_error_destroy(rd_kafka_sasl_background_callbacks_enable(client));
     return client;
 }
 

@@ -182,6 +182,7 @@ static void admin_close(struct admin *admin)
     rd_kafka_event_destroy(event);
     rd_kafka_queue_destroy(admin->queue);
     rd_kafka_destroy(admin->client);
+    kafka_uri_free(&admin->uri);
     kafka_notes_free(&admin->notes);
     nanosleep(&(struct timespec){ .tv_nsec = 300 * 1000 * 1000 }, NULL); /* until the brokers show it */
 }

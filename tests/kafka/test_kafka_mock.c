@@ -29,12 +29,7 @@ static void mock_open(struct mock *mock, const char *timeout_ms)
     assert_non_null(mock->cluster);
     snprintf(text, sizeof text, "kafka://%s/mock", rd_kafka_mock_cluster_bootstraps(mock->cluster));
     assert_true(kafka_uri_parse(&mock->uri, text, error, sizeof error));
-    static const char name_of_timeout[] = "message.timeout.ms";
-    memcpy(mock->uri.options, name_of_timeout, sizeof name_of_timeout);
-    strcpy(mock->uri.options + sizeof name_of_timeout, timeout_ms);
-    mock->uri.option_names[0] = mock->uri.options;
-    mock->uri.option_values[0] = mock->uri.options + sizeof name_of_timeout;
-    mock->uri.option_count = 1;
+    assert_true(kafka_settings_force(mock->uri.settings, "message.timeout.ms", timeout_ms));
     struct kafka_shape shape = { .brokers = 1 };
     for (int topic = 0; topic < KAFKA_TOPICS; topic++) {
         char name[KAFKA_TOPIC_NAME_BYTES];
@@ -57,6 +52,7 @@ static void mock_close(struct mock *mock)
     kafka_close_log(&mock->heard);
     rd_kafka_mock_cluster_destroy(mock->cluster);
     rd_kafka_destroy(mock->client);
+    kafka_uri_free(&mock->uri);
 }
 
 static struct kafka_log *mock_log(struct mock *mock)

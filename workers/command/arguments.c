@@ -10,9 +10,13 @@
 #include "client/client.h"
 #include "command/duration.h"
 #include "constants.h"
+#include "log/kafka.h"
 
 static const struct flag arguments_common[] = {
     {"log", "URI", "sqlite:PATH or kafka://HOST:PORT[,...]/NAMESPACE (default: $PERDURE_LOG, else sqlite:perdure.db)", false},
+    {"kafka-config", "FILE", "settings for Kafka clients, a NAME=VALUE of librdkafka's a line; secrets belong there "
+     "(default: $PERDURE_KAFKA_CONFIG)", false},
+    {"allow-plaintext", NULL, "speak unencrypted with Kafka brokers on other machines", false},
     {"json", NULL, "print JSON: one object, or one a line", false},
     {"help", NULL, "print this", false},
     {NULL, NULL, NULL, false},
@@ -106,6 +110,19 @@ static bool arguments_set(struct arguments *arguments, size_t index, const char 
     return true;
 }
 
+/* What follows '=' may be a secret, and is not shown. */
+static void arguments_unknown(const struct arguments *arguments, const char *option)
+{
+    int length = (int)strcspn(option, "=");
+    const char *name = option + strspn(option, "-");
+    if (strncmp(name, "kafka.", 6) == 0 || strncmp(name, "sasl.", 5) == 0 || strncmp(name, "ssl.", 4) == 0 ||
+        strncmp(name, "security.", 9) == 0)
+        arguments_wrong(arguments, "there is no option %.*s: settings for Kafka stand in a file, where secrets are not seen "
+                        "in process lists; name it with --kafka-config FILE", length, option);
+    else
+        arguments_wrong(arguments, "there is no option %.*s, or it takes no value", length, option);
+}
+
 static bool arguments_parse(struct arguments *arguments, int argc, char **argv)
 {
     const struct verb *verb = arguments->verb;
@@ -130,7 +147,7 @@ static bool arguments_parse(struct arguments *arguments, int argc, char **argv)
             arguments_wrong(arguments, "%s needs a value", argv[optind - 1]);
             return false;
         } else if (found == '?') {
-            arguments_wrong(arguments, "there is no option %s, or it takes no value", argv[optind - 1]);
+            arguments_unknown(arguments, argv[optind - 1]);
             return false;
         }
         if (!arguments_set(arguments, (size_t)found - 1000, optarg))
@@ -150,9 +167,23 @@ const char *arguments_get(const struct arguments *arguments, const char *name)
     return NULL;
 }
 
+/* Into the environment: what this process starts needs the same. */
+static void arguments_export(const struct arguments *arguments)
+{
+    const char *config = arguments_get(arguments, "kafka-config");
+    char exposed[4400];
+    if (config)
+        setenv(KAFKA_CONFIG_VARIABLE, config, 1);
+    if (arguments_get(arguments, "allow-plaintext"))
+        setenv(KAFKA_PLAINTEXT_VARIABLE, "1", 1);
+    if (strncmp(arguments->log, "kafka:", 6) == 0 && kafka_config_exposed(exposed, sizeof exposed))
+        fprintf(stderr, "perdure %s: warning: %s\n", arguments->verb->name, exposed);
+}
+
 int arguments_run(const struct verb *verb, int argc, char **argv)
 {
     struct arguments arguments = {.verb = verb, .argc = argc, .argv = argv};
+    char misplaced[600];
     if (!arguments_parse(&arguments, argc, argv))
         return EXIT_USAGE;
     if (arguments_get(&arguments, "help"))
@@ -165,6 +196,9 @@ int arguments_run(const struct verb *verb, int argc, char **argv)
     arguments.log = arguments_get(&arguments, "log");
     if (!arguments.log)
         arguments.log = client_default_log();
+    if (kafka_address_has_secret(arguments.log, misplaced, sizeof misplaced))
+        return arguments_wrong(&arguments, "%s", misplaced);
+    arguments_export(&arguments);
     return verb->run(&arguments);
 }
 
