@@ -305,8 +305,8 @@ def some_results(log, folder):
 
 def main():
     net, why = chaos_net.make() if os.environ.get("PERDURE_KAFKA") else (None, "")
-    # A broker that is often started needs its time for starting.
     os.environ["PERDURE_ALLOW_PLAINTEXT"] = "1" # the network namespace is another machine by its address
+    # A broker that is often started needs its time for starting.
     os.environ.setdefault("PERDURE_JAVA_OPTIONS", "-Xmx512m -XX:TieredStopAtLevel=1")
     cluster = Cluster(BROKERS, also=net.address if net else None)
     log = Log("kafka", partitions=PARTITIONS, brokers=cluster.brokers, dev=False)
