@@ -14,14 +14,14 @@ def note(context, what):
         os.close(file)
 
 
-@step("errands/upper", str, str)
+@step("courier/upper", str, str)
 def upper(context, text):
     note(context, "begin")
     note(context, "end")
     return text.upper()
 
 
-@step("errands/slow", str, str)
+@step("courier/slow", str, str)
 def slow(context, seconds):
     """Sleeps, saying how far it is, until it is told to stop."""
     note(context, "begin")
@@ -35,7 +35,7 @@ def slow(context, seconds):
     return "slept"
 
 
-@step("errands/fail", str, str)
+@step("courier/fail", str, str)
 def fail(context, how):
     note(context, "begin")
     if how == "final":
@@ -45,26 +45,26 @@ def fail(context, how):
     raise RuntimeError("try again")
 
 
-@step("errands/double", dict, dict)
+@step("courier/double", dict, dict)
 def double(context, value):
     return {name: 2 * number for name, number in value.items()}
 
 
-@step("errands/reverse", bytes, bytes)
+@step("courier/reverse", bytes, bytes)
 def reverse(context, data):
     return data[::-1]
 
 
-@step("errands/message", Error, Error)
+@step("courier/message", Error, Error)
 def message(context, error):
     return Error(type=error.type, code=error.code + 1)
 
 
-@step("errands/large", None, bytes)
+@step("courier/large", None, bytes)
 def large(context, _):
     return b"x" * 1000000
 
 
-@step("errands/wrong", None, str)
+@step("courier/wrong", None, str)
 def wrong(context, _):
     return 17

@@ -8,7 +8,7 @@ from step_workers import Owner, marks, wire
 
 
 def begin(log, queue, *arguments, ledger=None):
-    worker = Worker(log, "errands", arguments=["--queue", queue, *arguments],
+    worker = Worker(log, "courier", arguments=["--queue", queue, *arguments],
                     environment={"PERDURE_EFFECT_LEDGER": ledger} if ledger else None)
     worker.wait_for("serves queue")
     return worker
@@ -98,8 +98,8 @@ def main():
     check_running(owner, ledger)
     check(worker.stop(60) == 0, "the worker failed: " + worker.text())
     check_ends(log, owner, ledger)
-    log.refused(2, "queue", "worker", "--queue", "a b", "--no-supervisor", "--module", module("errands"))
-    log.refused(2, "embedded log", "worker", "--queue", "q", "--no-supervisor", "--module", module("errands"), "--log",
+    log.refused(2, "queue", "worker", "--queue", "a b", "--no-supervisor", "--module", module("courier"))
+    log.refused(2, "embedded log", "worker", "--queue", "q", "--no-supervisor", "--module", module("courier"), "--log",
                 "sqlite:" + os.path.join(log.folder, "x.db"))
     log.remove()
 

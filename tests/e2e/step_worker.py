@@ -42,7 +42,7 @@ def check_failures(owner):
         got = owner.wait(owner.put(name, value, kind), "end").failed
         check((got.type, got.final) == (error, final) and words in got.message and got.code == -1, "%s: %s" % (name, got))
     unknown = owner.put("nowhere", "x")
-    check("no step errands/nowhere" in owner.wait(unknown, "declined").declined.reason, "an unknown step")
+    check("no step courier/nowhere" in owner.wait(unknown, "declined").declined.reason, "an unknown step")
     check(not owner.of(unknown, "started"), "an unknown step was begun")
     print("failures: again, final, bad payloads, too large; an unknown step is declined")
 

@@ -79,7 +79,7 @@ class Owner:
         fields = dict(format=1, rule_level=1, min_reader=1, log=self.log_id, kind=wire.KIND_TASK, slot=7, map_version=1,
                       job="job %d" % self.count, run=1000 + self.count)
         record.header.MergeFrom(type(record.header)(**fields))
-        fields = dict(queue=self.queue, step="errands/" + step, input=wire.payload_of(value, kind), op=self.count,
+        fields = dict(queue=self.queue, step="courier/" + step, input=wire.payload_of(value, kind), op=self.count,
                       job="job %d" % self.count, run=1000 + self.count, attempt=1, dispatch=1, token="token%d" % self.count,
                       idempotency_key=key, dispatched=wire.now_ms())
         fields.update(more)

@@ -79,4 +79,4 @@ int echo_json(pdr_attempt *attempt, const pdr_json *in, pdr_json *out)
     return PDR_OK;
 }
 
-PDR_MODULE(errands, PDR_RUNS(upper), PDR_RUNS(slow), PDR_RUNS(fail), PDR_RUNS(reverse), PDR_RUNS(echo_json));
+PDR_MODULE(courier, PDR_RUNS(upper), PDR_RUNS(slow), PDR_RUNS(fail), PDR_RUNS(reverse), PDR_RUNS(echo_json));
