@@ -64,6 +64,11 @@
 #define RETRY_BACKOFF_MAX_MS INT64_C(100000)
 #define RETRY_BACKOFF_FACTOR 2
 
+/* A job whose code crashed its worker so often in a row is put aside; so is one that crashed it, in whatever code, this
+ * many times as often, progress or not. */
+#define CRASH_LIMIT 3
+#define CRASHES_ALL_FACTOR 10
+
 #define SLOT_COUNT 4096
 #define FORMAT_VERSION 1
 #define RULE_LEVEL 1

@@ -7,7 +7,7 @@
 
 static bool is_terminal(const event_pb *e)
 {
-    return e->kind_case >= PERDURE__V1__EVENT__KIND_COMPLETED;
+    return e->kind_case >= PERDURE__V1__EVENT__KIND_COMPLETED && e->kind_case <= PERDURE__V1__EVENT__KIND_TERMINATED;
 }
 
 static const char *const state_names[RUN_STATES] = {"", "completed", "failed", "cancelled", "terminated"};

@@ -101,8 +101,38 @@ static void check_started(struct check *c, const struct where *w, struct run *ru
     run->type = pv_check_type(c, s->type);
 }
 
+/* A job that is put aside does nothing of its own until it is resumed. */
+static void check_aside(struct check *c, const struct where *w, struct run *run, const event_pb *e)
+{
+    switch (e->kind_case) {
+    case PERDURE__V1__EVENT__KIND_JOB_CRASHED:
+        pv_hold(c, e->job_crashed->crash != 0, EVENT_TABLE, w, "a crash without its id");
+        pv_hold(c, e->job_crashed->crash != run->last_crash, EVENT_TABLE, w, "one crash is in the history twice");
+        pv_hold(c, !e->job_crashed->quarantined || e->job_crashed->count > 0, EVENT_TABLE, w,
+                "a job is quarantined for a crash that is not held against it");
+        run->last_crash = e->job_crashed->crash;
+        run->aside = run->aside || e->job_crashed->quarantined;
+        break;
+    case PERDURE__V1__EVENT__KIND_RESUMED:
+        run->aside = false;
+        break;
+    case PERDURE__V1__EVENT__KIND_TIMER_STARTED:
+    case PERDURE__V1__EVENT__KIND_TIMER_FIRED:
+    case PERDURE__V1__EVENT__KIND_SIGNAL_SENT:
+    case PERDURE__V1__EVENT__KIND_CHILD_REQUESTED:
+    case PERDURE__V1__EVENT__KIND_COMPLETED:
+    case PERDURE__V1__EVENT__KIND_FAILED:
+    case PERDURE__V1__EVENT__KIND_CANCELLED:
+        pv_hold(c, !run->aside, EVENT_TABLE, w, "a quarantined job went on before it was resumed");
+        break;
+    default:
+        break;
+    }
+}
+
 static void check_event(struct check *c, const struct where *w, struct run *run, const event_pb *e)
 {
+    check_aside(c, w, run, e);
     switch (e->kind_case) {
     case PERDURE__V1__EVENT__KIND_STARTED:
         check_started(c, w, run, e);

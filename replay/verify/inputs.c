@@ -21,6 +21,8 @@ static const char *request_of(const event_pb *e)
         return e->cancel_requested->request;
     case PERDURE__V1__EVENT__KIND_TERMINATED:
         return e->terminated->request;
+    case PERDURE__V1__EVENT__KIND_RESUMED:
+        return e->resumed->request;
     default:
         return NULL;
     }
@@ -76,6 +78,8 @@ static uint64_t fact_of_event(const event_pb *e)
                              pv_hash_text(e->signal_received->sender_job));
     case PERDURE__V1__EVENT__KIND_CANCEL_REQUESTED:
         return PERDURE__V1__COMMAND__KIND_CANCEL;
+    case PERDURE__V1__EVENT__KIND_RESUMED:
+        return PERDURE__V1__COMMAND__KIND_RESUME;
     default:
         return PERDURE__V1__COMMAND__KIND_TERMINATE;
     }

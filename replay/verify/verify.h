@@ -101,7 +101,8 @@ struct run {
     uint32_t in_generation;
     int64_t previous; /* earlier run of the job, -1: none */
     uint8_t state;    /* enum run_state */
-    bool cancel_asked, stopped;
+    bool cancel_asked, stopped, aside;
+    uint64_t last_crash;
     struct life *life;
 };
 

@@ -250,6 +250,8 @@ static const char *client_command_name(const Command *command)
         return "cancel";
     case PERDURE__V1__COMMAND__KIND_TERMINATE:
         return "terminate";
+    case PERDURE__V1__COMMAND__KIND_RESUME:
+        return "resume";
     default:
         return "watch";
     }

@@ -255,6 +255,20 @@ int pdr_client_terminate(pdr_client *client, const char *id, const char *reason)
     return public_ask(client, id, &command);
 }
 
+int pdr_client_resume(pdr_client *client, const char *id, const char *reason)
+{
+    Perdure__V1__Resume resume = PERDURE__V1__RESUME__INIT;
+    Command command = PERDURE__V1__COMMAND__INIT;
+    public_begin(client);
+    if (!client->client)
+        return public_fail(client, PDR_UNREACHABLE, "the client is not open");
+    if (reason)
+        resume.reason = (char *)reason;
+    command.kind_case = PERDURE__V1__COMMAND__KIND_RESUME;
+    command.resume = &resume;
+    return public_ask(client, id, &command);
+}
+
 /* ---- results ---------------------------------------------------------------------------------- */
 
 static int public_decode(pdr_client *client, const pdr_type *type, const Payload *payload, void **out)

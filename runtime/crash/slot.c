@@ -10,12 +10,17 @@ static __thread bool thread_is_loop; /* it runs jobs too */
 
 static struct crash_record *crash_record;
 static void (*crash_prepare)(void);
+static uint32_t crash_limit_wanted;
 
 void crash_record_attach(struct crash_record *record, void (*prepare)(void))
 {
     crash_record = record;
     crash_prepare = prepare;
 }
+
+void crash_limit_set(uint32_t limit) { crash_limit_wanted = limit; }
+
+uint32_t crash_limit(void) { return crash_limit_wanted; }
 
 struct crash_record *crash_record_attached(void) { return crash_record; }
 

@@ -16,6 +16,8 @@ extern __thread struct crash_slot *crash_slot_mine;
 
 /* Before any worker runs. `prepare`, if not NULL, is called on each thread that will run code of jobs. */
 void crash_record_attach(struct crash_record *record, void (*prepare)(void));
+void crash_limit_set(uint32_t limit); /* crashes of a job in a row until it is put aside */
+uint32_t crash_limit(void);           /* 0: not set */
 struct crash_record *crash_record_attached(void); /* NULL: none */
 
 /* A thread that will run code of jobs, and one that will not any more. */

@@ -92,7 +92,7 @@ void active_enqueue(struct active *active)
     engine->runnable_tail = active;
 }
 
-static void active_dequeue(struct active *active)
+void active_dequeue(struct active *active)
 {
     struct engine *engine = active->engine;
     struct active *previous = NULL;

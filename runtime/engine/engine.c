@@ -269,7 +269,8 @@ int64_t engine_next_wake(const struct engine *engine)
     if (engine->claim && engine->claim->deadline < next)
         next = engine->claim->deadline;
     if (engine->runnable && engine->state == ENGINE_OWNER && engine->append_count < engine->limits.appends_in_flight &&
-        !(engine->appends && engine_mark_is_wanted(engine))) /* jobs wait for the Mark, the Mark for appends */
+        !(engine->appends && (engine_mark_is_wanted(engine) || /* jobs wait for the Mark, the Mark for appends */
+                              (engine->crashes && crashes_come_first((struct engine *)engine, false)))))
         next = engine->monotonic_ms;
     return next;
 }
@@ -293,6 +294,8 @@ void engine_run(struct engine *engine)
         RULE_FIRED(MARKS);
         engine_mark(engine);
     }
+    if (crashes_come_first(engine, true))
+        return;
     engine->replays_this_turn = 0;
     while (engine->runnable && engine->append_count < engine->limits.appends_in_flight &&
            engine->replays_this_turn < engine->limits.replays_per_turn && engine->state == ENGINE_OWNER) {
@@ -328,6 +331,7 @@ static void limits_fill(struct engine_limits *limits)
     DEFAULT(claim_backoff_ms, CLAIM_BACKOFF_MS);
     DEFAULT(trim_delay_ms, TRIM_DELAY_MS);
     DEFAULT(status_delay_ms, STATUS_DELAY_MS);
+    DEFAULT(crash_limit, CRASH_LIMIT);
 #undef DEFAULT
 }
 
@@ -371,6 +375,7 @@ void engine_free(struct engine *engine)
     free(engine->outbox.slots);
     free(engine->outbox.targets);
     save_clear(engine);
+    crashes_clear(engine);
     outputs_clear(engine);
     free(engine->window);
     alarms_release(&engine->alarms);

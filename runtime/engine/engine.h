@@ -56,6 +56,7 @@ struct engine_limits {        /* zero: the default of constants.h */
     int64_t claim_backoff_ms;
     int64_t trim_delay_ms;
     int64_t status_delay_ms;
+    uint32_t crash_limit;     /* a job with so many crashes in a row is quarantined */
 };
 
 struct engine_config {
@@ -92,6 +93,7 @@ enum engine_output_kind {
     ENGINE_OUT_REPLAYED,       /* notice: job `key` replayed `count` events in `microseconds`, goes on at `site` */
     ENGINE_OUT_REBUILD,        /* the store is not to be trusted (rule 3): drop its rows; the engine begins anew */
     ENGINE_OUT_STOPPED,        /* notice: engine is STOPPED; `text` says what, where, what to do */
+    ENGINE_OUT_CRASH_DONE,     /* crash `count` of engine_on_crashed() is in the journal, or its run is over */
     ENGINE_OUT_NOTE,           /* notice for the log of the worker */
 };
 
@@ -141,6 +143,9 @@ void engine_on_fault(struct engine *engine, enum log_fault fault, const char *me
 /* Takes over what `outcome` points to. */
 void engine_on_step_ended(struct engine *engine, const char *job, uint64_t run, uint64_t op, uint32_t attempt,
                           struct attempt_outcome *outcome, int64_t started_ms);
+/* Code of this run ended the worker process before: `event` is a JobCrashed whose `count` is 1 if that is its own fault, 0
+ * if it was only there. Best before engine_begin(): journaled before that job runs again. */
+void engine_on_crashed(struct engine *engine, const char *job, uint64_t run, const Event *event);
 void engine_run(struct engine *engine);
 bool engine_take(struct engine *engine, struct engine_output *out);
 /* Monotonic milliseconds at which engine_on_time() is wanted; INT64_MAX: never. */

@@ -165,6 +165,8 @@ bool active_replay(struct active *active)
     int64_t (*stopwatch)(void *) = engine->config.host.stopwatch_us;
     int64_t begin = stopwatch ? stopwatch(engine->config.host.context) : 0;
 
+    if (crash_parks(active))
+        return false;
     if (active->head->unknown_event) {
         active_park(active, "quarantined", "its history has an event that this version does not know");
         return false;

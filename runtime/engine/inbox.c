@@ -402,8 +402,9 @@ static void start_push(struct command_context *c, struct active *active, const c
     active->digest = digest_of_run(active->run);
     active->t = 0;
     active->ending = false;
-    active->parked = false;
+    active->parked = active->crash_pending = false;
     input_push(active, input);
+    crash_attach_start(active);
 }
 
 /* The Started event that is queued or in flight for this job id; NULL: none. */
@@ -670,6 +671,40 @@ static void command_terminate(const struct command_context *c)
     input_push(active, input);
 }
 
+/* Only the owner knows what of a job stands still; one that it has not looked at yet may. */
+static bool resume_has_sense(const struct command_context *c, const struct active *active)
+{
+    if (run_is_open(active->head) && active->head->crashes && active->head->crashes->quarantined)
+        return true;
+    if (active->parked)
+        return strcmp(active->parked_state, "waiting") != 0;
+    return !active->job && active->queued && run_is_open(active->head) && c->engine->state == ENGINE_OWNER;
+}
+
+static void command_resume(const struct command_context *c)
+{
+    struct active *active = command_target(c);
+    if (!active)
+        return;
+    if (!resume_has_sense(c, active)) {
+        inbox_refuse(c->engine, c->at->offset, c->header, c->command, "NotStopped",
+                     "job `%s` is neither quarantined nor diverged%s", active->head->job,
+                     active->parked ? ": it waits for a worker with its module" : "");
+        active_settle(active);
+        return;
+    }
+    struct input *input = input_make(c);
+    if (!input)
+        return;
+    NEW(Perdure__V1__Resumed, resumed);
+    perdure__v1__resumed__init(resumed);
+    resumed->request = text_copy(c->command->request);
+    resumed->reason = text_copy(c->command->resume->reason);
+    input->event->kind_case = PERDURE__V1__EVENT__KIND_RESUMED;
+    input->event->resumed = resumed;
+    input_push(active, input);
+}
+
 static void command_child_result(const struct command_context *c)
 {
     Perdure__V1__ChildResult *result = c->command->child_result;
@@ -783,6 +818,9 @@ static void command_dispatch(struct command_context *c)
         break;
     case PERDURE__V1__COMMAND__KIND_WATCH:
         command_watch(c);
+        break;
+    case PERDURE__V1__COMMAND__KIND_RESUME:
+        command_resume(c);
         break;
     case PERDURE__V1__COMMAND__KIND_CHILD_RESULT:
         command_child_result(c);

@@ -7,6 +7,7 @@
  *   turn.c: inputs and commands become appends            wake.c: what a new owner does with the runs it finds
  *   steps.c: attempts and timers                          outbox.c: what leaves for other jobs
  *   status.c: what the outside sees of a job              save.c: the store
+ *   crash.c: crashes of the worker before                 crash_tally.c: what events say of crashes
  */
 #ifndef PERDURE_ENGINE_INTERNAL_H
 #define PERDURE_ENGINE_INTERNAL_H
@@ -105,6 +106,7 @@ struct active {
     int64_t unshown_ms;   /* monotonic: since when its status record is behind */
     bool status_due;    /* is to be published as soon as nothing is in flight */
     bool ending;        /* a terminal event is in an append or counted */
+    bool crash_pending; /* its inputs begin with a crash (a start before it): logged before any of its code runs */
     bool parked;        /* diverged, broken, module missing: absorbs without running (rule 12) */
     const char *parked_state; /* "diverged", "quarantined", "waiting" */
     char *report;
@@ -281,6 +283,7 @@ struct engine {
     int64_t histories_below;
     size_t replays_this_turn;
 
+    struct held_crash *crashes; /* of the worker before */
     struct outbox outbox;
     struct queued_output *outputs, *outputs_tail, *taken;
     struct unsaved_record *unsaved, *unsaved_tail;
@@ -332,6 +335,7 @@ void engine_distrust(struct engine *engine); /* the store, or all that was judge
 /* active.c */
 struct active *active_of(struct engine *engine, struct run *head); /* finds or makes */
 void active_enqueue(struct active *active);
+void active_dequeue(struct active *active);
 void active_touch(struct active *active); /* it has a stack and was just used */
 void active_park(struct active *active, const char *state, const char *report);
 void active_set_input(struct active *active, const Event *started);
@@ -346,6 +350,17 @@ void inputs_append(struct input_list *list, struct input *input);
 struct input *inputs_take(struct input_list *list);
 void inputs_clear(struct input_list *list);
 
+/* crash.c */
+void crashes_attach(struct engine *engine, bool again); /* again: what was not confirmed was dropped */
+void crash_attach_start(struct active *active);         /* a start was absorbed: is there a crash of that run? */
+void crash_fill(const struct active *active, Event *event);
+bool crash_is_over(const struct active *active, struct append *append); /* confirmed: it may run again, or is resumed */
+bool crash_parks(struct active *active);                /* quarantined, by its history */
+const char *crash_of_attempt(const struct active *active, uint64_t op, uint32_t attempt); /* reason; NULL: it did not */
+/* True: nothing else runs before these are confirmed; `run`: it runs them, if they are not on their way. */
+bool crashes_come_first(struct engine *engine, bool run);
+void crashes_clear(struct engine *engine);
+
 /* history.c */
 bool active_new_job(struct active *active, const char *type);
 bool active_replay(struct active *active);
@@ -353,6 +368,7 @@ void active_take(struct active *active);
 
 /* wake.c */
 void wake_runs(struct engine *engine);
+void active_load_input(struct active *active);
 
 /* turn.c */
 void turn_run(struct active *active);

@@ -119,6 +119,7 @@ static void run_clear(struct run *run)
     request_set_clear(&run->requests);
     run_parent_free(run->parent);
     outcome_free(run->outcome);
+    crash_tally_free(run->crashes);
     struct run kept = *run;
     memset(run, 0, sizeof *run);
     run->next = kept.next;
@@ -451,6 +452,8 @@ static int run_on_event(struct judge *judge, struct run *run, const Event *event
 {
     if (event->t > run->t)
         run->t = event->t;
+    if (crash_on_event(run, event) != PDR_OK)
+        return PDR_NO_MEMORY;
     switch (event->kind_case) {
     case PERDURE__V1__EVENT__KIND_STARTED:
         return run_on_started(judge, run, event);
@@ -458,6 +461,8 @@ static int run_on_event(struct judge *judge, struct run *run, const Event *event
         return request_set_add(&run->requests, event->signal_received->request);
     case PERDURE__V1__EVENT__KIND_CANCEL_REQUESTED:
         return request_set_add(&run->requests, event->cancel_requested->request);
+    case PERDURE__V1__EVENT__KIND_RESUMED:
+        return request_set_add(&run->requests, event->resumed->request);
     case PERDURE__V1__EVENT__KIND_COMPLETED:
         return run_on_end(run, RUN_COMPLETED, event->completed->result, NULL, event->completed->ending);
     case PERDURE__V1__EVENT__KIND_FAILED:
@@ -648,6 +653,8 @@ struct run *judge_restore(struct judge *judge, const StoredRun *stored)
         run->parent->run = stored->parent_run;
         run->parent->op = stored->parent_op;
     }
+    if (crash_restore(run, stored->crashes) != PDR_OK)
+        return NULL;
     judge_live(judge, run, true);
     return run->type && run->build ? run : NULL;
 }

@@ -32,6 +32,25 @@ struct request_set {
 };
 #define REQUESTS_KEPT 256 /* strings a run; more would not fit into its terminal event */
 
+/* How often code of a run has crashed its worker in a row; most runs have none of this. */
+struct crash_tally {
+    uint64_t last;  /* id of the last crash */
+    uint32_t total; /* since the start, or since it was resumed */
+    bool quarantined;
+    int64_t t;
+    char *report;
+    size_t count;
+    struct crash_count {
+        uint64_t op; /* 0: the job's own code */
+        uint32_t attempt;
+        uint32_t count;
+        char reason[96];
+    } counts[8];
+};
+/* NULL: none. */
+const struct crash_count *crash_count_of(const struct crash_tally *tally, uint64_t op);
+void crash_tally_free(struct crash_tally *tally);
+
 /* The newest run of one job id, as far as it counted. seq 0: nothing counted yet. */
 struct run {
     struct run *next;
@@ -57,6 +76,7 @@ struct run {
     bool unknown_event; /* rule 32: an event this version does not know: the job stops here */
     bool changed;       /* since the last save */
     struct outcome *outcome;
+    struct crash_tally *crashes; /* NULL: none */
     void *user; /* the engine's */
 };
 
@@ -126,6 +146,10 @@ struct run *judge_find_or_add(struct judge *judge, const char *job); /* NULL: no
 const char *judge_intern(struct judge *judge, const char *text);
 /* For the store: puts a stored run into the table. */
 struct run *judge_restore(struct judge *judge, const StoredRun *stored);
+
+/* crash.c: what the events of a run say of its crashes. */
+int crash_on_event(struct run *run, const Event *event);
+int crash_restore(struct run *run, const StoredCrashes *stored);
 
 bool request_set_has(const struct request_set *set, const char *request);
 int request_set_add(struct request_set *set, const char *request);

@@ -91,8 +91,31 @@ static void save_partition(struct engine *engine, const struct engine_save *save
     save->partition(save->context, &row);
 }
 
+static void save_crashes(StoredCrashes *row, CrashCount *counts, CrashCount **pointers, const struct crash_tally *tally)
+{
+    perdure__v1__stored_crashes__init(row);
+    row->last = tally->last;
+    row->total = tally->total;
+    row->quarantined = tally->quarantined;
+    row->t = tally->t;
+    row->report = tally->report;
+    row->counts = pointers;
+    row->n_counts = tally->count;
+    for (size_t i = 0; i < tally->count; i++) {
+        perdure__v1__crash_count__init(&counts[i]);
+        counts[i].op = tally->counts[i].op;
+        counts[i].attempt = tally->counts[i].attempt;
+        counts[i].count = tally->counts[i].count;
+        counts[i].reason = (char *)tally->counts[i].reason;
+        pointers[i] = &counts[i];
+    }
+}
+
 static void save_run(const struct engine_save *save, struct run *run)
 {
+    StoredCrashes crashes;
+    CrashCount counts[sizeof run->crashes->counts / sizeof *run->crashes->counts];
+    CrashCount *pointers[sizeof counts / sizeof *counts];
     StoredRun row = PERDURE__V1__STORED_RUN__INIT;
     Position last = PERDURE__V1__POSITION__INIT;
     row.job = run->job;
@@ -121,6 +144,10 @@ static void save_run(const struct engine_save *save, struct run *run)
         row.parent_job = run->parent->job;
         row.parent_run = run->parent->run;
         row.parent_op = run->parent->op;
+    }
+    if (run->crashes) {
+        save_crashes(&crashes, counts, pointers, run->crashes);
+        row.crashes = &crashes;
     }
     save->run(save->context, &row);
 }

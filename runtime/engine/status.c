@@ -81,17 +81,20 @@ static const char *status_state(const struct run *head, const struct active *act
     return active && (active->running_steps || active->in_flight || active->queued) ? "running" : "waiting";
 }
 
-static void status_add_module_wait(Status *status, const struct active *active)
+/* What a job waits for that does not run: its module, or somebody who lets it try again. */
+static void status_add_outer_wait(Status *status, const struct active *active)
 {
+    bool module = strcmp(active->parked_state, "waiting") == 0;
+    const struct crash_tally *tally = active->head->crashes;
     Waiting *waiting = calloc(1, sizeof *waiting);
     if (!waiting || !(status->waiting = calloc(1, sizeof *status->waiting))) {
         free(waiting);
         return;
     }
     perdure__v1__waiting__init(waiting);
-    waiting->kind = strdup("module");
+    waiting->kind = strdup(module ? "module" : "resume");
     waiting->name = strdup(active->head->type ? active->head->type : "");
-    waiting->since = active->head->t;
+    waiting->since = tally && tally->quarantined ? tally->t : active->head->t;
     status->waiting[status->n_waiting++] = waiting;
 }
 
@@ -122,8 +125,8 @@ Status *status_make(struct engine *engine, struct run *head)
         status->error = error_copy(head->outcome->error);
     if (active && active->input)
         status->input = payload_copy(active->input);
-    if (run_is_open(head) && active && active->parked && strcmp(active->parked_state, "waiting") == 0)
-        status_add_module_wait(status, active);
+    if (run_is_open(head) && active && active->parked)
+        status_add_outer_wait(status, active);
     else if (run_is_open(head) && active)
         status_add_waiting(status, active);
     return status;

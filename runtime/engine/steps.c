@@ -192,6 +192,13 @@ static void step_start(struct step *step)
         step_end_with_error(step, PDR_FAILED, "UnknownStep", message, true);
         return;
     }
+    const char *crash = crash_of_attempt(active, step->op, step->attempt);
+    if (crash) { /* it has begun before, and ended its worker */
+        char message[200];
+        snprintf(message, sizeof message, "the attempt crashed its worker: %s", crash);
+        step_end_with_error(step, PDR_FAILED, "Crashed", message, false);
+        return;
+    }
     if (step->policy.timeout_ms > 0) {
         step->alarm.kind = ALARM_TIMEOUT;
         alarm_set(&engine->alarms, &step->alarm, engine->monotonic_ms + step->policy.timeout_ms);

@@ -260,12 +260,14 @@ static bool turn_feed(struct turn *turn, struct input *input)
     turn->input_count++;
     if (event->kind_case == PERDURE__V1__EVENT__KIND_TERMINATED)
         turn_terminate(turn, input);
+    if (event->kind_case == PERDURE__V1__EVENT__KIND_JOB_CRASHED)
+        crash_fill(active, event);
     if (!turn_add(turn, event, t))
         return false;
     turn_forget_operation(active, event);
     if (event->kind_case == PERDURE__V1__EVENT__KIND_STARTED)
         active_set_input(active, event);
-    if (event->kind_case == PERDURE__V1__EVENT__KIND_STARTED && !active->parked &&
+    if (event->kind_case == PERDURE__V1__EVENT__KIND_STARTED && !active->parked && !active->crash_pending &&
         active_new_job(active, event->started->type)) {
         const Event *first = event;
         job_replay(active->job, &first, 1);
@@ -287,11 +289,17 @@ static void turn_gather(struct turn *turn)
     while (active->inputs.head && turn_has_room(turn, active->inputs.head->event) && !turn->more &&
            engine->state == ENGINE_OWNER) {
         struct input *input = inputs_take(&active->inputs);
-        if (active->parked && input_needs_job(input)) {
+        bool crash = input->event->kind_case == PERDURE__V1__EVENT__KIND_JOB_CRASHED;
+        bool last = crash && active->crash_pending; /* what comes after it wants the job */
+        if (active->parked && input_needs_job(input) && !crash) {
             input_free(input); /* its step runs again when the job does */
         } else if (!input_is_wanted(active, input)) {
             turn_refuse_late(active, input);
         } else if (!turn_feed(turn, input)) {
+            return;
+        }
+        if (last) {
+            active->crash_pending = false;
             return;
         }
     }
@@ -374,7 +382,7 @@ static void turn_release(struct turn *turn)
 
 static bool turn_needs_job(const struct active *active)
 {
-    return !active->job && !active->parked && run_is_open(active->head) && active->head->run == active->run;
+    return !active->job && !active->parked && !active->crash_pending && run_is_open(active->head) && active->head->run == active->run;
 }
 
 void turn_run(struct active *active)
@@ -470,9 +478,12 @@ void turn_confirmed(struct active *active, struct append *append)
         turn_ended(active);
         return;
     }
+    bool again = crash_is_over(active, append);
+    if (again && active->parked && !(active->head->crashes && active->head->crashes->quarantined))
+        active->parked = false; /* its replay says whether it goes on */
     steps_start(active);
     status_schedule(active, append_retries(append) || active->status_due);
-    if (active->inputs.head || active->outgoing_next < active->outgoing_count)
+    if (again || active->inputs.head || active->outgoing_next < active->outgoing_count)
         active_enqueue(active);
     else
         active_settle(active);
@@ -490,7 +501,9 @@ void turn_rewind(struct active *active)
             for (size_t i = 0; l == 0 && i < active->in_flight->count; i++)
                 if (active->in_flight->events[i] == input->event)
                     active->in_flight->events[i] = NULL;
-            bool result = input->offset < 0 && input->event->kind_case != PERDURE__V1__EVENT__KIND_TIMER_FIRED;
+            /* A crash is attached again to the run that the journal has then. */
+            bool result = input->offset < 0 && input->event->kind_case != PERDURE__V1__EVENT__KIND_TIMER_FIRED &&
+                          input->event->kind_case != PERDURE__V1__EVENT__KIND_JOB_CRASHED;
             if (result)
                 inputs_append(&kept, input);
             else
@@ -501,6 +514,6 @@ void turn_rewind(struct active *active)
         active->in_flight = NULL;
     }
     active->inputs = kept;
-    active->ending = false;
+    active->ending = active->crash_pending = false;
     active_drop_job(active);
 }

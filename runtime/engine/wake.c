@@ -1,6 +1,8 @@
 /*
  * What a new owner does with the runs that it finds: the open ones are woken, recent ends are told again.
  */
+#include <string.h>
+
 #include "engine/internal.h"
 
 static bool start_visit(void *context, int64_t offset, const void *data, size_t size)
@@ -16,6 +18,21 @@ static bool start_visit(void *context, int64_t offset, const void *data, size_t 
     }
     record_free(record);
     return false;
+}
+
+/* What a status shows of a run that is not replayed. */
+void active_load_input(struct active *active)
+{
+    struct engine_host *host = &active->engine->config.host;
+    if (active->input)
+        return;
+    for (struct unsaved_record *record = save_unsaved_of(active->engine, active->run); record;
+         record = record->next_in_bucket)
+        if (record->run == active->run && record->seq == 1 && strcmp(record->job, active->head->job) == 0)
+            start_visit(active, record->offset, record->data, record->size);
+    if (!active->input)
+        (void)host->history(host->context, active->engine->config.partition, active->head->job, active->run, start_visit,
+                            active);
 }
 
 /* A run whose end may have been confirmed to nobody: the owner before died, or doubted it. */
@@ -67,7 +84,8 @@ void wake_runs(struct engine *engine)
             active->digest = run->digest;
             active->t = run->t;
             active->ending = false;
-            active->parked = false;
+            active->parked = active->crash_pending = false;
             active_enqueue(active);
         }
+    crashes_attach(engine, true);
 }

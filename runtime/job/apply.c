@@ -244,6 +244,9 @@ void apply_event(pdr_job *job, const Event *event)
     case K(FAILED):
     case K(CANCELLED):
         break; /* commands: matched where they are attempted */
+    case K(JOB_CRASHED):
+    case K(RESUMED):
+        break; /* of the worker; the job never sees them */
     default:   /* rule 32 */
         report_broken(job, "event %llu is of a kind that this version does not know", (unsigned long long)event->seq);
     }

@@ -101,7 +101,8 @@ bool match_index(pdr_job *job, struct replay *replay)
     }
     for (size_t i = 0; i < replay->count; i++) {
         const Event *event = replay->events[i];
-        if (event->op != 0 && replay->recorded[event->op] == NULL)
+        bool of_job = event->kind_case != K(JOB_CRASHED); /* that only says where it was */
+        if (of_job && event->op != 0 && replay->recorded[event->op] == NULL)
             replay->recorded[event->op] = event;
     }
     return true;

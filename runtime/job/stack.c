@@ -1,5 +1,5 @@
 /*
- * Stacks for coroutines, cut from slabs so that a new job costs no mmap, each with a guard page at its low end.
+ * Stacks for coroutines, cut from slabs so that a new job costs no mmap, each with a guard at its low end.
  */
 #include <pthread.h>
 #include <stdint.h>
@@ -26,6 +26,8 @@
 #endif
 
 #define STACKS_A_SLAB 64
+/* Address space only. As wide as the largest frame that must not jump over it into the stack below. */
+#define STACK_GUARD_BYTES ((size_t)64 * 1024)
 /* A stack in the pool keeps this much of its touched memory, so that the next job faults nothing in. */
 #define STACK_WARM_BYTES ((size_t)16 * 1024)
 /* So many are kept so; beyond, all memory goes back: a burst of jobs must not be held for ever. */
@@ -74,11 +76,11 @@ static struct stack_pool *stack_pool_of(size_t size)
     return NULL; /* not pooled */
 }
 
-static bool stack_guard(char *page_start, size_t page)
+static bool stack_guard(char *start)
 {
-    if (madvise(page_start, page, MADV_GUARD_INSTALL) == 0)
+    if (madvise(start, STACK_GUARD_BYTES, MADV_GUARD_INSTALL) == 0)
         return true;
-    return mprotect(page_start, page, PROT_NONE) == 0; /* ends near vm.max_map_count / 2 stacks */
+    return mprotect(start, STACK_GUARD_BYTES, PROT_NONE) == 0; /* ends near vm.max_map_count / 2 stacks */
 }
 
 static char *stack_map(size_t bytes)
@@ -92,14 +94,13 @@ static char *stack_map(size_t bytes)
 
 static struct free_stack *stack_end(char *start, size_t size)
 {
-    return (struct free_stack *)(void *)(start + stack_page() + size) - 1;
+    return (struct free_stack *)(void *)(start + STACK_GUARD_BYTES + size) - 1;
 }
 
 /* Maps a slab and puts its stacks into the pool. False: not even one. */
 static bool stack_pool_grow(struct stack_pool *pool)
 {
-    size_t page = stack_page();
-    size_t each = pool->size + page;
+    size_t each = pool->size + STACK_GUARD_BYTES;
     size_t stacks = STACKS_A_SLAB;
     char *slab = stack_map(each * stacks);
     if (slab == NULL) {
@@ -110,7 +111,7 @@ static bool stack_pool_grow(struct stack_pool *pool)
     }
     for (size_t i = stacks; i-- > 0;) {
         char *start = slab + i * each;
-        if (!stack_guard(start, page)) {
+        if (!stack_guard(start)) {
             munmap(start, each);
             continue;
         }
@@ -139,11 +140,11 @@ void *stack_take(size_t size)
         return end;
     if (pool != NULL)
         return NULL;
-    char *start = stack_map(size + stack_page());
+    char *start = stack_map(size + STACK_GUARD_BYTES);
     if (start == NULL)
         return NULL;
-    if (!stack_guard(start, stack_page())) {
-        munmap(start, size + stack_page());
+    if (!stack_guard(start)) {
+        munmap(start, size + STACK_GUARD_BYTES);
         return NULL;
     }
     return stack_end(start, size);
@@ -161,7 +162,7 @@ void stack_give(void *top, size_t size)
         pool->warm_count++;
     pthread_mutex_unlock(&stack_lock);
     if (pool == NULL) {
-        munmap(start - stack_page(), size + stack_page());
+        munmap(start - STACK_GUARD_BYTES, size + STACK_GUARD_BYTES);
         return;
     }
     size_t keep = warm ? STACK_WARM_BYTES : 0;

@@ -66,6 +66,8 @@ const char *event_name(const Event *event)
         return event->signal_sent->name;
     case PERDURE__V1__EVENT__KIND_CHILD_REQUESTED:
         return event->child_requested->type;
+    case PERDURE__V1__EVENT__KIND_JOB_CRASHED:
+        return event->job_crashed->name;
     default:
         return "";
     }

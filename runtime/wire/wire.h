@@ -38,6 +38,8 @@ typedef Perdure__V1__Schema Schema;
 typedef Perdure__V1__StoredPartition StoredPartition;
 typedef Perdure__V1__StoredRun StoredRun;
 typedef Perdure__V1__StoredOutput StoredOutput;
+typedef Perdure__V1__StoredCrashes StoredCrashes;
+typedef Perdure__V1__CrashCount CrashCount;
 
 /* ---- memory --------------------------------------------------------------------------------- */
 

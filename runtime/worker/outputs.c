@@ -312,6 +312,9 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
     case ENGINE_OUT_STOPPED:
         worker_fail(worker, PDR_FAILED, "partition %u: %s", partition, out->text);
         break;
+    case ENGINE_OUT_CRASH_DONE:
+        worker_crash_done(out->count);
+        break;
     case ENGINE_OUT_NOTE:
         worker_notice(worker, PDR_WARNING, "%s", out->text);
         break;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "constants.h"
+#include "crash/slot.h"
 #include "worker/worker.h"
 
 static int partition_history(void *context, uint32_t partition, const char *job, uint64_t run,
@@ -35,7 +36,8 @@ static struct engine *partition_engine(struct pdr_worker *worker, uint32_t parti
         .type_context = worker,
         .seed = (uint64_t)worker_monotonic_us(NULL) * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)(uintptr_t)worker ^
                 (uint64_t)worker_wall_ms(),
-        .limits = { .live_jobs = worker->options.live_jobs, .live_bytes = worker->options.live_bytes },
+        .limits = { .live_jobs = worker->options.live_jobs, .live_bytes = worker->options.live_bytes,
+                    .crash_limit = crash_limit() },
         .host = { .context = worker, .history = partition_history, .stopwatch_us = worker_monotonic_us },
         .job = { .log = job_log, .log_context = worker },
     };
@@ -90,6 +92,7 @@ void worker_assign(struct pdr_worker *worker, uint32_t partition)
         if (worker->log->operations->history)
             engine_on_histories_kept(slot->engine, INT64_MAX);
         partition_load(worker, partition, slot->engine);
+        worker_tell_crashes(worker, partition);
         engine_on_assigned(slot->engine);
         partition_begin(worker, partition);
         return;

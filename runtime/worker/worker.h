@@ -96,6 +96,10 @@ void worker_send_postponed(struct pdr_worker *worker);
 void worker_delivered(struct pdr_worker *worker, uint64_t cookie, enum log_delivery delivery, int64_t offset);
 void worker_outputs_release(struct pdr_worker *worker);
 
+/* crashes.c */
+void worker_tell_crashes(struct pdr_worker *worker, uint32_t partition); /* to its engine, which is new */
+void worker_crash_done(uint64_t id);
+
 /* registrations.c */
 int worker_register(struct pdr_worker *worker);
 bool worker_type_is_known(void *context, const char *type);

@@ -200,7 +200,7 @@ void maker_input(struct maker *m, uint32_t partition, int64_t offset, const char
 
 static bool ends(const event_pb *e)
 {
-    return e->kind_case >= PERDURE__V1__EVENT__KIND_COMPLETED;
+    return e->kind_case >= PERDURE__V1__EVENT__KIND_COMPLETED && e->kind_case <= PERDURE__V1__EVENT__KIND_TERMINATED;
 }
 
 /* The events' bytes, and the run behind them. */

@@ -38,6 +38,8 @@ static void describe_waiting(struct buffer *out, const Waiting *waiting, int64_t
         buffer_text(out, *waiting->site->function ? " in " : "");
         show_plain(out, waiting->site->function);
     }
+    if (strcmp(waiting->kind, "resume") == 0)
+        buffer_text(out, ": it stands still until `perdure resume`");
     buffer_format(out, "\n      since %s", time_text(waiting->since, now, text, sizeof text));
     if (waiting->until)
         buffer_format(out, "\n      until %s", time_text(waiting->until, now, text, sizeof text));

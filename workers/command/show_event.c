@@ -96,6 +96,25 @@ static void event_end(const struct event_view *view, const Event *event)
     }
 }
 
+static void event_crash(struct buffer *out, const Perdure__V1__JobCrashed *crash)
+{
+    show_string(out, "reason", crash->reason);
+    show_int(out, "signal", crash->signal);
+    show_uint(out, "attempt", crash->attempt);
+    show_uint(out, "count", crash->count);
+    show_bool(out, "quarantined", crash->quarantined);
+    show_string(out, "worker", crash->worker);
+    show_string(out, "build", crash->build);
+    show_int(out, "at", crash->at);
+    show_key(out, "trace");
+    buffer_byte(out, '[');
+    for (size_t i = 0; i < crash->n_trace; i++) {
+        buffer_text(out, i > 0 ? "," : "");
+        buffer_json_string(out, crash->trace[i], strlen(crash->trace[i]));
+    }
+    buffer_byte(out, ']');
+}
+
 static void event_fields(const struct event_view *view, const Event *event)
 {
     struct buffer *out = view->out;
@@ -133,6 +152,13 @@ static void event_fields(const struct event_view *view, const Event *event)
     case PERDURE__V1__EVENT__KIND_CANCEL_REQUESTED:
         show_string(out, "reason", event->cancel_requested->reason);
         show_string(out, "request", event->cancel_requested->request);
+        break;
+    case PERDURE__V1__EVENT__KIND_JOB_CRASHED:
+        event_crash(out, event->job_crashed);
+        break;
+    case PERDURE__V1__EVENT__KIND_RESUMED:
+        show_string(out, "reason", event->resumed->reason);
+        show_string(out, "request", event->resumed->request);
         break;
     case PERDURE__V1__EVENT__KIND_COMPLETED:
     case PERDURE__V1__EVENT__KIND_FAILED:
@@ -207,6 +233,15 @@ static void text_child(const struct event_view *view, const Event *event)
         text_value(view, requested ? event->child_requested->input : event->child_ended->result);
 }
 
+/* The innermost frame that is the module's own: what a system library did is seldom the point. */
+static const char *crash_place(const Perdure__V1__JobCrashed *crash)
+{
+    for (size_t i = 0; i < crash->n_trace; i++)
+        if (!strstr(crash->trace[i], "libc.so") && !strstr(crash->trace[i], "libpthread"))
+            return crash->trace[i];
+    return crash->trace[0];
+}
+
 void show_event_text(struct buffer *out, const struct catalog *catalog, const char *job_type, const char *build,
                      const Event *event)
 {
@@ -250,6 +285,17 @@ void show_event_text(struct buffer *out, const struct catalog *catalog, const ch
         break;
     case PERDURE__V1__EVENT__KIND_CANCEL_REQUESTED:
         text_plain(&view, "", event->cancel_requested->reason);
+        break;
+    case PERDURE__V1__EVENT__KIND_JOB_CRASHED:
+        text_plain(&view, "", event->job_crashed->reason);
+        if (event->job_crashed->count > 1)
+            buffer_format(out, ", %u in a row", event->job_crashed->count);
+        buffer_text(out, event->job_crashed->quarantined ? ": quarantined" : "");
+        if (event->job_crashed->n_trace > 0)
+            text_plain(&view, "  in ", crash_place(event->job_crashed));
+        break;
+    case PERDURE__V1__EVENT__KIND_RESUMED:
+        text_plain(&view, "", event->resumed->reason);
         break;
     case PERDURE__V1__EVENT__KIND_COMPLETED:
         text_value(&view, event->completed->result);

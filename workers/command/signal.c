@@ -1,5 +1,5 @@
 /*
- * perdure signal, cancel, terminate: commands to a job that is there.
+ * perdure signal, cancel, terminate, resume: commands to a job that is there.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,7 +127,7 @@ const struct verb verb_signal = {
     .run = signal_run,
 };
 
-/* ---- cancel, terminate -------------------------------------------------------------------------- */
+/* ---- cancel, terminate, resume -------------------------------------------------------------------------- */
 
 static const struct flag reason_flags[] = {
     {"reason", "TEXT", "why; stands in the job's history", false},
@@ -168,6 +168,37 @@ static int terminate_run(struct arguments *arguments)
     session_close(&session);
     return code;
 }
+
+static int resume_run(struct arguments *arguments)
+{
+    Perdure__V1__Resume resume = PERDURE__V1__RESUME__INIT;
+    Command command = PERDURE__V1__COMMAND__INIT;
+    struct session session;
+    if (arguments_get(arguments, "reason"))
+        resume.reason = (char *)arguments_get(arguments, "reason");
+    command.kind_case = PERDURE__V1__COMMAND__KIND_RESUME;
+    command.resume = &resume;
+    int code = session_open(arguments, SESSION_WRITES, &session);
+    if (code != EXIT_OK)
+        return code;
+    code = signal_send(&session, arguments->positional[0], &command, "tries again");
+    session_close(&session);
+    return code;
+}
+
+const struct verb verb_resume = {
+    .name = "resume",
+    .synopsis = "ID [--reason TEXT] [--json]",
+    .summary = "let a job try again that is quarantined or diverged",
+    .help = "Lets the job ID go on from where its history ends: after its crashes, when its code is repaired or what it\n"
+            "met is gone; after a divergence, when a worker has code that agrees with its history. Its crashes are counted\n"
+            "anew. A job that is neither quarantined nor diverged is refused.\n\n"
+            "--json prints {\"id\",\"answer\"}; the answer is \"accepted\", or \"queued\" while no worker is there.",
+    .flags = reason_flags,
+    .least = 1,
+    .most = 1,
+    .run = resume_run,
+};
 
 const struct verb verb_cancel = {
     .name = "cancel",

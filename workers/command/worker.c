@@ -12,6 +12,7 @@
 #include "command/duration.h"
 #include "command/session.h"
 #include "command/show.h"
+#include "crash/slot.h"
 #include "host/crash_handler.h"
 
 #define WATCHDOG_MS 10000 /* a job that has not awaited for so long will not */
@@ -97,6 +98,7 @@ static const struct flag worker_flags[] = {
     {"queue", "NAME", "a step worker: runs no jobs, but the steps that wait in this queue, --threads at a time (Kafka only)",
      false},
     {"watchdog", "DURATION", "a job that runs so long without an await ends its worker (default: 10s; 0s: never)", false},
+    {"crash-limit", "N", "a job that crashed the worker so often in a row is quarantined (default: 3)", false},
     {"no-supervisor", NULL, "run in this process: a crash ends it, and no job is told apart for it", false},
     {NULL, NULL, NULL, false},
 };
@@ -175,6 +177,7 @@ static int worker_supervise(struct arguments *arguments)
     char why[1000];
     int64_t watchdog_ms, number;
     if (!arguments_duration(arguments, "watchdog", WATCHDOG_MS, &watchdog_ms) ||
+        !arguments_number(arguments, "crash-limit", 1, 1000, 0, &number) ||
         !arguments_number(arguments, "threads", 1, 1024, 0, &number) ||
         !arguments_duration(arguments, "session-timeout", 0, &number))
         return EXIT_USAGE;
@@ -190,6 +193,10 @@ static int worker_run(struct arguments *arguments)
     bool supervised = crash_handler_begin();
     if (!supervised && !arguments_get(arguments, "no-supervisor"))
         return worker_supervise(arguments);
+    int64_t limit;
+    if (!arguments_number(arguments, "crash-limit", 1, 1000, 0, &limit))
+        return EXIT_USAGE;
+    crash_limit_set((uint32_t)limit);
     int code = worker_start(arguments, stderr);
     crash_handler_leave();
     return code;
@@ -209,7 +216,7 @@ const struct verb verb_worker = {
             "to standard error, with --json as one object a line: {\"time\",\"level\",\"text\"}.\n\n"
             "The process that runs them is a child of a small supervisor: when a job or step crashes it, when it is\n"
             "killed, or when a job does not await for --watchdog, the supervisor starts it again, under the same name, at\n"
-            "once, and says in whose code it was.\n\n"
+            "once; a job that has crashed it --crash-limit times in a row is quarantined until `perdure resume`.\n\n"
             "With --queue it is a step worker: it runs no jobs, only those steps of its modules that wait in the queue.",
     .flags = worker_flags,
     .run = worker_run,

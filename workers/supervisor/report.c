@@ -58,6 +58,9 @@ static void trace_text(const struct crash_record *record, char *text, size_t siz
     text[0] = '\0';
     for (uint32_t i = 0; i < count && i < CRASH_FRAMES && used + 160 < size; i++) {
         symbol_of(record, record->now.frame[i], text + used, 159);
+        if (used == 0 && (strncmp(text, "handler_", 8) == 0 || strncmp(text, "on_exit_called", 14) == 0 ||
+                          strncmp(text, "note_trace", 10) == 0))
+            continue; /* of who writes this down */
         used += strlen(text + used);
         text[used++] = '\n';
         text[used] = '\0';

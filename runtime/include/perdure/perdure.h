@@ -569,6 +569,8 @@ PDR_API void pdr_client_close(pdr_client *client);
 PDR_API int pdr_client_cancel(pdr_client *client, const char *id, const char *reason) PDR_NODISCARD;
 /* Ends a job where it stands: none of its code runs any more. */
 PDR_API int pdr_client_terminate(pdr_client *client, const char *id, const char *reason) PDR_NODISCARD;
+/* Lets a job try again that is quarantined or diverged. PDR_FAILED: it is neither. */
+PDR_API int pdr_client_resume(pdr_client *client, const char *id, const char *reason) PDR_NODISCARD;
 /* Frees what a client call returned, with all it points to. NULL is fine. */
 PDR_API void pdr_free(void *message);
 /* Why the last call failed, as a sentence; "" if none did. Lives until the next call on the client. */

@@ -1,0 +1,3 @@
+#!/bin/bash
+# Every way to crash a worker: whose it was, quarantine, resume.
+exec python3 "$(dirname "$0")/crashes.py" sqlite
