@@ -91,6 +91,20 @@ static int kafka_scan(struct kafka_log *log, uint32_t first, uint32_t count, con
     return result;
 }
 
+/*
+ * H26: what an owner still had in its queue when it was fenced, say stopped, may come behind what the next one wrote. It
+ * names the lower claim, and a time that is no later.
+ */
+static bool kafka_status_is_late(const void *before_data, size_t before_size, const void *data, size_t size)
+{
+    Status *before = before_data && data ? status_decode(before_data, before_size) : NULL;
+    Status *status = before ? status_decode(data, size) : NULL;
+    bool late = status && status->claim < before->claim && status->updated <= before->updated;
+    status_free(before);
+    status_free(status);
+    return late;
+}
+
 /* ---- one key --------------------------------------------------------------------------------------------------------- */
 
 struct kafka_last {
@@ -103,7 +117,8 @@ struct kafka_last {
 static void kafka_last_take(void *context, const char *key, const void *data, size_t size)
 {
     struct kafka_last *last = context;
-    if (strcmp(key, last->key) != 0)
+    if (strcmp(key, last->key) != 0 ||
+        (!kafka_is_registration(key) && kafka_status_is_late(last->data, last->size, data, size)))
         return;
     free(last->data);
     last->data = data ? malloc(size ? size : 1) : NULL;
@@ -183,6 +198,8 @@ static void kafka_rows_take(void *context, const char *key, const void *data, si
     if (*rows->prefix == '\0' && kafka_is_registration(key))
         return; /* no jobs */
     struct kafka_row *row = kafka_rows_find(rows, key);
+    if (row && !kafka_is_registration(key) && kafka_status_is_late(row->data, row->size, data, size))
+        return;
     void *copy = data ? malloc(size ? size : 1) : NULL;
     if (!row || (data && !copy)) {
         free(copy);

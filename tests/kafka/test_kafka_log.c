@@ -220,6 +220,59 @@ static void test_statuses(void **state)
     kafka_close_log(&heard);
 }
 
+static void put_status_of(struct log *log, const char *state, int64_t claim, int64_t updated)
+{
+    Status status = PERDURE__V1__STATUS__INIT;
+    uint8_t bytes[128];
+    status.id = (char *)"job";
+    status.state = (char *)(uintptr_t)state;
+    status.claim = claim;
+    status.updated = updated;
+    size_t size = perdure__v1__status__pack(&status, bytes);
+    assert_int_equal(log->operations->put_status(log, "job", bytes, size), LOG_OK);
+}
+
+static bool show_state(void *context, const char *key, const void *data, size_t size)
+{
+    Status *status = status_decode(data, size);
+    (void)key;
+    assert_non_null(status);
+    snprintf(context, 64, "%s", status->state);
+    status_free(status);
+    return true;
+}
+
+/* H26: a worker that was stopped wakes up and sends what it had to say before another went on with the job. */
+static void test_late_status(void **state)
+{
+    char uri[256], seen[64] = "", listed[64] = "";
+    struct heard heard;
+    void *data;
+    size_t size;
+    (void)state;
+    kafka_fresh_uri(uri, sizeof uri);
+    kafka_make(uri, 1);
+    struct log *log = kafka_open(uri, "one", &heard);
+    put_status_of(log, "waiting", 7, 1000);
+    put_status_of(log, "completed", 9, 2000);
+    put_status_of(log, "running", 7, 1500);
+    KAFKA_UNTIL(&heard, 10000, ((struct kafka_log *)log)->aside == 0);
+    assert_int_equal(log->operations->get_status(log, "job", &data, &size), LOG_OK);
+    show_state(seen, "job", data, size);
+    free(data);
+    assert_string_equal(seen, "completed");
+    assert_int_equal(log->operations->each_status(log, "", show_state, listed), LOG_OK);
+    assert_string_equal(listed, "completed");
+    /* A journal that was cut off begins again with lower claims: what is later is newer. */
+    put_status_of(log, "waiting", 3, 3000);
+    KAFKA_UNTIL(&heard, 10000, ((struct kafka_log *)log)->aside == 0);
+    assert_int_equal(log->operations->get_status(log, "job", &data, &size), LOG_OK);
+    show_state(seen, "job", data, size);
+    free(data);
+    assert_string_equal(seen, "waiting");
+    kafka_close_log(&heard);
+}
+
 static void test_dead_and_trim(void **state)
 {
     char uri[256], text[32];
@@ -262,7 +315,8 @@ int main(void)
         cmocka_unit_test(test_produce_and_read_back), cmocka_unit_test(test_order_and_budget),
         cmocka_unit_test(test_follow_again),          cmocka_unit_test(test_oversize),
         cmocka_unit_test(test_wake),                  cmocka_unit_test(test_replies),
-        cmocka_unit_test(test_statuses),              cmocka_unit_test(test_dead_and_trim),
+        cmocka_unit_test(test_statuses),              cmocka_unit_test(test_late_status),
+        cmocka_unit_test(test_dead_and_trim),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
