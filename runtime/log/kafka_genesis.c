@@ -43,9 +43,8 @@ static int kafka_genesis_scan(rd_kafka_t *scanner, const char *brokers, const ch
     bool *seen = calloc(count, sizeof *seen);
     uint32_t missing = count;
     int code = 0;
-    rd_kafka_resp_err_t begun = seen ? kafka_scanner_begin(scanner, topic, first, count,
-                                                           timeout_ms < KAFKA_ASK_TIMEOUT_MS ? timeout_ms : KAFKA_ASK_TIMEOUT_MS,
-                                                           seen, &missing)
+    /* A busy broker needs its time to lead the partitions of a topic that was just made. */
+    rd_kafka_resp_err_t begun = seen ? kafka_scanner_begin(scanner, topic, first, count, timeout_ms, seen, &missing)
                                      : RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE;
     if (begun) {
         snprintf(error, error_size, "topic %s at %s cannot be read: %s", topic, brokers, rd_kafka_err2str(begun));

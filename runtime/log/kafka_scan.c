@@ -34,7 +34,8 @@ static rd_kafka_resp_err_t kafka_scanner_ask(rd_kafka_t *scanner, const char *to
         *asked = rd_kafka_topic_partition_list_new((int)count);
         for (uint32_t i = 0; i < count; i++)
             rd_kafka_topic_partition_list_add(*asked, topic, (int32_t)(first + i))->offset = 0; /* records since 1970 */
-        rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(scanner, *asked, timeout_ms);
+        rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(
+            scanner, *asked, timeout_ms < KAFKA_ASK_TIMEOUT_MS ? timeout_ms : KAFKA_ASK_TIMEOUT_MS);
         bool passing = code == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE ||
                        code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
                        code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || code == RD_KAFKA_RESP_ERR__TRANSPORT;
