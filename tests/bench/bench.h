@@ -112,6 +112,10 @@ void load_command(Command *command, Perdure__V1__Start *start, Payload *payload,
 /* Runs jobs of `type`, `open` at a time, for `seconds` after a warm-up. */
 void load_run(struct bench *bench, const char *uri, pid_t worker, const char *type, size_t open, double seconds,
               struct load_result *result);
+/* The same with `rate` jobs a second, evenly; `seconds` is how long it started jobs. */
+void load_paced(struct bench *bench, const char *uri, const char *type, double rate, double seconds,
+                struct load_result *result);
+int load_main(int count, char **arguments); /* perdure-bench load ... */
 /* Starts `count` jobs that go on waiting; returns when all were accepted. */
 void load_start(const char *uri, const char *type, const char *prefix, size_t count);
 

@@ -61,9 +61,9 @@ static void load_start_one(struct load *load)
         load_on_answer(load, question);
 }
 
-static void load_turn(struct load *load)
+static void load_turn(struct load *load, int64_t timeout_ms)
 {
-    if (!client_poll(load->client, 1000))
+    if (!client_poll(load->client, timeout_ms))
         bench_fail("%s", client_error(load->client));
     size_t count = load->answered_count;
     load->answered_count = 0;
@@ -109,7 +109,7 @@ static void load_until(struct load *load, int64_t until_ns, uint64_t ended)
 {
     int64_t start = now_ns();
     while (now_ns() < until_ns && load->ended < ended) {
-        load_turn(load);
+        load_turn(load, 1000);
         if (now_ns() - start > LOAD_PATIENCE_NS)
             load_stuck(load);
     }
@@ -136,6 +136,28 @@ void load_run(struct bench *bench, const char *uri, pid_t worker, const char *ty
     result->broker_cpu = bench->broker ? process_cpu_seconds(bench->broker) - broker_cpu : 0;
     load.limit = load.started; /* and the rest comes to its end */
     load_until(&load, INT64_MAX, load.started);
+    load_close(&load);
+}
+
+void load_paced(struct bench *bench, const char *uri, const char *type, double rate, double seconds,
+                struct load_result *result)
+{
+    char prefix[64];
+    snprintf(prefix, sizeof prefix, "paced-%lld", (long long)now_ns());
+    size_t most = (size_t)(rate * seconds) + 1;
+    struct load load = { .bench = bench, .type = type, .prefix = prefix, .limit = 0 };
+    load_open(&load, uri, most);
+    int64_t begin = now_ns();
+    double client_cpu = process_cpu_seconds(0), passed;
+    while ((passed = (double)(now_ns() - begin) / 1e9) < seconds) {
+        while ((double)load.started < passed * rate && load.started < most)
+            load_start_one(&load);
+        load_turn(&load, 5);
+    }
+    result->seconds = passed;
+    result->jobs = load.started;
+    load_until(&load, INT64_MAX, load.started);
+    result->client_cpu = process_cpu_seconds(0) - client_cpu;
     load_close(&load);
 }
 

@@ -191,6 +191,8 @@ int main(int count, char **arguments)
         return host_main(count, arguments);
     if (count > 1 && strcmp(arguments[1], "bare") == 0)
         return kafka_bare_main(count, arguments);
+    if (count > 1 && strcmp(arguments[1], "load") == 0)
+        return load_main(count, arguments);
     if (count > 1 && strcmp(arguments[1], "--help") == 0) {
         usage(stdout);
         return 0;
