@@ -10,6 +10,8 @@
 #include "log/kafka_internal.h"
 
 #define KAFKA_SESSION_TIMEOUT_MS 10000
+/* Being taken for another twice within this time is no accident. */
+#define KAFKA_FENCED_AGAIN_MS INT64_C(600000)
 
 static void kafka_tell_assigned(struct kafka_log *log, uint32_t partition, bool ours)
 {
@@ -78,6 +80,23 @@ static void kafka_rebalance(struct kafka_log *log, rd_kafka_event_t *event)
         kafka_give_up_assignment(log, list, cooperative);
 }
 
+/*
+ * The group may have taken ourselves for another: a request to join that the network held back arrives behind the one that
+ * took its place, and the member that it makes is nobody. So we join again, once; a real other one, which does the same, has
+ * the older of the two stopped the next time.
+ */
+static bool kafka_may_join_again(struct kafka_log *log)
+{
+    int64_t now = kafka_monotonic_ms();
+    if (log->fenced_ms && now - log->fenced_ms < KAFKA_FENCED_AGAIN_MS)
+        return false;
+    log->fenced_ms = now;
+    log->rejoin = true;
+    kafka_fault(log, LOG_UNREACHABLE, LOG_ALL, "the group of namespace %s has given our member id '%s' to another: joining again. "
+                "If another worker runs with it, one of the two will be stopped", log->uri.name, log->member);
+    return true;
+}
+
 static void kafka_member_error(struct kafka_log *log, rd_kafka_event_t *event)
 {
     char reason[256];
@@ -86,7 +105,9 @@ static void kafka_member_error(struct kafka_log *log, rd_kafka_event_t *event)
         return;
     }
     rd_kafka_resp_err_t code = rd_kafka_fatal_error(log->membership, reason, sizeof reason);
-    if (log->taken)
+    if (log->taken || log->rejoin)
+        return;
+    if (code == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID && kafka_may_join_again(log))
         return;
     log->taken = true;
     if (code == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID) /* rule 4, H33 */
@@ -181,8 +202,21 @@ int kafka_leave(struct log *base, bool for_good)
     return LOG_OK;
 }
 
+static void kafka_join_again(struct kafka_log *log)
+{
+    kafka_members_stop(log);
+    for (uint32_t p = 0; p < log->partitions; p++)
+        kafka_tell_assigned(log, p, false);
+    if (kafka_join(&log->base) == LOG_OK)
+        log->rejoin = false;
+    else
+        kafka_fault(log, LOG_UNREACHABLE, LOG_ALL, "%s; it is tried again", log->base.error);
+}
+
 void kafka_members_chores(struct kafka_log *log)
 {
+    if (log->rejoin && !log->leaving)
+        kafka_join_again(log);
     if (log->membership && log->member_events.queue)
         kafka_members_serve(log, &log->member_events);
 }

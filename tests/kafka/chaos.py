@@ -100,7 +100,8 @@ class Fleet:
     def stop(self, name):
         worker = self.workers.pop(name)
         code = worker.stop(60)
-        early = code == -signal.SIGTERM and not worker.text() # it came before its program could say or do anything
+        # SIGTERM came before the program, or its child, could do anything.
+        early = code == 128 + signal.SIGTERM or (code == -signal.SIGTERM and not worker.text())
         if code != 0 and not early:
             self.problems.append("%s failed on SIGTERM with %d:\n%s" % (name, code, worker.text()[-3000:]))
 
