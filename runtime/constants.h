@@ -32,6 +32,17 @@
 #define KEEP_MS (LIFE_MS + INT64_C(3600) * 1000)
 /* The inbox is trimmed this far behind in_pos, so that a journal that loses its tail heals itself (H23). */
 #define TRIM_DELAY_MS (INT64_C(3600) * 1000)
+/* The journal's head is cut when half of this has been written since the last cut, or as much as was copied then: so
+ * copying costs at most as much as it frees (rule 17). */
+#define RETENTION_BYTES (INT64_C(64) * 1024 * 1024)
+/* Of one turn: copies and stubs appended, their bytes, runs looked at. A few hundred microseconds, so that nobody waits. */
+#define RETENTION_TURN_RECORDS 32
+#define RETENTION_TURN_BYTES (64 * 1024)
+#define RETENTION_TURN_PLACES 512
+/* Copies and stubs that are not confirmed yet: beyond, copying waits. */
+#define RETENTION_IN_FLIGHT 256
+/* After a run could not be copied: until it is tried again. */
+#define RETENTION_RETRY_MS (INT64_C(600) * 1000)
 /* Clock against the broker's append time at a claim (rule 30). */
 #define CLOCK_SKEW_WARN_MS INT64_C(1000)
 #define CLOCK_SKEW_LIMIT_MS INT64_C(60000)
@@ -71,6 +82,11 @@
 
 #define SLOT_COUNT 4096
 #define FORMAT_VERSION 1
-#define RULE_LEVEL 1
+/* The highest level whose rules this version knows; a new namespace gets it (rule 32). */
+#define RULE_LEVEL 2
+/* Level of namespaces whose owners write Copy, Stub and cuts (rules 17 to 21). Readers below it must not meet them. */
+#define RULE_LEVEL_RETENTION 2
+/* Everything else can be read from level 1 on. */
+#define RULE_LEVEL_LOWEST 1
 
 #endif

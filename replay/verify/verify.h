@@ -32,7 +32,7 @@ typedef Perdure__V1__Position position_pb;
 typedef Perdure__V1__InputRef input_pb;
 typedef Perdure__V1__Sender sender_pb;
 
-enum { FORMAT = 1, RULE_LEVEL = 1, MAP_VERSION = 1, SLOTS = 4096, DIGEST = 16, RULES = 40 };
+enum { FORMAT = 1, RULE_LEVEL = 2, MAP_VERSION = 1, SLOTS = 4096, DIGEST = 16, RULES = 40 };
 enum { RECORD_MOST = 16 * 1024 * 1024, REQUESTS_KEPT = 256, PAYLOAD_MOST = 934464 };
 enum { EVENT_TABLE = 0 }; /* a law of the event table rather than of a numbered rule */
 enum exit_code { EXIT_SOUND = 0, EXIT_VIOLATED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 5 };

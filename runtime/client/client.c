@@ -266,7 +266,7 @@ static bool client_encode(struct client *client, struct question *question, Comm
     Header *header = &question->header;
     perdure__v1__header__init(header);
     header->format = FORMAT_VERSION;
-    header->rule_level = RULE_LEVEL;
+    header->rule_level = genesis->rule_level;
     header->min_reader = 1;
     header->log = (uint32_t)genesis->log_id;
     header->kind = PERDURE__V1__KIND__KIND_COMMAND;

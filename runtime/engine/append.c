@@ -10,8 +10,8 @@ void header_init(struct engine *engine, Header *header, uint32_t kind)
 {
     perdure__v1__header__init(header);
     header->format = FORMAT_VERSION;
-    header->rule_level = RULE_LEVEL;
-    header->min_reader = RULE_LEVEL;
+    header->rule_level = engine->config.genesis.rule_level;
+    header->min_reader = RULE_LEVEL_LOWEST;
     header->log = (uint32_t)engine->config.genesis.log_id;
     header->kind = kind;
     header->map_version = engine->config.genesis.map_version;

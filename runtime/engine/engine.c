@@ -156,7 +156,13 @@ void engine_on_fault(struct engine *engine, enum log_fault fault, const char *me
         engine_doubt(engine, message ? message : "the producer was replaced");
         break;
     case LOG_TRUNCATED:
-    case LOG_OUT_OF_RANGE:
+    case LOG_OUT_OF_RANGE: /* rule 19 */
+        if (fault == LOG_OUT_OF_RANGE)
+            RULE_FIRED(REBUILD);
+        if (fault == LOG_OUT_OF_RANGE && !RULE(REBUILD)) { /* the mutation: goes on behind the hole */
+            engine_put(engine, ENGINE_OUT_FOLLOW_JOURNAL);
+            break;
+        }
         engine->from_store = true; /* what is in memory is of no more worth than a store */
         snprintf(engine->judge->error, sizeof engine->judge->error, "%s", message ? message : "records are gone");
         engine_distrust(engine);
@@ -213,6 +219,9 @@ static void engine_on_alarm(struct engine *engine, struct alarm *alarm)
     case ALARM_MARK:
         engine->mark_wanted = engine->changed_since_mark;
         break;
+    case ALARM_RETENTION:
+        retention_on_alarm(engine);
+        break;
     case ALARM_TRIM: {
         struct queued_output *queued = engine_put(engine, ENGINE_OUT_TRIM_INBOX);
         if (queued)
@@ -255,7 +264,7 @@ void engine_on_time(struct engine *engine, int64_t wall_ms, int64_t monotonic_ms
 
 static bool engine_mark_is_wanted(const struct engine *engine)
 {
-    return engine->mark_wanted || engine->mark_first || inbox_has_refusals(engine) ||
+    return engine->mark_wanted || engine->mark_first || retention_wants_mark(engine) || inbox_has_refusals(engine) ||
            (engine->held_replies && !engine->appends);
 }
 
@@ -269,8 +278,11 @@ int64_t engine_next_wake(const struct engine *engine)
     if (engine->claim && engine->claim->deadline < next)
         next = engine->claim->deadline;
     if (engine->runnable && engine->state == ENGINE_OWNER && engine->append_count < engine->limits.appends_in_flight &&
-        !(engine->appends && (engine_mark_is_wanted(engine) || /* jobs wait for the Mark, the Mark for appends */
-                              (engine->crashes && crashes_come_first((struct engine *)engine, false)))))
+        !(engine->appends && (engine_mark_is_wanted(engine) || retention_wants_claim(engine) || /* jobs wait for these */
+                              (engine->crashes && crashes_come_first((struct engine *)engine, false)))) &&
+        !engine->claim)
+        next = engine->monotonic_ms;
+    if (engine->state == ENGINE_OWNER && retention_wants_run(engine))
         next = engine->monotonic_ms;
     return next;
 }
@@ -284,6 +296,10 @@ void engine_run(struct engine *engine)
     if (engine->state != ENGINE_OWNER)
         return;
     inbox_release_replies(engine);
+    if (retention_wants_claim(engine) && !engine->appends)
+        engine_claim_again(engine);
+    if (engine->claim || retention_wants_claim(engine))
+        return; /* what is appended now would count for nobody */
     /* Rule 9: the alarm may have found nothing to mark; what changed since then must not wait for ever. */
     if (engine->changed_since_mark && !engine->mark_wanted && !engine->mark_alarm.place)
         alarm_set(&engine->alarms, &engine->mark_alarm, engine->monotonic_ms + engine->limits.mark_interval_ms);
@@ -306,6 +322,9 @@ void engine_run(struct engine *engine)
         active->queued = false;
         turn_run(active);
     }
+    if (engine->state != ENGINE_OWNER)
+        return;
+    retention_run(engine);
     if (engine->state != ENGINE_OWNER)
         return;
     actives_evict(engine);
@@ -332,6 +351,10 @@ static void limits_fill(struct engine_limits *limits)
     DEFAULT(trim_delay_ms, TRIM_DELAY_MS);
     DEFAULT(status_delay_ms, STATUS_DELAY_MS);
     DEFAULT(crash_limit, CRASH_LIMIT);
+    DEFAULT(retention_bytes, RETENTION_BYTES);
+    DEFAULT(retention_age_ms, limits->keep_ms);
+    DEFAULT(retention_records, RETENTION_TURN_RECORDS);
+    DEFAULT(skew_ms, CLOCK_SKEW_WARN_MS);
 #undef DEFAULT
 }
 
@@ -352,6 +375,7 @@ struct engine *engine_new(const struct engine_config *config)
     engine->claim_alarm.kind = ALARM_CLAIM;
     engine->mark_alarm.kind = ALARM_MARK;
     engine->trim_alarm.kind = ALARM_TRIM;
+    retention_init(engine);
     engine->claim_backoff_ms = engine->limits.claim_backoff_ms;
     engine->claim_retry_ms = CLAIM_RETRY_MS;
     engine->own_claim = -1;
@@ -376,6 +400,7 @@ void engine_free(struct engine *engine)
     free(engine->outbox.targets);
     save_clear(engine);
     crashes_clear(engine);
+    retention_free(engine);
     outputs_clear(engine);
     free(engine->window);
     alarms_release(&engine->alarms);
@@ -414,4 +439,6 @@ void engine_counts(const struct engine *engine, struct engine_counts *out)
     out->position = engine->judge->position;
     out->in_pos = engine->confirmed_in_pos.offset;
     out->out_pos = outbox_position(engine);
+    out->journal_bytes = engine->retention.journal_bytes;
+    out->cut = engine->judge->cut;
 }

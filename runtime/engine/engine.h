@@ -57,6 +57,10 @@ struct engine_limits {        /* zero: the default of constants.h */
     int64_t trim_delay_ms;
     int64_t status_delay_ms;
     uint32_t crash_limit;     /* a job with so many crashes in a row is quarantined */
+    int64_t retention_bytes;  /* journal bytes beyond which its head is cut; negative: never */
+    int64_t retention_age_ms; /* ... and after which time, however few they are */
+    size_t retention_records; /* copies and stubs of one turn */
+    int64_t skew_ms;          /* how far this clock may go from the log's between two claims */
 };
 
 struct engine_config {
@@ -86,6 +90,8 @@ enum engine_output_kind {
     ENGINE_OUT_FOLLOW_INBOX,   /* hand over the inbox from `offset` on (again: from there) */
     ENGINE_OUT_UNFOLLOW_INBOX,
     ENGINE_OUT_TRIM_INBOX,     /* inbox records below `offset` may go */
+    ENGINE_OUT_CUT_JOURNAL,    /* journal records below `offset` may go (rule 17); `count` runs were copied or stubbed */
+    ENGINE_OUT_FORGOTTEN,      /* job `key` is forgotten (rule 20): its status record may go */
     ENGINE_OUT_DEAD,           /* copy inbox record `offset` (bytes given) to the dead letters; `text` says why */
     ENGINE_OUT_OWNED,          /* notice: the partition is ours since now */
     ENGINE_OUT_LOST,           /* notice: it is not any more; `text` says why */
@@ -168,6 +174,7 @@ struct engine_save {
                    size_t size);
     void (*closed)(void *context, const char *job, uint64_t run); /* its records may go */
     void (*outputs)(void *context, const StoredOutput *const *outputs, size_t count);
+    void (*forgotten)(void *context, const char *job); /* its row may go (rule 20) */
 };
 void engine_store(struct engine *engine, const struct engine_save *save);
 
@@ -181,6 +188,8 @@ struct engine_counts {
     size_t live_bytes;
     uint64_t records_counted, records_rejected, records_duplicate, events, replays, evictions, claims;
     int64_t position, in_pos, out_pos, claim;
+    uint64_t journal_bytes, cuts, copied, stubbed, forgotten;
+    int64_t cut;
 };
 void engine_counts(const struct engine *engine, struct engine_counts *out);
 

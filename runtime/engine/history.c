@@ -20,10 +20,16 @@ static bool history_visit(void *context, int64_t offset, const void *data, size_
     struct history *history = context;
     Record *record = NULL;
     (void)offset;
-    if (record_decode(data, size, &record) != WIRE_OK || record->header->seq != history->count + 1) {
+    if (record_decode(data, size, &record) != WIRE_OK) {
         history->broken = true;
-        record_free(record);
         return false;
+    }
+    /* A log that was copied forward holds records twice, and of the first ones perhaps a part: whatever continues the
+     * chain is taken. */
+    if (record->header->seq != history->count + 1 ||
+        !digest_equal(digest_from_bytes(record->header->prev), history->digest)) {
+        record_free(record);
+        return true;
     }
     for (size_t i = 0; i < record->n_events; i++) {
         if (history->count == history->capacity) {

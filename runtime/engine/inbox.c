@@ -17,7 +17,7 @@ static struct inbox_entry *window_at(const struct engine *engine, size_t index)
     return &engine->window[(engine->window_start + index) & (engine->window_capacity - 1)];
 }
 
-static bool window_push(struct engine *engine, int64_t offset)
+static bool window_push(struct engine *engine, int64_t offset, int64_t append_ms)
 {
     if (engine->window_count == engine->window_capacity) {
         size_t capacity = engine->window_capacity ? engine->window_capacity * 2 : 64;
@@ -34,7 +34,7 @@ static bool window_push(struct engine *engine, int64_t offset)
         engine->window_capacity = capacity;
     }
     *window_at(engine, engine->window_count++) =
-        (struct inbox_entry){ .offset = offset, .state = INBOX_PENDING };
+        (struct inbox_entry){ .offset = offset, .append_ms = append_ms, .state = INBOX_PENDING };
     return true;
 }
 
@@ -85,6 +85,14 @@ Position inbox_low(const struct engine *engine, bool in_mark)
     return low;
 }
 
+int64_t inbox_low_ms(const struct engine *engine, const Position *in_pos)
+{
+    for (size_t i = 0; i < engine->window_count; i++)
+        if (window_at(engine, i)->offset >= in_pos->offset)
+            return window_at(engine, i)->append_ms;
+    return -1;
+}
+
 void inbox_follow(struct engine *engine)
 {
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_FOLLOW_INBOX);
@@ -106,6 +114,7 @@ void inbox_begin(struct engine *engine)
  * the generation. */
 void inbox_end(struct engine *engine, int64_t end)
 {
+    retention_on_inbox_end(engine, end);
     if (engine->state != ENGINE_OWNER || end >= engine->inbox_next)
         return;
     engine_note(engine, "the inbox of partition %u was cut from offset %lld back to %lld; going on from there",
@@ -293,11 +302,16 @@ void engine_mark(struct engine *engine)
     mark.live_hash = (ProtobufCBinaryData){ .len = 16, .data = engine->judge->live_hash.bytes };
     mark.live_count = engine->judge->live_count;
     mark.largest_t = engine->judge->largest_t;
+    mark.cut = retention_mark(engine, &in_pos);
+    if (mark.cut > 0)
+        header.min_reader = RULE_LEVEL_RETENTION;
     record.header = &header;
     record.mark = &mark;
     struct append *append = engine_append(engine, &record);
     if (!append)
         return;
+    if (mark.cut > 0)
+        retention_mark_sent(engine, append->n);
     append->in_pos = in_pos;
     engine->mark_first = engine->mark_wanted = engine->changed_since_mark = false;
     alarm_set(&engine->alarms, &engine->mark_alarm, engine->monotonic_ms + engine->limits.mark_interval_ms);
@@ -772,7 +786,9 @@ static void command_watch(const struct command_context *c)
 static bool command_is_alive(const struct command_context *c)
 {
     const Header *header = c->header;
-    int64_t life = header->life > 0 ? header->life : c->engine->limits.life_ms;
+    int64_t life = c->engine->limits.life_ms;
+    if (header->life > 0 && header->life < life) /* never longer: what is remembered of a closed run goes by LIFE (rule 20) */
+        life = header->life;
     int64_t age = c->at->append_ms - header->born;
     bool dies = c->command->kind_case != PERDURE__V1__COMMAND__KIND_CHILD_RESULT &&
                 c->command->kind_case != PERDURE__V1__COMMAND__KIND_REFUSAL;
@@ -856,7 +872,8 @@ void inbox_record(struct engine *engine, const struct log_record *record)
     if (engine->state == ENGINE_DRAINING)
         return; /* the next owner reads it */
     engine->inbox_next = record->offset + 1;
-    if (!window_push(engine, record->offset))
+    retention_on_inbox(engine, record->append_ms);
+    if (!window_push(engine, record->offset, record->append_ms))
         return;
     Record *decoded = NULL;
     enum wire_error error = record_decode(record->data, record->size, &decoded);

@@ -8,12 +8,14 @@
  *   steps.c: attempts and timers                          outbox.c: what leaves for other jobs
  *   status.c: what the outside sees of a job              save.c: the store
  *   crash.c: crashes of the worker before                 crash_tally.c: what events say of crashes
+ *   retention.c: copying forward, cutting, forgetting     copy.c: copies and stubs
  */
 #ifndef PERDURE_ENGINE_INTERNAL_H
 #define PERDURE_ENGINE_INTERNAL_H
 
 #include "constants.h"
 #include "engine/alarm.h"
+#include "engine/copy.h"
 #include "engine/engine.h"
 #include "engine/judge.h"
 #include "engine/rules.h"
@@ -22,6 +24,7 @@ enum alarm_kind {
     ALARM_CLAIM,   /* engine: may claim (again) */
     ALARM_MARK,    /* engine: a Mark is due */
     ALARM_TRIM,    /* engine: the inbox may be trimmed to trim_to */
+    ALARM_RETENTION, /* engine: the claim is old enough for a cut */
     ALARM_STATUS,  /* active: its wait has outlasted the delay */
     ALARM_WAKE,    /* active: evicted, a timer or retry of it is due */
     ALARM_TIMER,   /* timer: fires */
@@ -144,6 +147,7 @@ struct append {
 enum inbox_state { INBOX_PENDING, INBOX_DONE, INBOX_IN_MARK };
 struct inbox_entry {
     int64_t offset;
+    int64_t append_ms;
     enum inbox_state state;
 };
 
@@ -227,6 +231,42 @@ struct unsaved_bucket {
     struct unsaved_record *head, *tail;
 };
 
+/* Retention: the table on top of retention.c says what each phase is. */
+enum retention_phase { RETENTION_IDLE, RETENTION_LOOKING, RETENTION_MARKING, RETENTION_COPYING, RETENTION_COPIED,
+                       RETENTION_CUTTING, RETENTION_CLAIMING };
+
+struct forgotten_job {
+    struct forgotten_job *next;
+    char job[];
+};
+
+struct retention {
+    enum retention_phase phase;
+    struct alarm alarm;
+    bool age_is_due;
+    int64_t cut;               /* of the pass under way */
+    size_t place, capacity;    /* in the table of runs */
+    struct run *run;           /* waited for, or copied now: it appends nothing meanwhile (rule 18) */
+    struct copy_run copy;
+    size_t parts_sent;
+    size_t in_flight;
+    int64_t top;               /* outputs of records up to here must be sent before the cut */
+    uint64_t copied_bytes;     /* of the pass under way; then of the last one */
+    uint64_t copied_before;
+    uint64_t runs;
+    int64_t claimed_ms;
+    uint64_t events_at_claim;
+    bool mark_sent;            /* of MARKING */
+    int64_t retry_ms;          /* monotonic: no pass before */
+    uint64_t cut_n;            /* counter of the Mark with the cut */
+    uint64_t journal_bytes, claim_bytes; /* read, from the log's start and since the current claim */
+    /* What is known of the inbox: all that the log appended to it before read_ms was read. */
+    int64_t read_ms, asked_ms;
+    int64_t mark_read_ms, clean_ms; /* the same of what lies below in_pos of the Mark in flight, of the last confirmed */
+    Position mark_pos, clean_pos;
+    struct forgotten_job *forgotten; /* since the last save */
+};
+
 struct engine {
     struct engine_config config;
     struct engine_limits limits;
@@ -252,6 +292,7 @@ struct engine {
     int64_t claim_retry_ms;   /* once a claim failed */
     uint64_t n;
     int64_t own_claim;    /* its offset */
+    int64_t claim_skew_ms; /* how far this clock was from the log's when it was appended */
     bool release_sent;
 
     /* Appends. */
@@ -284,6 +325,7 @@ struct engine {
     size_t replays_this_turn;
 
     struct held_crash *crashes; /* of the worker before */
+    struct retention retention;
     struct outbox outbox;
     struct queued_output *outputs, *outputs_tail, *taken;
     struct unsaved_record *unsaved, *unsaved_tail;
@@ -318,6 +360,7 @@ static inline bool engine_owns(const struct engine *engine)
     return engine->state == ENGINE_OWNER || engine->state == ENGINE_DRAINING;
 }
 void engine_claim(struct engine *engine, const char *cause);
+void engine_claim_again(struct engine *engine); /* rule 17: an owner with nothing in flight; it stays one */
 void engine_on_claim(struct engine *engine, const struct log_record *record); /* any claim that counts was read */
 void engine_on_claim_delivered(struct engine *engine, enum log_delivery delivery, int64_t offset);
 void engine_disown(struct engine *engine, const char *why);
@@ -366,6 +409,26 @@ bool active_new_job(struct active *active, const char *type);
 bool active_replay(struct active *active);
 void active_take(struct active *active);
 
+/* retention.c */
+void retention_init(struct engine *engine);
+void retention_begin(struct engine *engine);   /* the partition is ours: since the claim just read */
+void retention_abort(struct engine *engine);   /* the epoch is over: what was copied in it counts for no cut */
+void retention_free(struct engine *engine);
+void retention_run(struct engine *engine);     /* a little of what is to be done */
+bool retention_wants_run(const struct engine *engine);
+bool retention_wants_mark(const struct engine *engine);
+bool retention_wants_claim(const struct engine *engine);
+bool retention_holds(const struct engine *engine, const struct active *active);
+int64_t retention_mark(struct engine *engine, const Position *in_pos); /* a Mark is built: its cut, 0: none */
+void retention_mark_sent(struct engine *engine, uint64_t n);
+void retention_mark_confirmed(struct engine *engine, uint64_t n);
+void retention_confirmed(struct engine *engine); /* a copy or a stub */
+void retention_on_read(struct engine *engine, size_t size);
+void retention_on_inbox(struct engine *engine, int64_t append_ms);
+void retention_on_inbox_end(struct engine *engine, int64_t end);
+void retention_on_alarm(struct engine *engine);
+void retention_sweep(struct engine *engine);
+
 /* wake.c */
 void wake_runs(struct engine *engine);
 void active_load_input(struct active *active);
@@ -393,6 +456,8 @@ void inbox_follow(struct engine *engine); /* from inbox_next */
 void inbox_end(struct engine *engine, int64_t end);
 void inbox_record(struct engine *engine, const struct log_record *record);
 void inbox_done(struct engine *engine, int64_t offset);
+/* Append time of the lowest input that is not behind in_pos; -1: all that was read is. */
+int64_t inbox_low_ms(const struct engine *engine, const Position *in_pos);
 Position inbox_low(const struct engine *engine, bool in_mark);
 void inbox_reset(struct engine *engine);
 void inbox_release_replies(struct engine *engine);
@@ -425,8 +490,7 @@ Reply *reply_make(const char *answer, const char *request, bool final);
 void reply_send(struct engine *engine, const ReplyTo *to, Reply *reply); /* takes the reply */
 
 /* save.c */
-void save_note_record(struct engine *engine, const struct run *run, const Header *header, int64_t offset,
-                      const void *data, size_t size);
+void save_note_record(struct engine *engine, const Header *header, int64_t offset, const void *data, size_t size);
 void save_clear(struct engine *engine);
 /* The first unsaved record of a bucket that holds the run's; go on with next_in_bucket. */
 struct unsaved_record *save_unsaved_of(const struct engine *engine, uint64_t run);

@@ -6,6 +6,7 @@
 
 #include "constants.h"
 #include "engine/engine.h"
+#include "engine/judge_internal.h"
 #include "engine/rules.h"
 
 static const char *const end_names[] = { "running", "completed", "failed", "cancelled", "terminated" };
@@ -114,7 +115,7 @@ static void run_parent_free(struct run_parent *parent)
 }
 
 /* Back to "nothing counted"; the job id and what the engine hung on it stay. */
-static void run_clear(struct run *run)
+void run_clear(struct run *run)
 {
     request_set_clear(&run->requests);
     run_parent_free(run->parent);
@@ -132,7 +133,7 @@ static void run_clear(struct run *run)
 /* Another run of the same job id. What earlier runs absorbed is still known: a late copy of their starts or signals must
  * not be new to the next (rule 13). Time alone must not end that: a copy may lie unread in a lagging inbox (rule 20, H7),
  * so it ends with the job id, when retention forgets it. */
-static void run_begin_again(struct run *run)
+void run_begin_again(struct run *run)
 {
     struct request_set known = run->requests;
     memset(&run->requests, 0, sizeof run->requests);
@@ -140,7 +141,7 @@ static void run_begin_again(struct run *run)
     run->requests = known;
 }
 
-static void run_free(struct run *run)
+void run_free(struct run *run)
 {
     run_clear(run);
     free(run->job);
@@ -233,7 +234,8 @@ struct judge *judge_new(const Genesis *expected)
         judge->genesis.namespace_ = NULL;
         judge->has_genesis = true;
     }
-    judge->anchor = -1;
+    judge->anchor = judge->begin = -1;
+    judge->swept = SIZE_MAX;
     judge_init_positions(judge);
     return judge;
 }
@@ -253,8 +255,10 @@ static void judge_clear_runs(struct judge *judge)
 
 void judge_reset(struct judge *judge)
 {
+    judge_partial_drop(judge);
     judge_clear_runs(judge);
-    struct judge fresh = { .genesis = judge->genesis, .has_genesis = judge->has_genesis, .anchor = -1 };
+    struct judge fresh = { .genesis = judge->genesis, .has_genesis = judge->has_genesis, .anchor = -1, .begin = -1,
+                           .swept = SIZE_MAX };
     *judge = fresh;
     judge_init_positions(judge);
 }
@@ -263,6 +267,7 @@ void judge_free(struct judge *judge)
 {
     if (!judge)
         return;
+    judge_partial_drop(judge);
     judge_clear_runs(judge);
     free(judge);
 }
@@ -294,7 +299,7 @@ static enum judge_verdict judge_genesis(struct judge *judge, int64_t offset, con
     return JUDGE_GENESIS;
 }
 
-static bool judge_epoch_is_current(const struct judge *judge, const Header *header)
+bool judge_epoch_is_current(const struct judge *judge, const Header *header)
 {
     if (!RULE(FENCE))
         return true;
@@ -314,6 +319,7 @@ static enum judge_verdict judge_claim(struct judge *judge, int64_t offset, const
     enum judge_verdict verdict = judge_genesis(judge, offset, record->genesis);
     if (verdict == JUDGE_STOP)
         return verdict;
+    judge_partial_drop(judge); /* rule 18: all parts in one epoch */
     judge->owned = true;
     judge->claim = offset;
     judge->nonce = record->claim->nonce;
@@ -329,7 +335,7 @@ static void judge_positions(struct judge *judge, const Position *in_pos, int64_t
         judge->out_pos = out_pos;
 }
 
-static void judge_counted(struct judge *judge, int64_t offset, const Header *header)
+void judge_counted(struct judge *judge, int64_t offset, const Header *header)
 {
     judge->n = header->n;
     judge->anchor = offset;
@@ -355,8 +361,10 @@ static enum judge_verdict judge_mark(struct judge *judge, int64_t offset, const 
         judge->mark_in_pos = *mark->in_pos;
     if (mark->largest_t > judge->largest_t)
         judge->largest_t = mark->largest_t;
-    if (RULE(DISTRUST) && (mark->live_count != judge->live_count ||
-                           !digest_equal(digest_from_bytes(mark->live_hash), judge->live_hash))) {
+    bool knows_all = judge_at_mark(judge, mark);
+    if (RULE(DISTRUST) && knows_all &&
+        (mark->live_count != judge->live_count ||
+         !digest_equal(digest_from_bytes(mark->live_hash), judge->live_hash))) {
         RULE_FIRED(DISTRUST);
         snprintf(judge->error, sizeof judge->error,
                  "journal offset %lld: the Mark counts %llu open runs, %llu were read, or their hashes differ",
@@ -368,7 +376,7 @@ static enum judge_verdict judge_mark(struct judge *judge, int64_t offset, const 
 
 /* ---- rule S: does it continue its run --------------------------------------------------------------- */
 
-static void judge_live(struct judge *judge, const struct run *run, bool add)
+void judge_live(struct judge *judge, const struct run *run, bool add)
 {
     if (!run_is_open(run))
         return;
@@ -403,9 +411,9 @@ static enum judge_verdict judge_chain(struct judge *judge, const struct run *run
     }
     if (!RULE(CHAIN))
         return JUDGE_COUNTED;
-    /* Only the newest run of an id is kept here: a late copy of an earlier one's records, in the same epoch, shows by its
-     * counter. Without this its first record would begin that run again. */
-    if (run && run->seq > 0 && header->n <= judge->n)
+    /* Only the newest run of an id is kept here, and no run for ever (rule 20): a late copy of another one's records, in
+     * the same epoch, shows by its counter. Without this its first record would begin that run again. */
+    if (header->n <= judge->n)
         return JUDGE_DUPLICATE;
     if (header->seq != 1 || (run && run_is_open(run)) || !digest_equal(prev, digest_of_run(header->run)))
         return JUDGE_REJECTED;
@@ -448,7 +456,7 @@ static int run_on_end(struct run *run, enum run_end end, const Payload *result, 
     return PDR_OK;
 }
 
-static int run_on_event(struct judge *judge, struct run *run, const Event *event)
+int run_on_event(struct judge *judge, struct run *run, const Event *event)
 {
     if (event->t > run->t)
         run->t = event->t;
@@ -484,7 +492,7 @@ static int run_on_event(struct judge *judge, struct run *run, const Event *event
     }
 }
 
-static int run_on_inputs(struct run *run, const Header *header)
+int run_on_inputs(struct run *run, const Header *header)
 {
     for (size_t i = 0; i < header->n_inputs; i++) {
         const InputRef *input = header->inputs[i];
@@ -511,6 +519,7 @@ enum judge_verdict judge_events(struct judge *judge, int64_t offset, const Heade
     }
     if (!run && !(run = judge_find_or_add(judge, header->job)))
         return JUDGE_NO_MEMORY;
+    judge_partial_interrupt(judge, header->job);
     out->run = run;
     judge_live(judge, run, false);
     if (run->run != header->run || run->seq == 0) {
@@ -541,16 +550,9 @@ static bool judge_digest_holds(const Record *record, digest *after)
     return digest_equal(value, digest_from_bytes(record->header->digest));
 }
 
-static enum judge_verdict judge_event_record(struct judge *judge, int64_t offset, const Record *record,
-                                             struct judged *out)
+enum judge_verdict judge_open_events(const Record *record, digest *after, struct judged *out)
 {
-    digest after;
-    /* The epoch first: what is fenced is not even read. */
-    if (!judge_epoch_is_current(judge, record->header)) {
-        RULE_FIRED(FENCE);
-        return JUDGE_FENCED;
-    }
-    if (record->n_events == 0 || record->header->count != record->n_events || !judge_digest_holds(record, &after))
+    if (record->n_events == 0 || record->header->count != record->n_events || !judge_digest_holds(record, after))
         return JUDGE_REJECTED;
     out->events = calloc(record->n_events, sizeof *out->events);
     if (!out->events)
@@ -567,6 +569,21 @@ static enum judge_verdict judge_event_record(struct judge *judge, int64_t offset
             return JUDGE_REJECTED; /* header and event bytes tell two stories */
         }
     }
+    return JUDGE_COUNTED;
+}
+
+static enum judge_verdict judge_event_record(struct judge *judge, int64_t offset, const Record *record,
+                                             struct judged *out)
+{
+    digest after;
+    /* The epoch first: what is fenced is not even read. */
+    if (!judge_epoch_is_current(judge, record->header)) {
+        RULE_FIRED(FENCE);
+        return JUDGE_FENCED;
+    }
+    enum judge_verdict verdict = judge_open_events(record, &after, out);
+    if (verdict != JUDGE_COUNTED)
+        return verdict;
     return judge_events(judge, offset, record->header, out->events, out->count, after, out);
 }
 
@@ -574,6 +591,10 @@ enum judge_verdict judge_record(struct judge *judge, int64_t offset, const Recor
 {
     memset(out, 0, sizeof *out);
     judge->position = offset + 1;
+    if (judge->begin < 0) {
+        judge->begin = offset;
+        judge->whole = record->header->kind == PERDURE__V1__KIND__KIND_GENESIS || offset == 0;
+    }
     if (judge->has_genesis && record->header->log != (uint32_t)judge->genesis.log_id)
         return judge_stop(judge, offset, "belongs to another log (the log was made anew)");
 
@@ -595,6 +616,10 @@ enum judge_verdict judge_record(struct judge *judge, int64_t offset, const Recor
         return judge_mark(judge, offset, record);
     case PERDURE__V1__KIND__KIND_EVENT:
         return judge_event_record(judge, offset, record, out);
+    case PERDURE__V1__KIND__KIND_COPY:
+        return judge_copy(judge, offset, record, out);
+    case PERDURE__V1__KIND__KIND_STUB:
+        return judge_stub(judge, offset, record, out);
     default:
         return judge_stop(judge, offset, "a kind of record that this version does not know; use a later version");
     }
@@ -611,7 +636,7 @@ void judged_release(struct judged *judged)
 
 /* ---- from the store ---------------------------------------------------------------------------------------- */
 
-static enum run_end run_end_of(const char *name)
+enum run_end run_end_of(const char *name)
 {
     for (size_t i = 0; i < sizeof end_names / sizeof *end_names; i++)
         if (strcmp(name, end_names[i]) == 0)

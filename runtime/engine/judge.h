@@ -59,7 +59,7 @@ struct run {
     uint64_t run;
     uint64_t seq;
     digest digest;
-    int64_t first; /* offset of its first record */
+    int64_t first; /* offset of its first record; copied: of its last whole copy's first part, or of its stub */
     int64_t last;  /* offset of its last record */
     int64_t t;
     int64_t created;
@@ -75,6 +75,7 @@ struct run {
     enum run_end end;
     bool unknown_event; /* rule 32: an event this version does not know: the job stops here */
     bool changed;       /* since the last save */
+    int64_t copied;     /* the engine's: cut for which it was copied or left out */
     struct outcome *outcome;
     struct crash_tally *crashes; /* NULL: none */
     void *user; /* the engine's */
@@ -85,6 +86,8 @@ enum judge_verdict {
     JUDGE_DUPLICATE, /* the same record counted before */
     JUDGE_FENCED,    /* not of the current epoch (rule 1) */
     JUDGE_REJECTED,  /* of the current epoch, but it does not continue its run (rule 2) */
+    JUDGE_COPY,      /* part of a copy (rule 18); judged.new_run: the last one, and it brought a run that was unknown */
+    JUDGE_STUB,      /* what is left of a closed run; judged.new_run: it was unknown */
     JUDGE_CLAIM,
     JUDGE_RELEASE,
     JUDGE_MARK,
@@ -111,6 +114,12 @@ struct judge {
     digest live_hash;
     uint64_t live_count;
 
+    int64_t begin;  /* offset of the first record read, -1: none */
+    bool whole;     /* knows every run: read from the log's first record, from a store, or past a Mark with a cut */
+    int64_t cut;    /* highest of a Mark: closed runs that lie below are forgotten */
+    size_t swept;   /* place in the table up to which they are gone; SIZE_MAX: all are */
+    struct partial_copy *partial; /* the copy that is being read; NULL: none */
+
     struct run **table;
     size_t capacity;
     size_t count;
@@ -124,9 +133,13 @@ struct judge {
 struct judged {
     struct run *run;
     bool new_run;
+    bool unknown; /* JUDGE_COPY: of a run that is not known here */
     Event **events;
     size_t count;
 };
+
+/* A copy of a run that is not known here has begun and not ended: what was read cannot be saved yet (rule 22). */
+bool judge_copy_is_under_way(const struct judge *judge);
 
 /* `expected` may be NULL: the first genesis seen is believed. */
 struct judge *judge_new(const Genesis *expected);
@@ -140,6 +153,10 @@ void judged_release(struct judged *judged);
 /* The same for events that are decoded already (the owner's own); `out->events` stays the caller's. */
 enum judge_verdict judge_events(struct judge *judge, int64_t offset, const Header *header, Event *const *events,
                                 size_t count, digest after, struct judged *out);
+
+/* Forgotten runs leave the table little by little (rule 20): looks at up to `budget` places, hands over each run before it
+ * goes. False: none is left. The visitor returns false to keep a run for now. */
+bool judge_sweep(struct judge *judge, size_t budget, bool (*visit)(void *context, struct run *run), void *context);
 
 struct run *judge_find(const struct judge *judge, const char *job);
 struct run *judge_find_or_add(struct judge *judge, const char *job); /* NULL: no memory */

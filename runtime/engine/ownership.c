@@ -3,7 +3,7 @@
  */
 #include "engine/internal.h"
 
-void engine_claim(struct engine *engine, const char *cause)
+static void claim_append(struct engine *engine, const char *cause)
 {
     Header header;
     Record record = PERDURE__V1__RECORD__INIT;
@@ -23,9 +23,18 @@ void engine_claim(struct engine *engine, const char *cause)
     record.claim = &claim;
     append_free(engine->claim);
     engine->claim = engine_append(engine, &record);
-    engine->state = ENGINE_CLAIMING;
     engine->counts.claims++;
 }
+
+void engine_claim(struct engine *engine, const char *cause)
+{
+    claim_append(engine, cause);
+    engine->state = ENGINE_CLAIMING;
+}
+
+/* Rule 17: a new claim of the owner's own, so that its offset can be cut at. Nothing is in flight, so what is in memory is
+ * what is judged: jobs stay as they are, and wait until it is read back. */
+void engine_claim_again(struct engine *engine) { claim_append(engine, "retention"); }
 
 /* What was worked on goes; what was judged stays. */
 static void actives_drop(struct engine *engine)
@@ -43,6 +52,7 @@ void engine_disown(struct engine *engine, const char *why)
 {
     if (engine->state == ENGINE_OWNER || engine->state == ENGINE_DRAINING)
         engine_put(engine, ENGINE_OUT_UNFOLLOW_INBOX);
+    retention_abort(engine);
     appends_forget(engine);
     outbox_forget_sends(engine);
     inbox_reset(engine);
@@ -84,6 +94,7 @@ void engine_doubt(struct engine *engine, const char *why)
         for (struct run *run = engine->judge->table[i]; run; run = run->next)
             if (run->user)
                 turn_rewind(run->user);
+    retention_abort(engine);
     appends_forget(engine);
     outbox_forget_sends(engine);
     inbox_reset(engine);
@@ -94,7 +105,7 @@ void engine_doubt(struct engine *engine, const char *why)
 /* A log that takes no claim is not asked for another in the same breath. */
 static void engine_claim_failed(struct engine *engine)
 {
-    if (!engine->assigned) {
+    if (!engine->assigned || engine_owns(engine)) {
         engine_doubt(engine, "the claim was not acknowledged");
         return;
     }
@@ -134,9 +145,25 @@ static bool engine_clock_is_sane(struct engine *engine, int64_t append_ms)
                     (long long)(skew / 1000), (long long)(CLOCK_SKEW_LIMIT_MS / 1000));
         return false;
     }
+    engine->claim_skew_ms = skew;
     if (skew > CLOCK_SKEW_WARN_MS)
         engine_note(engine, "this machine's clock differs from the log's by %lld ms", (long long)skew);
     return true;
+}
+
+static void epoch_begin(struct engine *engine)
+{
+    int64_t offset = engine->claim->offset;
+    append_free(engine->claim);
+    engine->claim = NULL;
+    engine->own_claim = offset;
+    engine->n = 0;
+    engine->acked_n = 0;
+    engine->mark_first = true; /* rule 9: first thing in an epoch */
+    engine->changed_since_mark = true;
+    engine->counts.claim = offset;
+    outbox_confirm(engine, offset);
+    retention_begin(engine);
 }
 
 /* Rule 7 holds for the claim as for any append: what was read before it is confirmed by it. */
@@ -144,26 +171,21 @@ static void engine_owned(struct engine *engine)
 {
     if (!engine_clock_is_sane(engine, engine->claim->append_ms))
         return;
-    int64_t offset = engine->claim->offset;
-    append_free(engine->claim);
-    engine->claim = NULL;
+    if (engine_owns(engine)) { /* it claimed again: nothing else changes */
+        epoch_begin(engine);
+        return;
+    }
     engine->state = engine->assigned ? ENGINE_OWNER : ENGINE_DRAINING;
-    engine->own_claim = offset;
-    engine->n = 0;
-    engine->acked_n = 0;
+    epoch_begin(engine);
     engine->claim_backoff_ms = engine->limits.claim_backoff_ms;
     engine->claim_retry_ms = CLAIM_RETRY_MS;
     engine->release_sent = false;
     engine->confirmed_in_pos = engine->judge->in_pos;
-    engine->mark_first = true; /* rule 9: first thing in an epoch */
-    engine->changed_since_mark = true;
-    engine->counts.claim = offset;
     inbox_begin(engine);
-    outbox_confirm(engine, offset);
     wake_runs(engine);
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_OWNED);
     if (queued)
-        queued->output.offset = offset;
+        queued->output.offset = engine->own_claim;
 }
 
 /* Rule 5: a claim that was read, lost by a truncation and sent again is acknowledged at another offset: nothing read since
@@ -179,7 +201,7 @@ static bool claim_is_where_it_was_read(struct engine *engine)
 
 void engine_on_claim(struct engine *engine, const struct log_record *record)
 {
-    struct append *claim = engine->state == ENGINE_CLAIMING ? engine->claim : NULL;
+    struct append *claim = engine->state == ENGINE_CLAIMING || engine_owns(engine) ? engine->claim : NULL;
     if (claim && engine->judge->nonce == engine->nonce) {
         claim->read_back = true;
         claim->offset = record->offset;
@@ -207,7 +229,7 @@ void engine_on_claim_delivered(struct engine *engine, enum log_delivery delivery
 /* DRAINING: everything confirmed, then Mark and Release; the next owner begins at once (rule 4). */
 void engine_drain(struct engine *engine)
 {
-    if (engine->appends || engine->release_sent)
+    if (engine->appends || engine->claim || engine->release_sent)
         return;
     if (engine->mark_first || engine->changed_since_mark) {
         engine_mark(engine);

@@ -17,7 +17,8 @@ void engine_follow(struct engine *engine)
 
 static void engine_count_verdict(struct engine *engine, enum judge_verdict verdict)
 {
-    if (verdict == JUDGE_COUNTED || verdict == JUDGE_MARK || verdict == JUDGE_RELEASE)
+    if (verdict == JUDGE_COUNTED || verdict == JUDGE_MARK || verdict == JUDGE_RELEASE || verdict == JUDGE_COPY ||
+        verdict == JUDGE_STUB)
         engine->counts.records_counted++;
     else if (verdict == JUDGE_DUPLICATE)
         engine->counts.records_duplicate++;
@@ -42,8 +43,11 @@ void engine_confirm(struct engine *engine)
         outbox_confirm(engine, append->offset);
         if (append->active)
             turn_confirmed(append->active, append);
-        else if (append->kind == PERDURE__V1__KIND__KIND_MARK)
+        else if (append->kind == PERDURE__V1__KIND__KIND_MARK) {
             inbox_mark_confirmed(engine);
+            retention_mark_confirmed(engine, append->n);
+        } else if (append->kind == PERDURE__V1__KIND__KIND_COPY || append->kind == PERDURE__V1__KIND__KIND_STUB)
+            retention_confirmed(engine);
         else if (append->kind == PERDURE__V1__KIND__KIND_RELEASE) {
             append_free(append);
             engine_disown(engine, NULL);
@@ -83,7 +87,7 @@ static void engine_on_counted(struct engine *engine, const struct log_record *re
     engine->counts.events += judged->count;
     engine->changed_since_mark = true;
     engine->judge->anchor_digest = hash64(record->data, record->size);
-    save_note_record(engine, judged->run, header, record->offset, record->data, record->size);
+    save_note_record(engine, header, record->offset, record->data, record->size);
     outbox_collect(engine, judged->run, judged, record->offset);
     outbox_drop_below(engine, out_pos_seen(header->out_pos, record->offset));
 }
@@ -104,6 +108,8 @@ void engine_distrust(struct engine *engine)
     engine_disown(engine, "the store is not to be trusted; reading the journal from its start");
     outbox_clear(engine);
     save_clear(engine);
+    retention_free(engine);
+    engine->retention.journal_bytes = engine->retention.claim_bytes = 0;
     judge_reset(engine->judge);
     engine->state = ENGINE_FOLLOWING;
     engine->from_store = false;
@@ -119,11 +125,18 @@ static void engine_on_verdict(struct engine *engine, const struct log_record *re
     case JUDGE_COUNTED:
         engine_on_counted(engine, record, header, judged);
         break;
+    case JUDGE_COPY:
+        if (judged->unknown) /* rule 18: who has the run has its records */
+            save_note_record(engine, header, record->offset, record->data, record->size);
+        break;
     case JUDGE_MARK:
         outbox_collect_mark(engine, decoded->mark, record->offset);
         outbox_drop_below(engine, out_pos_seen(decoded->mark->out_pos, record->offset));
+        if (decoded->mark->cut > 0 && decoded->mark->cut == engine->judge->claim)
+            engine->retention.journal_bytes = engine->retention.claim_bytes; /* what lies before it goes */
         break;
     case JUDGE_CLAIM:
+        engine->retention.claim_bytes = record->size;
         engine_on_claim(engine, record);
         return;
     case JUDGE_REJECTED:
@@ -149,6 +162,7 @@ static void engine_on_verdict(struct engine *engine, const struct log_record *re
     case JUDGE_DUPLICATE:
     case JUDGE_GENESIS:
     case JUDGE_RELEASE:
+    case JUDGE_STUB:
         break;
     }
     if (engine->state == ENGINE_FENCED && verdict != JUDGE_FENCED && verdict != JUDGE_DUPLICATE) {
@@ -204,6 +218,7 @@ void engine_on_journal(struct engine *engine, const struct log_record *record)
         return;
     if (record->offset < engine->judge->position)
         return; /* handed over twice */
+    retention_on_read(engine, record->size);
     if (engine_owns(engine) && engine_own_fast(engine, record))
         return;
     Record *decoded = NULL;
@@ -218,10 +233,13 @@ void engine_on_journal(struct engine *engine, const struct log_record *record)
                     (long long)record->offset, wire_error_text(error));
         return;
     }
+    if (!engine_owns(engine))
+        retention_sweep(engine);
     struct judged judged;
     enum judge_verdict verdict = judge_record(engine->judge, record->offset, decoded, &judged);
     engine_count_verdict(engine, verdict);
-    if (verdict == JUDGE_MARK || verdict == JUDGE_RELEASE || verdict == JUDGE_CLAIM) {
+    if (verdict == JUDGE_MARK || verdict == JUDGE_RELEASE || verdict == JUDGE_CLAIM || verdict == JUDGE_COPY ||
+        verdict == JUDGE_STUB) {
         engine->judge->anchor = record->offset;
         engine->judge->anchor_digest = hash64(record->data, record->size);
     }
@@ -241,6 +259,10 @@ void engine_on_journal_end(struct engine *engine, int64_t end)
     }
     if (engine->judge->position < end)
         engine->judge->position = end; /* what lies between is no record of this partition */
-    if (engine->state == ENGINE_CATCHING_UP)
+    if (engine->state == ENGINE_CATCHING_UP && !engine->judge->whole && engine->judge->begin >= 0)
+        engine_stop(engine, "partition %u: the journal begins at offset %lld, and nothing after it says what was cut there: "
+                    "something else than Perdure deleted its head, open jobs are missing; restore it, or keep what is left "
+                    "with `perdure export`", engine->config.partition, (long long)engine->judge->begin);
+    else if (engine->state == ENGINE_CATCHING_UP)
         engine_claim(engine, "assigned");
 }

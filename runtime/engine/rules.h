@@ -29,6 +29,16 @@
     X(RESULT_NAMES_RUN, "14: results name their run; another run drops them")                  \
     X(REFUSE_AFTER_CONFIRM, "15: a refusal leaves when in_pos is confirmed beyond it")         \
     X(REFUSAL_IN_MARK, "15: a refusal to a job stands in a Mark")                              \
+    X(COPY_ALL, "17: every run that must stay is copied before the cut")                       \
+    X(COPY_WHOLE, "18: the parts of a copy count together or not at all")                      \
+    X(COPY_ALONE, "18: no other append of a job between the parts of its copy")                \
+    X(CUT_CONFIRMED, "8, 17: the head is cut when the Mark is confirmed")                      \
+    X(CUT_OUTPUTS, "10, 17: the cut waits until all that was copied has sent its outputs")     \
+    X(REBUILD, "19: a position below the log's start: rebuild")                                \
+    X(FORGET_KEEP, "20: forgotten when its keep time is over")                                 \
+    X(FORGET_INPUT, "20: ... and a Mark's in_pos is past its last input")                      \
+    X(FORGET_LAGGING, "20: ... and past all that came to the inbox before its end and LIFE")   \
+    X(FORGET_OUTPUTS, "20: ... and all its outputs are below out_pos")                         \
     X(STORE_STUBS, "22: the store keeps a stub of every closed run")                           \
     X(STORE_ATOMIC, "22: store rows and position change in one transaction")                   \
     X(STORE_ANCHOR, "22: the store's anchor is verified")                                      \

@@ -26,19 +26,18 @@ struct unsaved_record *save_unsaved_of(const struct engine *engine, uint64_t run
     return engine->unsaved_buckets ? engine->unsaved_buckets[run % UNSAVED_BUCKETS].head : NULL;
 }
 
-void save_note_record(struct engine *engine, const struct run *run, const Header *header, int64_t offset,
-                      const void *data, size_t size)
+void save_note_record(struct engine *engine, const Header *header, int64_t offset, const void *data, size_t size)
 {
     if (engine->histories_below == INT64_MAX)
         return; /* the log keeps them itself */
     struct unsaved_record *record = malloc(sizeof *record + size);
-    if (!record || !(record->job = strdup(run->job))) {
+    if (!record || !(record->job = strdup(header->job))) {
         free(record);
         engine_stop(engine, "out of memory");
         return;
     }
     record->next = record->next_in_bucket = NULL;
-    record->run = run->run;
+    record->run = header->run;
     record->seq = header->seq;
     record->offset = offset;
     record->size = size;
@@ -88,6 +87,9 @@ static void save_partition(struct engine *engine, const struct engine_save *save
     row.anchor_offset = judge->anchor;
     row.anchor_digest = judge->anchor_digest;
     row.genesis = &genesis;
+    row.cut = judge->cut;
+    row.journal_bytes = engine->retention.journal_bytes;
+    row.claim_bytes = engine->retention.claim_bytes;
     save->partition(save->context, &row);
 }
 
@@ -207,11 +209,27 @@ static void save_outputs(struct engine *engine, const struct engine_save *save)
     free(pointers);
 }
 
+/* Rule 20. An id that lives again keeps its row: it is another run's by now. */
+static void save_forgotten(struct engine *engine, const struct engine_save *save)
+{
+    while (engine->retention.forgotten) {
+        struct forgotten_job *forgotten = engine->retention.forgotten;
+        const struct run *run = judge_find(engine->judge, forgotten->job);
+        engine->retention.forgotten = forgotten->next;
+        if (!run || run->seq == 0)
+            save->forgotten(save->context, forgotten->job);
+        free(forgotten);
+    }
+}
+
 void engine_store(struct engine *engine, const struct engine_save *save)
 {
     if (!engine->partition_changed || !engine->began)
         return;
+    if (!engine->judge->whole || judge_copy_is_under_way(engine->judge))
+        return; /* whoever begins from it could not tell what it does not know (rules 18, 22) */
     engine->partition_changed = false;
+    save_forgotten(engine, save);
     save_runs(engine, save);
     save_records(engine, save);
     save_outputs(engine, save);
@@ -236,6 +254,12 @@ int engine_load_partition(struct engine *engine, const StoredPartition *row)
     judge->largest_t = row->largest_t;
     judge->anchor = row->anchor_offset;
     judge->anchor_digest = row->anchor_digest;
+    judge->begin = row->position;
+    judge->whole = true;
+    judge->cut = row->cut;
+    judge->swept = row->cut > 0 ? 0 : SIZE_MAX;
+    engine->retention.journal_bytes = row->journal_bytes;
+    engine->retention.claim_bytes = row->claim_bytes;
     engine->from_store = true;
     if (engine->histories_below < row->position)
         engine->histories_below = row->position;

@@ -392,7 +392,7 @@ void turn_run(struct active *active)
     uint64_t first_seq = active->seq + 1;
     digest prev = active->digest;
 
-    if (active->in_flight)
+    if (active->in_flight || retention_holds(engine, active))
         return;
     if (turn_needs_job(active))
         active_replay(active);
@@ -448,6 +448,7 @@ static void turn_ended(struct active *active)
     watchers_answer(active);
     steps_clear(active, true);
     active_drop_job(active);
+    alarm_clear(&active->engine->alarms, &active->wake_alarm);
     status_schedule(active, true);
     /* The next run of this id may have been asked for since the end was read back. */
     while (active->inputs.head && active->inputs.head->event->kind_case != PERDURE__V1__EVENT__KIND_STARTED)

@@ -199,7 +199,7 @@ static int db_write_genesis(struct sqlite_db *db, uint64_t log_id, uint32_t part
         Header header = PERDURE__V1__HEADER__INIT;
         header.format = FORMAT_VERSION;
         header.rule_level = RULE_LEVEL;
-        header.min_reader = RULE_LEVEL;
+        header.min_reader = RULE_LEVEL_LOWEST;
         header.log = (uint32_t)log_id;
         header.kind = PERDURE__V1__KIND__KIND_GENESIS;
         header.map_version = 1;

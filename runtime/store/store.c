@@ -402,6 +402,11 @@ int store_put_record(struct store *store, uint32_t partition, const char *job, u
     return LOG_OK;
 }
 
+int store_drop_run(struct store *store, uint32_t partition, const char *job)
+{
+    return put(store, STORE_OP_DROP_RUN, partition, job, 0) != NULL ? LOG_OK : LOG_FAILED;
+}
+
 int store_drop_records(struct store *store, uint32_t partition, const char *job, uint64_t run)
 {
     if (store->log != NULL)

@@ -40,6 +40,7 @@ int store_put_run(struct store *store, uint32_t partition, const StoredRun *run)
 int store_put_record(struct store *store, uint32_t partition, const char *job, uint64_t run, uint64_t seq,
                      int64_t offset, const void *record, size_t size);
 int store_drop_records(struct store *store, uint32_t partition, const char *job, uint64_t run);
+int store_drop_run(struct store *store, uint32_t partition, const char *job); /* forgotten (rule 20) */
 int store_put_outputs(struct store *store, uint32_t partition, const StoredOutput *const *outputs, size_t count); /* all: replaces what stood */
 int store_drop_partition(struct store *store, uint32_t partition); /* distrusted (rule 3) */
 int store_commit(struct store *store);

@@ -30,6 +30,7 @@ static const char *const statement_text[STORE_STATEMENTS] = {
     [STORE_DROP_OUTPUTS] = "DELETE FROM store_output WHERE partition = ?1",
     [STORE_DROP_PARTITION] = "DELETE FROM store_partition WHERE partition = ?1",
     [STORE_DROP_RUNS] = "DELETE FROM store_run WHERE partition = ?1",
+    [STORE_DROP_RUN] = "DELETE FROM store_run WHERE partition = ?1 AND job = ?2",
     [STORE_DROP_ALL_RECORDS] = "DELETE FROM store_record WHERE partition = ?1",
     [STORE_GET_PARTITION] = "SELECT row FROM store_partition WHERE partition = ?1",
     [STORE_GET_RUN] = "SELECT row FROM store_run WHERE partition = ?1 AND job = ?2",
@@ -82,6 +83,9 @@ static int rows_run(struct store_rows *rows, enum store_statement which, const s
         sqlite3_bind_int64(statement, 5, op->offset);
         sqlite3_bind_blob64(statement, 6, op->data, op->size, SQLITE_STATIC);
         break;
+    case STORE_DROP_RUN:
+        sqlite3_bind_text(statement, 2, op->job, -1, SQLITE_STATIC);
+        break;
     case STORE_DROP_RECORDS:
         sqlite3_bind_int64(statement, 2, (int64_t)op->run);
         sqlite3_bind_text(statement, 3, op->job, -1, SQLITE_STATIC);
@@ -101,6 +105,7 @@ int store_rows_apply(struct store_rows *rows, const struct store_op *op)
     switch (op->kind) {
     case STORE_OP_PARTITION: return rows_run(rows, STORE_PUT_PARTITION, op);
     case STORE_OP_RUN: return rows_run(rows, STORE_PUT_RUN, op);
+    case STORE_OP_DROP_RUN: return rows_run(rows, STORE_DROP_RUN, op);
     case STORE_OP_RECORD: return rows_run(rows, STORE_PUT_RECORD, op);
     case STORE_OP_DROP_RECORDS: return rows_run(rows, STORE_DROP_RECORDS, op);
     case STORE_OP_OUTPUTS: return rows_run(rows, STORE_DROP_OUTPUTS, op);

@@ -95,6 +95,24 @@ static const char *event_record_check(const Record *record)
     return NULL;
 }
 
+static const char *copy_record_check(const Record *record)
+{
+    const CopyOf *copy = record->header->copy;
+    if (copy == NULL || copy->part == 0 || copy->part > copy->parts)
+        return "a copy that does not say which part of what it is";
+    return event_record_check(record);
+}
+
+static const char *stub_record_check(const Record *record)
+{
+    const Header *header = record->header;
+    if (record->stub == NULL || record->stub->state[0] == '\0')
+        return "a stub without its message";
+    if (header->job[0] == '\0' || header->seq == 0 || header->digest.len != DIGEST_BYTES)
+        return "a stub that does not say of which run";
+    return NULL;
+}
+
 /* The message of its kind must be there. Kinds that are not known pass: the judge stops at them (rule 32). */
 static const char *kind_check(const Record *record)
 {
@@ -109,6 +127,10 @@ static const char *kind_check(const Record *record)
         return record->mark->live_hash.len == DIGEST_BYTES ? NULL : "a live hash that is not 16 bytes long";
     case PERDURE__V1__KIND__KIND_EVENT:
         return event_record_check(record);
+    case PERDURE__V1__KIND__KIND_COPY:
+        return copy_record_check(record);
+    case PERDURE__V1__KIND__KIND_STUB:
+        return stub_record_check(record);
     case PERDURE__V1__KIND__KIND_COMMAND:
         if (record->header->job[0] == '\0')
             return "it names no job";

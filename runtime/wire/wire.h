@@ -24,6 +24,8 @@ typedef Perdure__V1__Genesis Genesis;
 typedef Perdure__V1__Claim Claim;
 typedef Perdure__V1__Mark Mark;
 typedef Perdure__V1__Refusal Refusal;
+typedef Perdure__V1__CopyOf CopyOf;
+typedef Perdure__V1__Stub Stub;
 typedef Perdure__V1__Event Event;
 typedef Perdure__V1__Site Site;
 typedef Perdure__V1__Payload Payload;

@@ -290,6 +290,14 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
     case ENGINE_OUT_TRIM_INBOX:
         log->operations->trim(log, LOG_INBOX, partition, out->offset);
         break;
+    case ENGINE_OUT_CUT_JOURNAL:
+        log->operations->trim(log, LOG_JOURNAL, partition, out->offset);
+        worker_notice(worker, PDR_INFO, "partition %u: journal cut below %" PRId64 ", %" PRIu64 " runs and %zu bytes of it "
+                      "copied forward", partition, out->offset, out->count, out->size);
+        break;
+    case ENGINE_OUT_FORGOTTEN:
+        log->operations->put_status(log, out->key, NULL, 0);
+        break;
     case ENGINE_OUT_DEAD:
         dead_letter(worker, partition, out);
         break;

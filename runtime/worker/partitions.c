@@ -37,7 +37,7 @@ static struct engine *partition_engine(struct pdr_worker *worker, uint32_t parti
         .seed = (uint64_t)worker_monotonic_us(NULL) * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)(uintptr_t)worker ^
                 (uint64_t)worker_wall_ms(),
         .limits = { .live_jobs = worker->options.live_jobs, .live_bytes = worker->options.live_bytes,
-                    .crash_limit = crash_limit() },
+                    .crash_limit = crash_limit(), .retention_bytes = -1 },
         .host = { .context = worker, .history = partition_history, .stopwatch_us = worker_monotonic_us },
         .job = { .log = job_log, .log_context = worker },
     };
@@ -176,11 +176,17 @@ static void save_output_rows(void *context, const StoredOutput *const *outputs, 
     save_check(save, store_put_outputs(save->store, save->partition, outputs, count));
 }
 
+static void save_forgotten(void *context, const char *job)
+{
+    struct save_context *save = context;
+    save_check(save, store_drop_run(save->store, save->partition, job));
+}
+
 static bool save_one(struct pdr_worker *worker, uint32_t partition)
 {
     struct save_context context = { .store = worker->store, .partition = partition };
     struct engine_save save = { &context, save_partition_row, save_run_row, save_record_row, save_closed,
-                                save_output_rows };
+                                save_output_rows, save_forgotten };
     engine_store(worker->partitions[partition].engine, &save);
     return !context.failed;
 }

@@ -69,7 +69,7 @@ static header_pb header_of(struct maker *m, uint32_t partition, uint32_t kind)
     if (m->lie.kind)
         h.kind = 77;
     if (m->lie.level)
-        h.min_reader = 2;
+        h.min_reader = RULE_LEVEL + 1;
     return h;
 }
 

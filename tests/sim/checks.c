@@ -328,12 +328,12 @@ static void check_inboxes(void)
 
 /* ---- every reader agrees ------------------------------------------------------------------------------------------------- */
 
-static void read_all(struct engine *engine, uint32_t p, struct rows *rows, const char *who)
+static void read_all(struct engine *engine, uint32_t p, struct rows *rows, int64_t from, const char *who)
 {
     struct memory_stream *journal = &world->streams[LOG_JOURNAL][p];
     struct engine_output out;
     int64_t next = -1;
-    engine_begin(engine, 0);
+    engine_begin(engine, from);
     for (int turn = 0; turn < 100; turn++) {
         engine_on_time(engine, world->now, world->now - world->started);
         engine_run(engine);
@@ -344,7 +344,7 @@ static void read_all(struct engine *engine, uint32_t p, struct rows *rows, const
                 next = out.offset;
             if (out.kind == ENGINE_OUT_REBUILD) {
                 rows_clear(rows);
-                engine_begin(engine, 0);
+                engine_begin(engine, from);
                 break;
             }
             if (out.kind == ENGINE_OUT_APPEND || out.kind == ENGINE_OUT_SEND || out.kind == ENGINE_OUT_STEP)
@@ -373,7 +373,8 @@ static void read_all(struct engine *engine, uint32_t p, struct rows *rows, const
     truth_check_store(p, rows, who);
 }
 
-static void check_reader(uint32_t p, const struct rows *store, const char *who)
+/* `from`: where the log starts; a store does not mind. */
+static void check_reader(uint32_t p, const struct rows *store, int64_t from, const char *who)
 {
     struct worker reader = { .id = 9, .name = "reader", .incarnation = 1 };
     struct rows rows = { 0 };
@@ -381,7 +382,7 @@ static void check_reader(uint32_t p, const struct rows *store, const char *who)
         rows_copy(&rows, store);
     struct engine *engine = seat_engine_new(&reader, p, &rows);
     rows_load(&rows, engine);
-    read_all(engine, p, &rows, who);
+    read_all(engine, p, &rows, from, who);
     engine_free(engine);
     rows_clear(&rows);
 }
@@ -389,7 +390,11 @@ static void check_reader(uint32_t p, const struct rows *store, const char *who)
 static void check_readers(void)
 {
     for (uint32_t p = 0; p < world->profile.partitions; p++) {
-        check_reader(p, NULL, "a fresh reader");
+        check_reader(p, NULL, 0, "a fresh reader");
+        if (world->oracles[p].cut > 0) {
+            check_reader(p, NULL, world->oracles[p].cut, "a reader from the cut");
+            check_reader(p, NULL, rng_between(&world->schedule, 1, world->oracles[p].cut), "a reader from before the cut");
+        }
         for (int w = 0; w < WORKERS; w++) {
             struct seat *seat = &world->workers[w].seats[p];
             char who[48];
@@ -399,7 +404,7 @@ static void check_readers(void)
             }
             snprintf(who, sizeof who, "a reader from w%d's store", w);
             if (seat->store.count > 0 && !seat->damaged)
-                check_reader(p, &seat->store, who);
+                check_reader(p, &seat->store, 0, who);
         }
     }
 }

@@ -158,6 +158,8 @@ static const unsigned char expected_arrows[][2] = {
 static const int kept_on_argument[] = {
     RULE_RELEASE_ENDS,  /* an owner releases when nothing of its session is on its way: nothing new can land behind */
     RULE_NONCE,         /* a claim that is acknowledged is not truncated, and without that nobody owns (rule 7) */
+    RULE_FORGET_INPUT,  /* what came to the inbox before the end and LIFE holds the last input too */
+    RULE_FORGET_OUTPUTS, /* the cut waits for the outputs of all that lies below it; above it a run is closed for too short */
     RULE_UNKNOWN_STOPS, /* the job layer stops at such an event too */
 };
 
@@ -205,8 +207,10 @@ static void print_tally(const struct tally *sum, double seconds)
            sum->endings[0], sum->endings[1], sum->endings[2], sum->endings[3], sum->replies[0], sum->replies[1],
            sum->replies[2], sum->replies[3], sum->replies[4]);
     printf("records:");
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < ORACLE_VERDICTS; i++)
         printf(" %s %" PRIu64, oracle_verdict_name((enum oracle_verdict)i), sum->verdicts[i]);
+    printf("\nretention: %" PRIu64 " cuts, %" PRIu64 " runs copied, %" PRIu64 " stubs, %" PRIu64 " forgotten by owners",
+           sum->cuts, sum->copied, sum->stubbed, sum->forgotten);
     printf("\nfaults:\n");
     for (int i = 0; i < FAULT_COUNT; i++)
         printf("  %-24s %10" PRIu64 "  %s\n", faults[i].name, sum->faults[i], faults[i].text);

@@ -5,13 +5,13 @@
 #include <string.h>
 
 static const char *const verdict_names[] = { "genesis", "claim",     "release", "mark",
-                                             "counted", "duplicate", "fenced",  "rejected" };
+                                             "counted", "duplicate", "fenced",  "rejected", "copy", "stub" };
 
 const char *oracle_verdict_name(enum oracle_verdict verdict) { return verdict_names[verdict]; }
 
 void oracle_init(struct oracle *oracle, uint32_t partition, uint64_t log_id)
 {
-    *oracle = (struct oracle){ .partition = partition, .log_id = log_id, .claim = -1, .last_mark = -1, .capacity = 64 };
+    *oracle = (struct oracle){ .partition = partition, .log_id = log_id, .claim = -1, .last_mark = -1, .cut_mark = -1, .capacity = 64 };
     oracle->heads = calloc(oracle->capacity, sizeof *oracle->heads);
     if (!oracle->heads)
         abort();
@@ -84,7 +84,8 @@ static struct oracle_run *oracle_add(struct oracle *oracle, const char *job, uin
     added->digest = digest_of_run(run);
     added->open = true;
     added->first = offset;
-    added->closed_at = -1;
+    added->closed_at = added->forgotten_at = -1;
+    added->kept_at = offset;
     added->previous = oracle->heads[slot];
     if (!added->previous)
         oracle->head_count++;
@@ -151,6 +152,17 @@ static void oracle_take(struct oracle *oracle, struct oracle_run *run, int64_t o
     }
     if (!digest_equal(run->digest, digest_from_bytes(record->header->digest)))
         oracle_wrong(oracle, offset, "the header's digest is not that of the events");
+    for (size_t i = 0; i < record->header->n_inputs; i++) {
+        const InputRef *input = record->header->inputs[i];
+        Position at = PERDURE__V1__POSITION__INIT;
+        at.generation = input->generation;
+        at.offset = input->offset;
+        if (!run->has_input)
+            run->last_input = at;
+        else
+            oracle_positions(&run->last_input, &at);
+        run->has_input = true;
+    }
 }
 
 /* Was this very record counted before: same run, same seq, same digest after it (rule 2)? */
@@ -182,6 +194,8 @@ static enum oracle_verdict oracle_judge_event(struct oracle *oracle, int64_t off
     }
     if (header->count != record->n_events || record->n_events == 0)
         oracle_wrong(oracle, offset, "count is not the number of events");
+    if (oracle->copy.run == run)
+        oracle->copy.run = NULL; /* rule 18: no other append of that job in between */
     oracle_take(oracle, run, offset, record);
     oracle->counted++;
     *out = run;
@@ -195,6 +209,97 @@ static void oracle_after(struct oracle *oracle, const Header *header)
     oracle_positions(&oracle->in_pos, header->in_pos);
     if (header->out_pos > oracle->out_pos)
         oracle->out_pos = header->out_pos;
+}
+
+/* ---- retention (rules 17 to 20) -------------------------------------------------------------------------- */
+
+/* A copy says what counted before, part after part; only the whole of it counts. */
+static enum oracle_verdict oracle_judge_copy(struct oracle *oracle, int64_t offset, const Record *record)
+{
+    const Header *header = record->header;
+    if (!oracle_epoch_holds(oracle, header))
+        return ORACLE_FENCED;
+    if (header->n <= oracle->n)
+        return ORACLE_DUPLICATE;
+    oracle_after(oracle, header);
+    struct oracle_run *run = oracle_find(oracle, header->job);
+    if (!run || run->run != header->run || !run->open || run->forgotten_at >= 0 || !header->copy) {
+        oracle_wrong(oracle, offset, "a copy of a run that is not the open one of its job");
+        return ORACLE_REJECTED;
+    }
+    uint64_t last = header->seq + header->count - 1;
+    digest before = header->seq == 1 ? digest_of_run(run->run) : run->events[header->seq - 2].after;
+    if (last > run->seq || record->n_events != header->count ||
+        !digest_equal(before, digest_from_bytes(header->prev)) ||
+        !digest_equal(run->events[last - 1].after, digest_from_bytes(header->digest))) {
+        oracle_wrong(oracle, offset, "a copy that is not what counted");
+        return ORACLE_REJECTED;
+    }
+    for (size_t i = 0; i < record->n_events; i++)
+        before = digest_next(before, record->events[i].data, record->events[i].len);
+    if (!digest_equal(before, digest_from_bytes(header->digest)))
+        oracle_wrong(oracle, offset, "a copy with other bytes");
+    if (header->copy->part == 1) {
+        oracle->copy.run = run;
+        oracle->copy.part = 0;
+        oracle->copy.parts = header->copy->parts;
+        oracle->copy.seq = 0;
+        oracle->copy.first = offset;
+    }
+    if (oracle->copy.run != run || oracle->copy.parts != header->copy->parts ||
+        header->copy->part != oracle->copy.part + 1 || header->seq != oracle->copy.seq + 1) {
+        oracle->copy.run = NULL;
+        return ORACLE_REJECTED; /* a part before it was lost */
+    }
+    oracle->copy.part++;
+    oracle->copy.seq = last;
+    if (oracle->copy.part == oracle->copy.parts) {
+        if (last == run->seq)
+            run->kept_at = oracle->copy.first;
+        else
+            oracle_wrong(oracle, offset, "a copy without the run's last events");
+        oracle->copy.run = NULL;
+    }
+    return ORACLE_COPY;
+}
+
+static enum oracle_verdict oracle_judge_stub(struct oracle *oracle, int64_t offset, const Record *record)
+{
+    const Header *header = record->header;
+    if (!oracle_epoch_holds(oracle, header))
+        return ORACLE_FENCED;
+    if (header->n <= oracle->n)
+        return ORACLE_DUPLICATE;
+    oracle_after(oracle, header);
+    struct oracle_run *run = oracle_find(oracle, header->job);
+    if (!run || run->run != header->run || run->open || run->forgotten_at >= 0 || run->seq != header->seq ||
+        !digest_equal(run->digest, digest_from_bytes(header->digest)) ||
+        strcmp(record->stub->state, event_kind_name(run->events[run->seq - 1].event)) != 0)
+        oracle_wrong(oracle, offset, "a stub that is not of its job's closed run");
+    else
+        run->kept_at = offset;
+    return ORACLE_STUB;
+}
+
+/* Whatever stands below the cut and nowhere else is gone for who reads from there. */
+static void oracle_cut(struct oracle *oracle, int64_t offset, const Mark *mark)
+{
+    if (mark->cut != oracle->claim)
+        oracle_wrong(oracle, offset, "a cut that is not at the owner's claim");
+    if (mark->cut < oracle->cut)
+        oracle_wrong(oracle, offset, "a cut below an earlier one");
+    oracle->cut = mark->cut;
+    oracle->cut_mark = offset;
+    for (size_t i = 0; i < oracle->capacity; i++) {
+        struct oracle_run *run = oracle->heads[i];
+        if (!run || run->kept_at >= mark->cut || run->forgotten_at >= 0)
+            continue;
+        if (run->open)
+            oracle_wrong(oracle, offset, "an open run lies below the cut, and no whole copy of it above");
+        for (; run; run = run->previous)
+            if (run->forgotten_at < 0)
+                run->forgotten_at = offset;
+    }
 }
 
 static enum oracle_verdict oracle_judge_mark(struct oracle *oracle, int64_t offset, const Record *record)
@@ -213,6 +318,8 @@ static enum oracle_verdict oracle_judge_mark(struct oracle *oracle, int64_t offs
     oracle_positions(&oracle->mark_in_pos, mark->in_pos);
     if (mark->out_pos > oracle->mark_out_pos)
         oracle->mark_out_pos = mark->out_pos;
+    if (mark->cut > 0)
+        oracle_cut(oracle, offset, mark);
     oracle->last_mark = offset;
     oracle->counted++;
     return ORACLE_MARK;
@@ -234,6 +341,7 @@ enum oracle_verdict oracle_judge(struct oracle *oracle, int64_t offset, const Re
             oracle_wrong(oracle, offset, "a Claim without body or genesis");
         else if (record->genesis->log_id != oracle->log_id)
             oracle_wrong(oracle, offset, "a Claim with another genesis");
+        oracle->copy.run = NULL; /* rule 18: in one epoch */
         oracle->owned = true;
         oracle->claim = offset;
         oracle->nonce = record->claim ? record->claim->nonce : 0;
@@ -253,6 +361,10 @@ enum oracle_verdict oracle_judge(struct oracle *oracle, int64_t offset, const Re
             oracle_after(oracle, record->header);
         return verdict;
     }
+    case PERDURE__V1__KIND__KIND_COPY:
+        return oracle_judge_copy(oracle, offset, record);
+    case PERDURE__V1__KIND__KIND_STUB:
+        return oracle_judge_stub(oracle, offset, record);
     default:
         oracle_wrong(oracle, offset, "a kind of record that is not written at this level");
         return ORACLE_REJECTED;

@@ -16,6 +16,9 @@ enum oracle_verdict {
     ORACLE_DUPLICATE,
     ORACLE_FENCED,
     ORACLE_REJECTED,
+    ORACLE_COPY,
+    ORACLE_STUB,
+    ORACLE_VERDICTS,
 };
 
 struct oracle_event {
@@ -32,6 +35,10 @@ struct oracle_run {
     bool open;
     int64_t first;
     int64_t closed_at; /* offset of the terminal event's record, -1 */
+    int64_t kept_at;   /* where it stands now: `first`, or its last whole copy or stub */
+    int64_t forgotten_at; /* offset of the Mark whose cut left it out, -1 */
+    Position last_input;
+    bool has_input;
     struct oracle_event *events;
     size_t capacity;
     struct oracle_run *previous; /* the run of the same job before this */
@@ -51,6 +58,9 @@ struct oracle {
     int64_t out_pos;
     int64_t mark_out_pos;
     int64_t last_mark; /* offset, -1 */
+    int64_t cut;       /* highest of a Mark; 0: none */
+    int64_t cut_mark;  /* offset of that Mark */
+    struct { struct oracle_run *run; uint32_t part, parts; uint64_t seq; int64_t first; } copy; /* run NULL: none under way */
     uint64_t counted;
     struct oracle_run **heads; /* newest run of each job, open addressing */
     size_t capacity;

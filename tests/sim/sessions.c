@@ -240,6 +240,8 @@ void journal_truncate(uint32_t partition, bool lossy)
     int64_t low = lossy ? journal->end - 8 : journal->safe;
     if (low < 1)
         low = 1; /* genesis stays: whoever loses that has another log */
+    if (lossy && low <= world->oracles[partition].cut_mark)
+        low = world->oracles[partition].cut_mark + 1; /* without that Mark the log begins in the middle, for good */
     if (journal->end <= low)
         return;
     int64_t end = rng_between(&world->faults, low, journal->end - 1);

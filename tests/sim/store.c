@@ -133,6 +133,14 @@ static void save_outputs(void *context, const StoredOutput *const *outputs, size
     }
 }
 
+static void save_forgotten(void *context, const char *job)
+{
+    struct rows *rows = context;
+    for (size_t i = 0; i < rows->count; i++)
+        if (row_is(&rows->rows[i], ROW_RUN, job))
+            rows_remove(rows, i--);
+}
+
 /* With rule 22 left out, a crash may leave the rows of one save beside the position of another. */
 static void rows_tear(struct rows *rows, const struct rows *before)
 {
@@ -168,7 +176,7 @@ bool rows_save(struct rows *rows, struct engine *engine, bool torn)
 {
     struct rows next = { 0 };
     struct engine_save save = { .context = &next, .partition = save_partition, .run = save_run, .record = save_record,
-                                .closed = save_closed, .outputs = save_outputs };
+                                .closed = save_closed, .outputs = save_outputs, .forgotten = save_forgotten };
     rows_copy(&next, rows);
     engine_store(engine, &save);
     if (torn)

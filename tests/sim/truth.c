@@ -252,11 +252,65 @@ static void check_mark(uint32_t p, int64_t offset, const Mark *mark)
         world_bad("journal %u offset %lld: in_pos is beyond the inbox", p, (long long)offset);
 }
 
+static bool event_is_output(const struct oracle_run *run, const Event *event)
+{
+    if (event_is_terminal(event))
+        return run->events[0].event->started->parent_job[0] != '\0';
+    return event->kind_case == PERDURE__V1__EVENT__KIND_CHILD_REQUESTED ||
+           event->kind_case == PERDURE__V1__EVENT__KIND_SIGNAL_SENT;
+}
+
+/* Rule 20, each of its conditions, for a run that a cut has left out. */
+static void check_forgotten(uint32_t p, const struct oracle_run *run, const Mark *mark)
+{
+    const struct oracle *oracle = &world->oracles[p];
+    const struct oracle_event *last = &run->events[run->seq - 1];
+    const Perdure__V1__Ending *ending = NULL;
+    const Event *event = last->event;
+    if (event->kind_case == PERDURE__V1__EVENT__KIND_COMPLETED)
+        ending = event->completed->ending;
+    else if (event->kind_case == PERDURE__V1__EVENT__KIND_FAILED)
+        ending = event->failed->ending;
+    else if (event->kind_case == PERDURE__V1__EVENT__KIND_CANCELLED)
+        ending = event->cancelled->ending;
+    else if (event->kind_case == PERDURE__V1__EVENT__KIND_TERMINATED)
+        ending = event->terminated->ending;
+    if (!ending || ending->keep_until > world->now + 1000)
+        world_bad("%s is forgotten %lld ms before its keep time is over", run->job,
+                  (long long)(ending ? ending->keep_until - world->now : 0));
+    const Position *in = &oracle->mark_in_pos;
+    if (run->has_input && (in->generation < run->last_input.generation ||
+                           (in->generation == run->last_input.generation && in->offset <= run->last_input.offset)))
+        world_bad("%s is forgotten, though in_pos is not past its last input", run->job);
+    for (int64_t o = in->offset; o < world->streams[LOG_INBOX][p].end; o++)
+        if (world->notes[p][o].record && world->notes[p][o].append_ms < event->t + world->profile.life_ms)
+            world_bad("%s is forgotten, though what came to the inbox before its end and LIFE is not absorbed", run->job);
+    for (uint64_t i = 0; i < run->seq; i++)
+        if (event_is_output(run, run->events[i].event) && run->events[i].offset >= mark->out_pos)
+            world_bad("%s is forgotten before its outputs are sent", run->job);
+}
+
+/* Rule 10: who begins at the cut sends nothing that stands below it, nor what follows from copied records. */
+static void check_cut(uint32_t p, int64_t offset, const Mark *mark)
+{
+    for (const struct oracle_run *run = world->oracles[p].all; run; run = run->next) {
+        if (run->forgotten_at == offset && !run->open && (run == oracle_find(&world->oracles[p], run->job)))
+            check_forgotten(p, run, mark);
+        for (uint64_t i = 0; i < run->seq; i++)
+            if ((run->events[i].offset < mark->cut || run->events[i].offset < run->kept_at) &&
+                run->events[i].offset >= mark->out_pos && event_is_output(run, run->events[i].event))
+                world_bad("journal %u offset %lld: cut before the output of %s at %lld is sent", p, (long long)offset,
+                          run->job, (long long)run->events[i].offset);
+    }
+}
+
 void truth_on_record(uint32_t p, int64_t offset, const Record *record, enum oracle_verdict verdict,
                      struct oracle_run *run, uint64_t seq_before)
 {
     if (verdict == ORACLE_MARK)
         check_mark(p, offset, record->mark);
+    if (verdict == ORACLE_MARK && record->mark->cut > 0 && !world->rejudging)
+        check_cut(p, offset, record->mark);
     if (verdict != ORACLE_COUNTED)
         return;
     for (size_t i = 0; i < record->header->n_inputs; i++)
@@ -268,7 +322,7 @@ void truth_on_record(uint32_t p, int64_t offset, const Record *record, enum orac
 /* ---- what leaves an engine --------------------------------------------------------------------------------------------- */
 
 static const char *const output_names[] = { "APPEND", "SEND", "REPLY", "STATUS", "STEP", "ABANDON_STEP",
-                                            "FOLLOW_JOURNAL", "FOLLOW_INBOX", "UNFOLLOW_INBOX", "TRIM_INBOX", "DEAD" };
+                                            "FOLLOW_JOURNAL", "FOLLOW_INBOX", "UNFOLLOW_INBOX", "TRIM_INBOX", "CUT_JOURNAL", "FORGOTTEN", "DEAD" };
 
 /* Rule 8: a status, to whomever it goes, tells only what counts. */
 static void check_status(uint32_t p, const Status *status, const char *who)
@@ -383,6 +437,8 @@ void truth_on_output(struct worker *worker, uint32_t p, const struct engine_outp
         const struct oracle_run *run = oracle_find_run(&world->oracles[p], out->key, out->run);
         if (!run)
             world_bad("%s runs a step of %s, whose start does not count", who, out->key);
+    } else if (out->kind == ENGINE_OUT_CUT_JOURNAL && out->offset > world->oracles[p].cut) {
+        world_bad("%s cuts the journal at %lld, no Mark that counts says so", who, (long long)out->offset);
     } else if (out->kind == ENGINE_OUT_TRIM_INBOX && out->offset > world->oracles[p].in_pos.offset) {
         world_bad("%s trims the inbox to %lld, in_pos is %lld", who, (long long)out->offset,
                   (long long)world->oracles[p].in_pos.offset);
@@ -451,9 +507,13 @@ void truth_check_store(uint32_t p, const struct rows *rows, const char *who)
             check_row(p, &rows->rows[i], rows->position, who);
             count++;
         }
-    size_t known = 0;
-    for (const struct oracle_run *run = world->oracles[p].all; run; run = run->next)
+    size_t known = 0, forgotten = 0; /* these go little by little */
+    for (const struct oracle_run *run = world->oracles[p].all; run; run = run->next) {
         known += run->first < rows->position && run->previous == NULL;
-    if (known != count)
-        world_bad("%s/%u as of %lld: %zu jobs, %zu count", who, p, (long long)rows->position, count, known);
+        forgotten += run->forgotten_at >= 0 && run->forgotten_at < rows->position &&
+                     oracle_find_at(&world->oracles[p], run->job, rows->position) == run;
+    }
+    if (count > known || count + forgotten < known)
+        world_bad("%s/%u as of %lld: %zu jobs, %zu count, %zu of these forgotten", who, p, (long long)rows->position, count,
+                  known, forgotten);
 }

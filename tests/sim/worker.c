@@ -36,7 +36,9 @@ struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct
         .boot_id = "boot",
         .registry = world->registry,
         .seed = world->options.seed * 1000 + worker->incarnation * 10 + (uint64_t)worker->id,
-        .limits = { .live_jobs = profile->live_jobs, .life_ms = profile->life_ms, .keep_ms = profile->life_ms * 2,
+        .limits = { .live_jobs = profile->live_jobs, .life_ms = profile->life_ms, .keep_ms = profile->keep_ms,
+                    .retention_bytes = profile->retention_bytes, .retention_age_ms = profile->retention_age_ms,
+                    .retention_records = profile->retention_records, .skew_ms = 2000,
                     .append_deadline_ms = 3000, .mark_interval_ms = 400, .claim_backoff_ms = 300,
                     .trim_delay_ms = 2000, .status_delay_ms = 200, .turn_bytes = profile->turn_bytes },
         .host = { .context = store, .history = host_history },
@@ -47,7 +49,7 @@ struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct
     config.genesis.partitions = profile->partitions;
     config.genesis.map_version = 1;
     config.genesis.format = 1;
-    config.genesis.rule_level = 1;
+    config.genesis.rule_level = RULE_LEVEL_RETENTION;
     config.genesis.partition = partition;
     struct engine *engine = engine_new(&config);
     if (!engine)
@@ -147,6 +149,10 @@ void worker_crash(struct worker *worker)
         tally.replays += counts.replays;
         tally.evictions += counts.evictions;
         tally.claims += counts.claims;
+        tally.cuts += counts.cuts;
+        tally.copied += counts.copied;
+        tally.stubbed += counts.stubbed;
+        tally.forgotten += counts.forgotten;
         seat_stop(&worker->seats[p]);
     }
     session_orphan(worker->session);
@@ -414,6 +420,8 @@ static bool output_point(struct worker *worker, enum engine_output_kind kind)
         return worker_point(worker, FAULT_CRASH_BEFORE_REPLY);
     case ENGINE_OUT_TRIM_INBOX:
         return worker_point(worker, FAULT_CRASH_BEFORE_TRIM);
+    case ENGINE_OUT_CUT_JOURNAL:
+        return worker_point(worker, FAULT_CRASH_BEFORE_CUT);
     case ENGINE_OUT_STEP:
         return worker_point(worker, FAULT_CRASH_BEFORE_EFFECT);
     default:
@@ -426,7 +434,7 @@ static void out_notice(struct worker *worker, uint32_t p, const struct engine_ou
     static const char *const names[] = { [ENGINE_OUT_OWNED] = "owns",       [ENGINE_OUT_LOST] = "lost",
                                          [ENGINE_OUT_RELEASED] = "released", [ENGINE_OUT_REPLAYED] = "replayed",
                                          [ENGINE_OUT_REBUILD] = "rebuilds", [ENGINE_OUT_STOPPED] = "STOPPED",
-                                         [ENGINE_OUT_NOTE] = "notes",       [ENGINE_OUT_DEAD] = "dead letter" };
+                                         [ENGINE_OUT_NOTE] = "notes",       [ENGINE_OUT_DEAD] = "dead letter", [ENGINE_OUT_FORGOTTEN] = "forgets" };
     trace("%s/%u %s%s%s %s", worker->name, p, names[out->kind], out->key ? " " : "", out->key ? out->key : "",
           out->text ? out->text : "");
     if (out->kind == ENGINE_OUT_RELEASED)
@@ -474,6 +482,12 @@ static void seat_output(struct worker *worker, uint32_t p, const struct engine_o
     case ENGINE_OUT_TRIM_INBOX:
         if (out->offset > world->streams[LOG_INBOX][p].start)
             world->streams[LOG_INBOX][p].start = out->offset;
+        break;
+    case ENGINE_OUT_CUT_JOURNAL:
+        trace("%s/%u cuts the journal below %lld, %llu runs copied forward", worker->name, p, (long long)out->offset,
+              (unsigned long long)out->count);
+        if (out->offset > world->streams[LOG_JOURNAL][p].start)
+            world->streams[LOG_JOURNAL][p].start = out->offset;
         break;
     default:
         out_notice(worker, p, out);

@@ -100,7 +100,14 @@ const char *record_text(const void *data, size_t size)
                      (long long)(record->mark->in_pos ? record->mark->in_pos->offset : -1),
                      (long long)record->mark->out_pos, record->mark->n_refusals,
                      (unsigned long long)record->mark->live_count);
-        if (h->kind == PERDURE__V1__KIND__KIND_EVENT) {
+        if (h->kind == PERDURE__V1__KIND__KIND_MARK && record->mark && record->mark->cut > 0)
+            snprintf(text + strlen(text), sizeof text - strlen(text), " cut %lld", (long long)record->mark->cut);
+        if (h->kind == PERDURE__V1__KIND__KIND_STUB)
+            snprintf(text + used, sizeof text - used, " %s run %08x seq %llu %s", h->job, (unsigned)h->run,
+                     (unsigned long long)h->seq, record->stub->state);
+        if (h->kind == PERDURE__V1__KIND__KIND_COPY)
+            used += (size_t)snprintf(text + used, sizeof text - used, " part %u of %u", h->copy->part, h->copy->parts);
+        if (h->kind == PERDURE__V1__KIND__KIND_EVENT || h->kind == PERDURE__V1__KIND__KIND_COPY) {
             used += (size_t)snprintf(text + used, sizeof text - used, " %s run %08x seq %llu inputs %zu in_pos %lld:",
                                      h->job, (unsigned)h->run, (unsigned long long)h->seq, h->n_inputs,
                                      (long long)(h->in_pos ? h->in_pos->offset : -1));
@@ -233,7 +240,8 @@ static void world_genesis(uint32_t p)
     genesis.log_id = world->log_id;
     genesis.namespace_ = (char *)"sim";
     genesis.partitions = world->profile.partitions;
-    genesis.map_version = genesis.format = genesis.rule_level = 1;
+    genesis.map_version = genesis.format = 1;
+    genesis.rule_level = RULE_LEVEL_RETENTION;
     genesis.partition = p;
     record.header = &header;
     record.genesis = &genesis;
@@ -353,7 +361,8 @@ static void fault_future_event(void)
     genesis.log_id = world->log_id;
     genesis.namespace_ = (char *)"sim";
     genesis.partitions = world->profile.partitions;
-    genesis.map_version = genesis.format = genesis.rule_level = 1;
+    genesis.map_version = genesis.format = 1;
+    genesis.rule_level = RULE_LEVEL_RETENTION;
     genesis.partition = p;
     claim.nonce = rng_next(&world->faults);
     claim.worker = (char *)"later";
@@ -405,6 +414,17 @@ static void fault_future_event(void)
     blob_release(blob);
 }
 
+/* A broker that crashed may have forgotten where the log starts: it begins with any record that is still there. */
+static void fault_head(uint32_t p)
+{
+    struct memory_stream *journal = &world->streams[LOG_JOURNAL][p];
+    if (journal->start == 0 || !fault_now(FAULT_HEAD_REAPPEARS))
+        return;
+    int64_t start = rng_chance(&world->faults, 3000) ? 0 : rng_between(&world->faults, 0, journal->start - 1);
+    trace("journal %u starts at %lld again, was %lld", p, (long long)start, (long long)journal->start);
+    journal->start = start;
+}
+
 static void fault_log(void)
 {
     fault_late_copies();
@@ -414,9 +434,10 @@ static void fault_log(void)
             journal_truncate(p, false);
         if (world->profile.lossy && fault_now(FAULT_TRUNCATED_LOSSY))
             journal_truncate(p, true);
+        fault_head(p);
     }
     if (world->profile.leaps && fault_now(FAULT_CLOCK_LEAP))
-        world->now += rng_between(&world->faults, 1000, world->profile.life_ms * 3 / 2);
+        world->now += rng_between(&world->faults, 300, 1000 + world->profile.life_ms * 3 / 2);
 }
 
 /* ---- the run ----------------------------------------------------------------------------------------------------- */
@@ -432,7 +453,7 @@ static void profile_draw(struct profile *profile, const struct options *options)
         { FAULT_ACK_DROPPED, 25 }, { FAULT_ACK_NO_OFFSET, 300 }, { FAULT_SEND_REFUSED, 300 },
         { FAULT_SEND_PERSISTED_FAILED, 300 }, { FAULT_SEND_DOUBT_LOST, 300 }, { FAULT_SEND_DUPLICATED, 300 },
         { FAULT_SLOW_LANE, 60 }, { FAULT_LATE_COPY, 40 }, { FAULT_LATE_COMMAND, 30 }, { FAULT_HOLE, 50 },
-        { FAULT_PRODUCER_REPLACED, 4 }, { FAULT_TRUNCATED, 60 }, { FAULT_TRUNCATED_LOSSY, 20 },
+        { FAULT_PRODUCER_REPLACED, 4 }, { FAULT_TRUNCATED, 60 }, { FAULT_HEAD_REAPPEARS, 40 }, { FAULT_CRASH_BEFORE_CUT, 1500 }, { FAULT_TRUNCATED_LOSSY, 20 },
         { FAULT_REBALANCE, 15 }, { FAULT_REVOKE_LATE, 4000 }, { FAULT_STORE_OLD, 3000 }, { FAULT_STORE_LOST, 1000 },
         { FAULT_STORE_DAMAGED, 1500 }, { FAULT_CLOCK_LEAP, 12 }, { FAULT_CLOCK_SKEW, 12 }, { FAULT_COMMAND_OLD, 300 },
         { FAULT_COMMAND_REPEATED, 2500 }, { FAULT_START_AGAIN, 2500 }, { FAULT_FUTURE_EVENT, 3 },
@@ -456,6 +477,12 @@ static void profile_draw(struct profile *profile, const struct options *options)
     profile->partitions = rng_below(&rng, 4) ? 2 : 4;
     profile->step_ms = (int64_t[]){ 5, 10, 20 }[rng_below(&rng, 3)];
     profile->life_ms = rng_between(&rng, 8000, 30000);
+    profile->retention_bytes = (int64_t[]){ -1, 2000, 6000, 6000, 20000 }[rng_below(&rng, 5)];
+    profile->retention_records = (size_t[]){ 1, 3, 32 }[rng_below(&rng, 3)];
+    if (rng_below(&rng, 2)) /* little is remembered for long: much is forgotten */
+        profile->life_ms = rng_between(&rng, 500, 2500);
+    profile->keep_ms = profile->life_ms + rng_between(&rng, profile->life_ms / 24 + 1, profile->life_ms);
+    profile->retention_age_ms = profile->keep_ms / (int64_t[]){ 1, 2, 4 }[rng_below(&rng, 3)];
     profile->live_jobs = (size_t[]){ 1, 3, 6, 1000 }[rng_below(&rng, 4)];
     profile->turn_bytes = rng_below(&rng, 3) ? 0 : 200;
     profile->stores = rng_below(&rng, 4) != 0;
@@ -604,6 +631,37 @@ static void world_stuck(struct worker *worker)
               event_kind_name(last), event_name(last));
 }
 
+static size_t world_remembers(const struct worker *worker)
+{
+    size_t closed = 0;
+    for (uint32_t p = 0; p < world->profile.partitions; p++) {
+        struct engine_counts counts;
+        engine_counts(worker->seats[p].engine, &counts);
+        closed += counts.closed_runs;
+    }
+    return closed;
+}
+
+/* Time goes on: what is over is forgotten, in memory and in the journal (rule 20). */
+static void world_forget(struct worker *worker)
+{
+    if (world->profile.retention_bytes < 0)
+        return;
+    int64_t end = world->now + 6 * (world->profile.keep_ms + world->profile.retention_age_ms) + 60000;
+    for (int turn = 0; turn < 60000 && world_remembers(worker); turn++) {
+        bool did = sessions_turn();
+        did = worker_turn(worker) || did;
+        if (did)
+            continue;
+        int64_t next = worker_next(worker);
+        if (next > end)
+            break;
+        world->now = next > world->now ? next : world->now + 1;
+    }
+    if (world_remembers(worker))
+        world_bad("%zu runs that are long over are still remembered", world_remembers(worker));
+}
+
 static void world_quiet_end(void)
 {
     struct worker *worker = &world->workers[rng_below(&world->schedule, WORKERS)];
@@ -625,6 +683,7 @@ static void world_quiet_end(void)
     clients_stop_sinks();
     if (!world_settle(worker, true))
         world_stuck(worker);
+    world_forget(worker);
 }
 
 static void world_end(void)

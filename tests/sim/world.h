@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "engine/rules.h"
+#include "constants.h"
 #include "memory_log.h"
 #include "oracle.h"
 #include "random.h"
@@ -29,6 +30,7 @@
     X(CRASH_BEFORE_REPLY, "crash before an input is acknowledged")         \
     X(CRASH_BEFORE_STORE, "crash before a store commit")                   \
     X(CRASH_BEFORE_TRIM, "crash before a trim")                            \
+    X(CRASH_BEFORE_CUT, "crash before the journal's head is cut")          \
     X(CRASH_ANY, "crash anywhere")                                         \
     X(STALL, "stall at a fault point")                                     \
     X(PAUSE, "worker stopped for long, then goes on")                      \
@@ -49,6 +51,7 @@
     X(LATE_COMMAND, "an old command lands again")                          \
     X(HOLE, "an offset without a record")                                  \
     X(PRODUCER_REPLACED, "producer replaced inside a worker")              \
+    X(HEAD_REAPPEARS, "the cut head of a journal is back, in part or whole") \
     X(TRUNCATED, "journal loses what was not acknowledged")                \
     X(TRUNCATED_LOSSY, "journal loses acknowledged records")               \
     X(REBALANCE, "partition assigned to another worker")                   \
@@ -84,7 +87,8 @@ struct tally {
     uint64_t replies[8];
     uint64_t outputs[32]; /* by engine_output_kind */
     uint64_t event_kinds[64];
-    uint64_t verdicts[8];
+    uint64_t verdicts[ORACLE_VERDICTS];
+    uint64_t cuts, copied, stubbed, forgotten;
 };
 extern struct tally tally;
 
@@ -259,6 +263,10 @@ struct profile { /* drawn from the seed: what this run is like; chances in 1 of 
     unsigned chance[FAULT_COUNT];
     int64_t step_ms; /* longest virtual time of one turn of the world */
     int64_t life_ms;
+    int64_t keep_ms;
+    int64_t retention_bytes;
+    int64_t retention_age_ms;
+    size_t retention_records;
     size_t live_jobs;
     size_t turn_bytes;
     bool stores;
