@@ -79,6 +79,22 @@
  * many times as often, progress or not. */
 #define CRASH_LIMIT 3
 #define CRASHES_ALL_FACTOR 10
+/* A remote step is not heard of for so long: its worker is gone. Three heartbeats of a worker that sends one in 20 s. */
+#define TASK_HEARTBEAT_MS INT64_C(60000)
+/* A task that nobody has begun is dispatched again after this, then twice as long, up to the limit: a topic may lose it. */
+#define TASK_REDISPATCH_MS (INT64_C(3600) * 1000)
+#define TASK_REDISPATCH_MAX_MS (8 * TASK_REDISPATCH_MS)
+/* Clocks of step workers and owners: what may no longer be begun is dispatched again only after this. */
+#define TASK_SKEW_MS INT64_C(60000)
+/* What a heartbeat said is journaled at most so often: a new owner knows then that the attempt has begun. */
+#define TASK_PROGRESS_MS INT64_C(10000)
+/* A queue that takes no task is tried again after this. */
+#define TASK_RETRY_MS INT64_C(1000)
+/* Tasks of one queue and partition that are dispatched and not begun; beyond, they are held back and priority decides. */
+#define TASKS_OUT_LIMIT 1000
+/* The owner spreads tasks over so many lanes, more than a topic has partitions in most cases. */
+#define TASK_LANES 64
+#define QUEUE_NAME_LIMIT_BYTES 100
 
 #define SLOT_COUNT 4096
 #define FORMAT_VERSION 1

@@ -24,6 +24,46 @@ static void check_step(struct check *c, const struct where *w, struct operation 
     op->attempt = attempt;
 }
 
+/* A step that is executed outside: asked for once, before anything else is told of it. */
+static void check_scheduled(struct check *c, const struct where *w, struct run *run, const event_pb *e)
+{
+    struct operation *op = operation_of(c, w, run, e);
+    const Perdure__V1__StepScheduled *s = e->step_scheduled;
+    uint64_t input = s->input ? pv_digest_input(s->input->type, s->input->data.data, s->input->data.len) : 0;
+    pv_hold(c, !op->scheduled && !op->step, EVENT_TABLE, w, "the step of this operation has been asked for before");
+    op->scheduled = true;
+    op->held = s->held;
+    op->step = pv_hash_two(pv_hash_text(s->name), input);
+    op->dispatched = op->dispatch = !s->held;
+}
+
+/* Each attempt that is not over is dispatched under rising numbers, so that a late refusal is told from a new one. */
+static void check_dispatched(struct check *c, const struct where *w, struct run *run, const event_pb *e)
+{
+    struct operation *op = operation_of(c, w, run, e);
+    const Perdure__V1__StepDispatched *d = e->step_dispatched;
+    uint64_t step = pv_hash_two(pv_hash_text(d->name), d->input_digest);
+    pv_hold(c, !op->step || op->step == step, EVENT_TABLE, w,
+            "the operation's step has another name or input than before");
+    op->step = step;
+    pv_hold(c, !op->step_done, EVENT_TABLE, w, "the step of this operation has been completed before");
+    pv_hold(c, d->attempt == op->attempt + 1, EVENT_TABLE, w, "attempt %" PRIu32 " is dispatched after attempt %" PRIu32,
+            d->attempt, op->attempt);
+    uint32_t next = d->attempt == op->dispatched ? op->dispatch + 1 : 1;
+    pv_hold(c, d->dispatch == next, EVENT_TABLE, w, "dispatch %" PRIu32 " of an attempt where %" PRIu32 " belongs",
+            d->dispatch, next);
+    op->dispatched = d->attempt;
+    op->dispatch = d->dispatch;
+}
+
+static void check_progress(struct check *c, const struct where *w, struct run *run, const event_pb *e)
+{
+    struct operation *op = operation_of(c, w, run, e);
+    pv_hold(c, !op->step_done, EVENT_TABLE, w, "the step of this operation has been completed before");
+    pv_hold(c, op->dispatched == e->step_progress->attempt && op->attempt < e->step_progress->attempt, EVENT_TABLE, w,
+            "progress of attempt %" PRIu32 ", which is not under way", e->step_progress->attempt);
+}
+
 static void check_step_event(struct check *c, const struct where *w, struct run *run, const event_pb *e)
 {
     struct operation *op = operation_of(c, w, run, e);
@@ -141,6 +181,15 @@ static void check_event(struct check *c, const struct where *w, struct run *run,
     case PERDURE__V1__EVENT__KIND_STEP_FAILED:
     case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
         check_step_event(c, w, run, e);
+        break;
+    case PERDURE__V1__EVENT__KIND_STEP_SCHEDULED:
+        check_scheduled(c, w, run, e);
+        break;
+    case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
+        check_dispatched(c, w, run, e);
+        break;
+    case PERDURE__V1__EVENT__KIND_STEP_PROGRESS:
+        check_progress(c, w, run, e);
         break;
     case PERDURE__V1__EVENT__KIND_TIMER_STARTED:
     case PERDURE__V1__EVENT__KIND_TIMER_FIRED:

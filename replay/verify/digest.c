@@ -87,6 +87,16 @@ unsigned __int128 pv_digest_live(const char *job, uint64_t run, uint64_t seq, co
     return sum;
 }
 
+/* What events of a step say of its input: over type, NUL, data. */
+uint64_t pv_digest_input(const char *type, const void *data, size_t size)
+{
+    XXH3_state_t *state = fresh_state();
+    (void)XXH3_64bits_reset(state);
+    (void)XXH3_64bits_update(state, type, strlen(type) + 1);
+    (void)XXH3_64bits_update(state, data, size);
+    return XXH3_64bits_digest(state);
+}
+
 static uint32_t murmur2(const uint8_t *data, size_t size)
 {
     const uint32_t m = 0x5bd1e995;

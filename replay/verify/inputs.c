@@ -36,8 +36,17 @@ static bool event_takes(const event_pb *e, const input_pb *input)
 
 static bool is_reply(const event_pb *e)
 {
-    return e && (e->kind_case == PERDURE__V1__EVENT__KIND_CHILD_ENDED ||
-                 e->kind_case == PERDURE__V1__EVENT__KIND_SEND_REFUSED);
+    switch (e ? e->kind_case : PERDURE__V1__EVENT__KIND__NOT_SET) {
+    case PERDURE__V1__EVENT__KIND_CHILD_ENDED:
+    case PERDURE__V1__EVENT__KIND_SEND_REFUSED:
+    case PERDURE__V1__EVENT__KIND_STEP_COMPLETED: /* of a step that was executed outside */
+    case PERDURE__V1__EVENT__KIND_STEP_FAILED:
+    case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
+    case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
+        return true;
+    default:
+        return false;
+    }
 }
 
 /* rule 33: the header repeats the request ids that stand in the events. Results carry none there: they are counted. */
@@ -98,6 +107,7 @@ static uint64_t fact_of_command(const record_pb *r)
                              pv_hash_text(r->header->sender ? r->header->sender->job : ""));
     case PERDURE__V1__COMMAND__KIND_CHILD_RESULT:
     case PERDURE__V1__COMMAND__KIND_REFUSAL:
+    case PERDURE__V1__COMMAND__KIND_TASK_REPORT:
         return 0;
     default:
         return command->kind_case;
@@ -217,7 +227,8 @@ void pv_check_ending(struct check *c, const struct where *w, const struct run *r
 static bool is_result(const command_pb *command)
 {
     return command->kind_case == PERDURE__V1__COMMAND__KIND_CHILD_RESULT ||
-           command->kind_case == PERDURE__V1__COMMAND__KIND_REFUSAL;
+           command->kind_case == PERDURE__V1__COMMAND__KIND_REFUSAL ||
+           command->kind_case == PERDURE__V1__COMMAND__KIND_TASK_REPORT;
 }
 
 /* rule 14; results do not die by age. 0: alive; else which end of its life it missed. */

@@ -71,7 +71,9 @@ enum run_state { RUN_OPEN, RUN_COMPLETED, RUN_FAILED, RUN_CANCELLED, RUN_TERMINA
 /* One operation of an open run. */
 struct operation {
     bool step_done, timer_started, timer_fired, child_asked, child_ended, signal_sent, send_refused;
+    bool scheduled, held;
     uint32_t attempt;   /* the last one that failed */
+    uint32_t dispatched, dispatch; /* the attempt that was handed out last, and how often */
     uint32_t child_job; /* index of the child's job */
     int64_t fire_at;
     uint64_t step; /* hash of name and input: one operation is one step */
@@ -290,6 +292,7 @@ void pv_digest_first(uint64_t run, uint8_t digest[DIGEST]);
 void pv_digest_next(uint8_t digest[DIGEST], const uint8_t *event, size_t size);
 uint64_t pv_digest_run(uint64_t log_id, const char *job, const char *request);
 unsigned __int128 pv_digest_live(const char *job, uint64_t run, uint64_t seq, const uint8_t digest[DIGEST]);
+uint64_t pv_digest_input(const char *type, const void *data, size_t size);
 uint32_t pv_digest_slot(const char *job);
 uint64_t pv_hash_text(const char *text);
 uint64_t pv_hash_bytes(const void *bytes, size_t size);

@@ -11,6 +11,7 @@
 
 #include "client/internal.h"
 #include "constants.h"
+#include "wire/token.h"
 
 int64_t client_wall_ms(void)
 {
@@ -252,6 +253,8 @@ static const char *client_command_name(const Command *command)
         return "terminate";
     case PERDURE__V1__COMMAND__KIND_RESUME:
         return "resume";
+    case PERDURE__V1__COMMAND__KIND_TASK_REPORT:
+        return "complete";
     default:
         return "watch";
     }
@@ -277,6 +280,9 @@ static bool client_encode(struct client *client, struct question *question, Comm
     header->t = header->born;
     header->first = -1;
     header->name = (char *)client_command_name(command);
+    struct token token;
+    if (command->kind_case == PERDURE__V1__COMMAND__KIND_TASK_REPORT && token_read(command->task_report->token, &token))
+        header->run = token.run; /* rule 14: results name their run */
     /* Without an address no answer comes; the status record is asked then. */
     if (client->log->operations->reply_address(client->log, &reply_to) == LOG_OK)
         client->id = reply_to.client;
@@ -322,9 +328,14 @@ static bool client_append(struct client *client, struct question *question)
 
 static size_t client_payload_size(const Command *command)
 {
-    const Payload *payload = command->kind_case == PERDURE__V1__COMMAND__KIND_START    ? command->start->input
-                             : command->kind_case == PERDURE__V1__COMMAND__KIND_SIGNAL ? command->signal->payload
-                                                                                       : NULL;
+    const Payload *payload = NULL;
+    if (command->kind_case == PERDURE__V1__COMMAND__KIND_START)
+        payload = command->start->input;
+    else if (command->kind_case == PERDURE__V1__COMMAND__KIND_SIGNAL)
+        payload = command->signal->payload;
+    else if (command->kind_case == PERDURE__V1__COMMAND__KIND_TASK_REPORT &&
+             command->task_report->kind_case == PERDURE__V1__TASK_REPORT__KIND_COMPLETED)
+        payload = command->task_report->completed;
     return payload ? payload->data.len : 0;
 }
 

@@ -83,6 +83,9 @@ struct question {
 const char *client_job_id_error(const char *id);
 /* Appends `command` to the inbox of `job`. An empty `request` gets a random one. NULL: client_error(). */
 struct question *client_ask(struct client *client, const char *job, Command *command);
+/* Completes an attempt of a step from outside; fills in what its token says. NULL: client_error(): no token, of another
+ * namespace, or as client_ask(). */
+struct question *client_complete(struct client *client, const char *token, Perdure__V1__TaskReport *report);
 /* Lets the log work, for at most so long; appends again what is due. False: it cannot go on, client_error(). */
 bool client_poll(struct client *client, int64_t timeout_ms);
 void client_forget(struct client *client, struct question *question);

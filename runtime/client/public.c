@@ -114,7 +114,8 @@ static int public_refused(pdr_client *client, const Error *error)
         const char *type;
         int code;
     } codes[] = {{"Exists", PDR_EXISTS},       {"NotFound", PDR_NOT_FOUND}, {"Closed", PDR_NOT_FOUND},
-                 {"UnknownType", PDR_NOT_FOUND}, {"BadInput", PDR_INVALID},   {"TooLarge", PDR_INVALID}};
+                 {"UnknownType", PDR_NOT_FOUND}, {"BadInput", PDR_INVALID},   {"TooLarge", PDR_INVALID},
+                 {"NotWaiting", PDR_NOT_FOUND}, {"BadResult", PDR_INVALID}};
     int code = PDR_FAILED;
     for (size_t i = 0; error && i < sizeof codes / sizeof *codes; i++)
         if (strcmp(error->type, codes[i].type) == 0)
@@ -267,6 +268,49 @@ int pdr_client_resume(pdr_client *client, const char *id, const char *reason)
     command.kind_case = PERDURE__V1__COMMAND__KIND_RESUME;
     command.resume = &resume;
     return public_ask(client, id, &command);
+}
+
+static int public_complete(pdr_client *client, const char *token, Perdure__V1__TaskReport *report)
+{
+    struct question *question = client_complete(client->client, token ? token : "", report);
+    if (!question)
+        return public_client_failed(client);
+    int code = public_settle(client, question, CLIENT_TIMEOUT_MS);
+    client_forget(client->client, question);
+    return code;
+}
+
+int pdr_client_complete_(pdr_client *client, const pdr_decl *decl, const char *token, const void *result)
+{
+    Perdure__V1__TaskReport report = PERDURE__V1__TASK_REPORT__INIT;
+    Payload payload;
+    public_begin(client);
+    if (!client->client)
+        return public_fail(client, PDR_UNREACHABLE, "the client is not open");
+    int code = public_encode(client, decl->out, result, &payload);
+    if (code != PDR_OK)
+        return code;
+    report.kind_case = PERDURE__V1__TASK_REPORT__KIND_COMPLETED;
+    report.completed = &payload;
+    code = public_complete(client, token, &report);
+    free(payload.data.data);
+    return code;
+}
+
+int pdr_client_fail(pdr_client *client, const char *token, const char *type, const char *message, bool final_)
+{
+    Perdure__V1__TaskReport report = PERDURE__V1__TASK_REPORT__INIT;
+    Error error = PERDURE__V1__ERROR__INIT;
+    public_begin(client);
+    if (!client->client)
+        return public_fail(client, PDR_UNREACHABLE, "the client is not open");
+    error.type = (char *)(uintptr_t)(type ? type : "Failed");
+    error.message = (char *)(uintptr_t)(message ? message : "");
+    error.code = PDR_FAILED;
+    error.final = final_;
+    report.kind_case = PERDURE__V1__TASK_REPORT__KIND_FAILED;
+    report.failed = &error;
+    return public_complete(client, token, &report);
 }
 
 /* ---- results ---------------------------------------------------------------------------------- */

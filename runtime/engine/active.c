@@ -177,6 +177,7 @@ void active_free(struct active *active)
     steps_clear(active, false);
     inputs_clear(&active->inputs);
     watchers_clear(active);
+    stops_clear(active);
     payload_free(active->input);
     alarm_clear(&engine->alarms, &active->status_alarm);
     alarm_clear(&engine->alarms, &active->wake_alarm);
@@ -196,6 +197,7 @@ void active_settle(struct active *active)
 void active_park(struct active *active, const char *state, const char *report)
 {
     active->parked = true;
+    active->known = false;
     active->parked_state = state;
     free(active->report);
     active->report = report ? strdup(report) : NULL;
@@ -234,7 +236,7 @@ static int64_t active_wake_time(const struct active *active)
         if (timer->alarm.place && timer->alarm.due < due)
             due = timer->alarm.due;
     for (struct step *step = active->steps; step; step = step->next)
-        if (step->state == STEP_DELAYED && step->alarm.place && step->alarm.due < due)
+        if (!step->remote && step->state == STEP_DELAYED && step->alarm.place && step->alarm.due < due)
             due = step->alarm.due;
     return due;
 }
@@ -245,7 +247,7 @@ static bool active_is_evictable(const struct active *active)
         active->outgoing_next < active->outgoing_count || active->head->last >= active->engine->histories_below)
         return false;
     for (struct step *step = active->steps; step; step = step->next)
-        if (step->state != STEP_DELAYED)
+        if (step->state != STEP_DELAYED && !step->remote)
             return false;
     /* What is due fires at the next tick; evicted before it, the job would be replayed and evicted for ever. */
     return active_wake_time(active) > active->engine->monotonic_ms;
@@ -256,7 +258,6 @@ static void active_evict(struct active *active)
     struct engine *engine = active->engine;
     int64_t due = active_wake_time(active);
     active_drop_job(active);
-    steps_clear(active, false);
     if (due != INT64_MAX)
         alarm_set(&engine->alarms, &active->wake_alarm, due);
     engine->counts.evictions++;

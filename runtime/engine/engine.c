@@ -244,6 +244,9 @@ static void engine_on_alarm(struct engine *engine, struct alarm *alarm)
     case ALARM_TIMEOUT:
         step_on_alarm(engine, (struct step *)((char *)alarm - offsetof(struct step, alarm)));
         break;
+    case ALARM_QUEUE: /* engine_run() looks at all */
+    case ALARM_TASK:
+        break;
     }
 }
 
@@ -327,6 +330,7 @@ void engine_run(struct engine *engine)
     retention_run(engine);
     if (engine->state != ENGINE_OWNER)
         return;
+    queues_pump(engine);
     actives_evict(engine);
     outbox_send(engine);
 }
@@ -355,6 +359,7 @@ static void limits_fill(struct engine_limits *limits)
     DEFAULT(retention_age_ms, limits->keep_ms);
     DEFAULT(retention_records, RETENTION_TURN_RECORDS);
     DEFAULT(skew_ms, CLOCK_SKEW_WARN_MS);
+    DEFAULT(tasks_out, TASKS_OUT_LIMIT);
 #undef DEFAULT
 }
 
@@ -376,6 +381,7 @@ struct engine *engine_new(const struct engine_config *config)
     engine->mark_alarm.kind = ALARM_MARK;
     engine->trim_alarm.kind = ALARM_TRIM;
     retention_init(engine);
+    engine->task_alarm.kind = ALARM_TASK;
     engine->claim_backoff_ms = engine->limits.claim_backoff_ms;
     engine->claim_retry_ms = CLAIM_RETRY_MS;
     engine->own_claim = -1;
@@ -396,6 +402,7 @@ void engine_free(struct engine *engine)
             if (run->user)
                 active_free(run->user);
     outbox_clear(engine);
+    queues_free(engine);
     free(engine->outbox.slots);
     free(engine->outbox.targets);
     save_clear(engine);

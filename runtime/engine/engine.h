@@ -61,6 +61,7 @@ struct engine_limits {        /* zero: the default of constants.h */
     int64_t retention_age_ms; /* ... and after which time, however few they are */
     size_t retention_records; /* copies and stubs of one turn */
     int64_t skew_ms;          /* how far this clock may go from the log's between two claims */
+    size_t tasks_out;         /* of one queue: dispatched, not begun */
 };
 
 struct engine_config {
@@ -73,6 +74,14 @@ struct engine_config {
      * for their module. NULL: none. */
     bool (*type_is_known)(void *context, const char *type);
     void *type_context;
+    /* The log has queues: steps of a queue are dispatched. Else they run here if their function is here, or wait for
+     * whoever has their token. */
+    bool has_queues;
+    /* Whether a task of `queue` may be dispatched now (a rate limit), which it then counts; false: again at `*again_ms`,
+     * monotonic. NULL: always. */
+    bool (*queue_take)(void *context, const char *queue, int64_t monotonic_ms, int64_t *again_ms);
+    size_t (*queue_limit)(void *context, const char *queue); /* instead of limits.tasks_out; 0: that. NULL: that */
+    void *queue_context;
     uint64_t seed;                    /* nonces, jitter */
     struct engine_limits limits;
     struct engine_host host;
@@ -82,6 +91,7 @@ struct engine_config {
 enum engine_output_kind {
     ENGINE_OUT_APPEND,         /* to this partition's journal; answer with engine_on_delivered(cookie) */
     ENGINE_OUT_SEND,           /* to the inbox of `partition`; answer with engine_on_delivered(cookie) */
+    ENGINE_OUT_TASK,           /* to queue `text`, lane `count`; answer with engine_on_delivered(cookie) */
     ENGINE_OUT_REPLY,          /* to a client; best effort */
     ENGINE_OUT_STATUS,         /* status record of job `key` */
     ENGINE_OUT_STEP,           /* run an attempt; answer with engine_on_step_ended() */

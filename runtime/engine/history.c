@@ -61,7 +61,7 @@ static void history_release(struct history *history)
     free(history->events);
 }
 
-static bool history_load(struct active *active, struct history *history)
+static int history_read(struct active *active, struct history *history)
 {
     struct engine *engine = active->engine;
     struct engine_host *host = &engine->config.host;
@@ -75,6 +75,24 @@ static bool history_load(struct active *active, struct history *history)
         if (record->run == active->run && record->seq == history->count + 1 &&
             strcmp(record->job, active->head->job) == 0)
             history_visit(history, record->offset, record->data, record->size);
+    return code;
+}
+
+Event **active_events(struct active *active, size_t *count)
+{
+    struct history history;
+    if (history_read(active, &history) == LOG_OK && !history.broken && history.count == active->head->seq) {
+        *count = history.count;
+        return history.events;
+    }
+    history_release(&history);
+    *count = 0;
+    return NULL;
+}
+
+static bool history_load(struct active *active, struct history *history)
+{
+    int code = history_read(active, history);
     if (code == LOG_OK && !history->broken && history->count == active->head->seq &&
         digest_equal(history->digest, active->head->digest))
         return true;
@@ -160,6 +178,7 @@ bool active_new_job(struct active *active, const char *type)
                           &active->engine->config.job);
     if (!active->job)
         active_park(active, "quarantined", "no memory or address space for its stack");
+    active->known = active->job != NULL;
     return active->job != NULL;
 }
 
@@ -194,6 +213,8 @@ bool active_replay(struct active *active)
     active_take(active);
     if (!active->job)
         return false;
+    steps_drop_unwanted(active);
+    active->known = true;
     active_touch(active);
     const pdr_site *site = job_site(active->job);
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_REPLAYED);

@@ -349,15 +349,7 @@ void inbox_mark_confirmed(struct engine *engine)
 
 /* ---- commands ---------------------------------------------------------------------------------------------------------- */
 
-struct command_context {
-    struct engine *engine;
-    const struct log_record *at;
-    const Header *header;
-    Command *command;
-    Payload *payload; /* a start's or signal's, a copy: the record's own goes with the record */
-};
-
-static struct input *input_make(const struct command_context *c)
+struct input *input_make(const struct command_context *c)
 {
     struct input *input = calloc(1, sizeof *input);
     Event *event = calloc(1, sizeof *event);
@@ -573,8 +565,8 @@ static void command_start(struct command_context *c)
         start_push(c, active, type, callable ? callable->build : "");
 }
 
-/* The run that a command is for; NULL: answered. A start that is under way is as good as a run: inputs follow it. */
-static struct active *command_target(const struct command_context *c)
+/* A start that is under way is as good as a run: inputs follow it. */
+struct active *command_target(const struct command_context *c)
 {
     struct engine *engine = c->engine;
     struct run *head = judge_find(engine->judge, c->header->job);
@@ -791,7 +783,8 @@ static bool command_is_alive(const struct command_context *c)
         life = header->life;
     int64_t age = c->at->append_ms - header->born;
     bool dies = c->command->kind_case != PERDURE__V1__COMMAND__KIND_CHILD_RESULT &&
-                c->command->kind_case != PERDURE__V1__COMMAND__KIND_REFUSAL;
+                c->command->kind_case != PERDURE__V1__COMMAND__KIND_REFUSAL &&
+                c->command->kind_case != PERDURE__V1__COMMAND__KIND_TASK_REPORT;
     if (!dies || !RULE(LIFE))
         return true;
     if (age > life) {
@@ -843,6 +836,9 @@ static void command_dispatch(struct command_context *c)
         break;
     case PERDURE__V1__COMMAND__KIND_REFUSAL:
         command_refusal(c);
+        break;
+    case PERDURE__V1__COMMAND__KIND_TASK_REPORT:
+        command_task_report(c);
         break;
     default:
         inbox_refuse(c->engine, c->at->offset, c->header, c->command, "Unreadable",

@@ -9,6 +9,8 @@
  *   status.c: what the outside sees of a job              save.c: the store
  *   crash.c: crashes of the worker before                 crash_tally.c: what events say of crashes
  *   retention.c: copying forward, cutting, forgetting     copy.c: copies and stubs
+ *   remote.c: attempts that are executed outside          queue.c: room, rate, priority, lanes of a queue
+ *   task.c: what a queue's worker gets                    report.c: what it answers
  */
 #ifndef PERDURE_ENGINE_INTERNAL_H
 #define PERDURE_ENGINE_INTERNAL_H
@@ -30,6 +32,8 @@ enum alarm_kind {
     ALARM_TIMER,   /* timer: fires */
     ALARM_RETRY,   /* step: its next attempt may start */
     ALARM_TIMEOUT, /* step: its attempt has run out of time */
+    ALARM_QUEUE,   /* queue: its rate allows more */
+    ALARM_TASK,    /* engine: a queue that took no task is tried again */
 };
 
 /* An input event that a run will get: seq and t are filled when its turn is built. */
@@ -49,7 +53,16 @@ struct input_list {
     struct input *head, *tail;
 };
 
-enum step_state { STEP_WANTED, STEP_DELAYED, STEP_RUNNING };
+enum step_state {
+    STEP_WANTED,
+    STEP_DELAYED,
+    STEP_RUNNING,
+    /* Of a step that is executed outside (remote.h). */
+    STEP_UNLOGGED, /* its StepScheduled is not in an append yet */
+    STEP_HELD,     /* waits for room in its queue */
+    STEP_ASKED,    /* its StepDispatched waits for its turn */
+    STEP_OUT,      /* somebody outside executes it, or will */
+};
 
 struct step {
     struct step *next;
@@ -68,6 +81,8 @@ struct step {
     int64_t first_started_ms;
     int64_t started_ms;
     struct alarm alarm; /* RETRY or TIMEOUT */
+    const pdr_decl *decl;
+    struct remote *remote; /* executed outside; NULL: here */
 };
 
 struct timer {
@@ -102,6 +117,8 @@ struct active {
     struct step *steps;
     struct timer *timers;
     struct watcher *watchers;
+    struct stop *stops; /* to workers, when all is confirmed */
+    bool known;         /* `steps` are all that the run has, also while it is evicted */
     size_t running_steps;
     struct alarm status_alarm;
     struct alarm wake_alarm;
@@ -179,6 +196,7 @@ struct outbox_entry {
     bool confirmed;
     bool sending;
     uint32_t slot;   /* in outbox.slots while sending */
+    struct outbox_task *task; /* NULL: a command to a job */
 };
 
 /* Entries to one job go one after the other (rule 11). */
@@ -332,6 +350,8 @@ struct engine {
     struct unsaved_bucket *unsaved_buckets; /* NULL until there is one */
     struct engine_counts counts;
     bool partition_changed;
+    struct queue *queues;
+    struct alarm task_alarm;
 };
 
 /* engine.c */
@@ -407,6 +427,8 @@ void crashes_clear(struct engine *engine);
 /* history.c */
 bool active_new_job(struct active *active, const char *type);
 bool active_replay(struct active *active);
+/* The run's events, each to be event_free()d, and the array; NULL: they cannot be read. */
+Event **active_events(struct active *active, size_t *count);
 void active_take(struct active *active);
 
 /* retention.c */
@@ -450,7 +472,25 @@ void timer_disarm(struct active *active, uint64_t op);
 void timers_clear(struct active *active);
 void timer_on_alarm(struct timer *timer);
 
+struct step *step_find(const struct active *active, uint64_t op);
+/* The attempt is over: its event, with the input that carries it (NULL: a new one, not of the inbox). */
+void step_ended(struct step *step, struct attempt_outcome *outcome, int64_t started_ms, struct input *input);
+void step_end_with_error(struct step *step, int code, const char *type, const char *message, bool final);
+void steps_drop_remote(struct active *active); /* told to nobody */
+void steps_drop_unwanted(struct active *active); /* after a replay: remote ones that the job does not wait for */
+
 /* inbox.c */
+/* A command that was read. */
+struct command_context {
+    struct engine *engine;
+    const struct log_record *at;
+    const Header *header;
+    Command *command;
+    Payload *payload; /* a start's or signal's, a copy: the record's own goes with the record */
+};
+struct input *input_make(const struct command_context *c);
+/* The run that a command is for; NULL: answered. */
+struct active *command_target(const struct command_context *c);
 void inbox_begin(struct engine *engine);
 void inbox_follow(struct engine *engine); /* from inbox_next */
 void inbox_end(struct engine *engine, int64_t end);
@@ -479,6 +519,10 @@ void outbox_forget_sends(struct engine *engine);
 int64_t outbox_position(const struct engine *engine);
 void outbox_clear(struct engine *engine);
 int outbox_restore(struct engine *engine, const StoredOutput *stored);
+/* Takes over `task` and `data`; NULL data: made from the history when it goes. */
+bool outbox_put_task(struct engine *engine, const char *job, int64_t offset, uint32_t index, struct outbox_task *task,
+                     void *data, size_t size);
+const char *outbox_task_job(const struct outbox_entry *entry);
 #define COOKIE_SEND (UINT64_C(1) << 63)
 
 /* status.c */
@@ -494,5 +538,7 @@ void save_note_record(struct engine *engine, const Header *header, int64_t offse
 void save_clear(struct engine *engine);
 /* The first unsaved record of a bucket that holds the run's; go on with next_in_bucket. */
 struct unsaved_record *save_unsaved_of(const struct engine *engine, uint64_t run);
+
+#include "engine/remote.h"
 
 #endif

@@ -50,7 +50,8 @@ static void target_drop_if_empty(struct outbox *outbox, struct outbox_target *ta
 
 /* ---- entries --------------------------------------------------------------------------------------------------------- */
 
-static bool entry_push(struct engine *engine, const char *job, int64_t offset, uint32_t index, void *data, size_t size)
+static struct outbox_entry *entry_push(struct engine *engine, const char *job, int64_t offset, uint32_t index, void *data,
+                                       size_t size)
 {
     struct outbox *outbox = &engine->outbox;
     struct outbox_entry *entry = calloc(1, sizeof *entry);
@@ -59,7 +60,7 @@ static bool entry_push(struct engine *engine, const char *job, int64_t offset, u
         free(entry);
         free(data);
         engine_stop(engine, "out of memory");
-        return false;
+        return NULL;
     }
     entry->target = target;
     entry->offset = offset;
@@ -80,7 +81,7 @@ static bool entry_push(struct engine *engine, const char *job, int64_t offset, u
     target->tail = entry;
     outbox->unsent++;
     outbox->changed = true;
-    return true;
+    return entry;
 }
 
 static void entry_remove(struct engine *engine, struct outbox_entry *entry)
@@ -110,6 +111,7 @@ static void entry_remove(struct engine *engine, struct outbox_entry *entry)
     if (target->tail == entry)
         target->tail = previous;
     target_drop_if_empty(outbox, target);
+    outbox_task_free(entry->task);
     free(entry->data);
     free(entry);
     outbox->unsent--;
@@ -222,6 +224,10 @@ void outbox_collect(struct engine *engine, struct run *run, const struct judged 
         case PERDURE__V1__EVENT__KIND_SIGNAL_SENT:
             collect_signal(engine, run, event, offset, i);
             break;
+        case PERDURE__V1__EVENT__KIND_STEP_SCHEDULED:
+        case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
+            task_collect(engine, run, event, offset, i);
+            break;
         case PERDURE__V1__EVENT__KIND_COMPLETED:
         case PERDURE__V1__EVENT__KIND_FAILED:
         case PERDURE__V1__EVENT__KIND_CANCELLED:
@@ -262,6 +268,132 @@ void outbox_collect_mark(struct engine *engine, const Mark *mark, int64_t offset
     }
 }
 
+/* Where the report of a delivery finds its entry. */
+static bool slot_take(struct outbox *outbox, struct outbox_entry *entry, uint64_t *cookie)
+{
+    size_t index = 0;
+    while (index < outbox->slot_count && outbox->slots[index].entry)
+        index++;
+    if (index == outbox->slot_count) {
+        size_t count = outbox->slot_count ? outbox->slot_count * 2 : 64;
+        struct send_slot *slots = realloc(outbox->slots, count * sizeof *slots);
+        if (!slots)
+            return false;
+        memset(slots + outbox->slot_count, 0, (count - outbox->slot_count) * sizeof *slots);
+        outbox->slots = slots;
+        outbox->slot_count = count;
+    }
+    outbox->slots[index].entry = entry;
+    outbox->slots[index].generation = ++outbox->next_generation;
+    entry->slot = (uint32_t)index;
+    *cookie = COOKIE_SEND | ((uint64_t)outbox->slots[index].generation << 24 & ~COOKIE_SEND) | index;
+    return true;
+}
+
+/* ---- tasks ------------------------------------------------------------------------------------------------------------------ */
+
+/* Tasks are in no order among each other: each is its own target, of a name that no job has. Without `data` it is made from
+ * the history when it goes. */
+bool outbox_put_task(struct engine *engine, const char *job, int64_t offset, uint32_t index, struct outbox_task *task,
+                     void *data, size_t size)
+{
+    char target[JOB_ID_LIMIT_BYTES + 64];
+    snprintf(target, sizeof target, "\x01%" PRIu64 "-%" PRIu32 "-%" PRIu32 "-%s", task->op, task->attempt, task->dispatch,
+             job);
+    char *none = data ? NULL : calloc(1, 1);
+    struct outbox_entry *entry = entry_push(engine, target, offset, index, data ? data : none, size);
+    if (!entry) {
+        outbox_task_free(task);
+        return false;
+    }
+    entry->task = task;
+    entry->partition = engine->config.partition;
+    return true;
+}
+
+const char *outbox_task_job(const struct outbox_entry *entry)
+{
+    const char *job = entry->target->job;
+    for (int dashes = 0; dashes < 3; job++)
+        dashes += *job == '-';
+    return job;
+}
+
+enum task_fate { TASK_WAITS, TASK_GOES, TASK_IS_OVER };
+
+/* What is over by what is confirmed needs nobody any more. */
+static enum task_fate task_fate(struct engine *engine, const struct outbox_entry *entry, struct step **step)
+{
+    const struct outbox_task *task = entry->task;
+    struct run *run = judge_find(engine->judge, outbox_task_job(entry));
+    *step = NULL;
+    if (!run || run->run != task->run || !run_is_open(run))
+        return TASK_IS_OVER;
+    if (task->not_before > engine->monotonic_ms) {
+        if (!engine->task_alarm.place)
+            alarm_set(&engine->alarms, &engine->task_alarm, task->not_before);
+        return TASK_WAITS;
+    }
+    struct active *active = active_of(engine, run);
+    if (active && active->parked)
+        return TASK_GOES;
+    if (active && !active->known)
+        active_enqueue(active); /* replayed, it says what it waits for */
+    if (!active || !active->known || active->in_flight)
+        return TASK_WAITS;
+    *step = step_find(active, task->op);
+    bool wanted = *step && (*step)->remote && (*step)->attempt == task->attempt && (*step)->state == STEP_OUT &&
+                  !(*step)->remote->begun && (*step)->remote->dispatch == task->dispatch;
+    return wanted ? TASK_GOES : TASK_IS_OVER;
+}
+
+static bool task_make(struct engine *engine, struct outbox_entry *entry)
+{
+    if (entry->size > 0)
+        return true;
+    size_t size = 0;
+    void *data = task_from_history(engine, judge_find(engine->judge, outbox_task_job(entry)), entry->task, &size);
+    if (!data)
+        return false;
+    free(entry->data);
+    entry->data = data;
+    entry->size = size;
+    return true;
+}
+
+/* False: the entry is gone. */
+static bool task_send(struct engine *engine, struct outbox_entry *entry)
+{
+    struct outbox *outbox = &engine->outbox;
+    struct step *step;
+    uint64_t cookie;
+    enum task_fate fate = task_fate(engine, entry, &step);
+    if (fate == TASK_IS_OVER || (fate == TASK_GOES && !task_make(engine, entry))) {
+        entry_remove(engine, entry);
+        return false;
+    }
+    if (fate == TASK_WAITS)
+        return true;
+    struct queued_output *queued = engine_put(engine, ENGINE_OUT_TASK);
+    if (!queued || !slot_take(outbox, entry, &cookie))
+        return true;
+    entry->sending = true;
+    entry->target->busy = true;
+    outbox->sending++;
+    queued->output.cookie = cookie;
+    queued->output.key = outbox_task_job(entry);
+    queued->output.data = entry->data;
+    queued->output.size = entry->size;
+    queued->output.text = step ? step->remote->queue->name : entry->task->queue;
+    queued->output.count = step ? queue_lane(step) : (uint32_t)entry->task->run;
+    return true;
+}
+
+static void task_not_delivered(struct engine *engine, struct outbox_entry *entry)
+{
+    entry->task->not_before = engine->monotonic_ms + TASK_RETRY_MS;
+}
+
 /* ---- sending ------------------------------------------------------------------------------------------------------------------ */
 
 void outbox_confirm(struct engine *engine, int64_t offset)
@@ -291,27 +423,6 @@ int64_t outbox_position(const struct engine *engine)
                                                                               : outbox->confirmed_below;
 }
 
-static bool slot_take(struct outbox *outbox, struct outbox_entry *entry, uint64_t *cookie)
-{
-    size_t index = 0;
-    while (index < outbox->slot_count && outbox->slots[index].entry)
-        index++;
-    if (index == outbox->slot_count) {
-        size_t count = outbox->slot_count ? outbox->slot_count * 2 : 64;
-        struct send_slot *slots = realloc(outbox->slots, count * sizeof *slots);
-        if (!slots)
-            return false;
-        memset(slots + outbox->slot_count, 0, (count - outbox->slot_count) * sizeof *slots);
-        outbox->slots = slots;
-        outbox->slot_count = count;
-    }
-    outbox->slots[index].entry = entry;
-    outbox->slots[index].generation = ++outbox->next_generation;
-    entry->slot = (uint32_t)index;
-    *cookie = COOKIE_SEND | ((uint64_t)outbox->slots[index].generation << 24 & ~COOKIE_SEND) | index;
-    return true;
-}
-
 #define SENDS_IN_FLIGHT_LIMIT 1024
 
 static bool entry_may_go(const struct engine *engine, const struct outbox_entry *entry)
@@ -335,11 +446,16 @@ static bool entry_may_go(const struct engine *engine, const struct outbox_entry 
 void outbox_send(struct engine *engine)
 {
     struct outbox *outbox = &engine->outbox;
-    for (struct outbox_entry *entry = outbox->oldest; entry && outbox->sending < SENDS_IN_FLIGHT_LIMIT;
-         entry = entry->newer) {
+    for (struct outbox_entry *entry = outbox->oldest, *next; entry && outbox->sending < SENDS_IN_FLIGHT_LIMIT;
+         entry = next) {
         uint64_t cookie;
+        next = entry->newer;
         if (!entry_may_go(engine, entry))
             continue;
+        if (entry->task) {
+            task_send(engine, entry);
+            continue;
+        }
         struct queued_output *queued = engine_put(engine, ENGINE_OUT_SEND);
         if (!queued || !slot_take(outbox, entry, &cookie))
             return;
@@ -371,6 +487,8 @@ void outbox_delivered(struct engine *engine, uint64_t cookie, enum log_delivery 
     outbox->sending--;
     entry->sending = false;
     entry->target->busy = false;
+    if (entry->task)
+        task_not_delivered(engine, entry);
 }
 
 /* Deliveries of an epoch that is over are not waited for: all is sent again by whoever owns next. */
@@ -398,7 +516,14 @@ int outbox_restore(struct engine *engine, const StoredOutput *stored)
     void *data = malloc(stored->record.len ? stored->record.len : 1);
     if (!data)
         return PDR_NO_MEMORY;
-    memcpy(data, stored->record.data, stored->record.len);
+    if (stored->record.len > 0)
+        memcpy(data, stored->record.data, stored->record.len);
+    if (stored->op > 0) { /* only tasks have one */
+        struct outbox_task *task = outbox_task_new(stored->queue, stored->run, stored->op, stored->attempt, stored->dispatch);
+        if (task && outbox_put_task(engine, stored->target, stored->offset, stored->index, task, data, stored->record.len))
+            return PDR_OK;
+        return PDR_NO_MEMORY;
+    }
     return entry_push(engine, stored->target, stored->offset, stored->index, data, stored->record.len) ? PDR_OK
                                                                                                        : PDR_NO_MEMORY;
 }

@@ -87,7 +87,8 @@ void outputs_drop_appends(struct engine *engine)
     engine->outputs_tail = NULL;
     while (*link) {
         struct queued_output *queued = *link;
-        if (queued->output.kind == ENGINE_OUT_APPEND || queued->output.kind == ENGINE_OUT_SEND) {
+        if (queued->output.kind == ENGINE_OUT_APPEND || queued->output.kind == ENGINE_OUT_SEND ||
+            queued->output.kind == ENGINE_OUT_TASK) {
             *link = queued->next;
             queued_output_free(queued);
         } else {

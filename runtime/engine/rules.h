@@ -27,6 +27,7 @@
     X(REQUEST_IDS, "13: a request id known to the run is dropped")                             \
     X(LIFE, "14: commands older than LIFE die")                                                \
     X(RESULT_NAMES_RUN, "14: results name their run; another run drops them")                  \
+    X(ATTEMPT_NAMED, "14: a report names its attempt; one that is over drops it")              \
     X(REFUSE_AFTER_CONFIRM, "15: a refusal leaves when in_pos is confirmed beyond it")         \
     X(REFUSAL_IN_MARK, "15: a refusal to a job stands in a Mark")                              \
     X(COPY_ALL, "17: every run that must stay is copied before the cut")                       \

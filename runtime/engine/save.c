@@ -199,8 +199,15 @@ static void save_outputs(struct engine *engine, const struct engine_save *save)
             perdure__v1__stored_output__init(&rows[i]);
             rows[i].offset = entry->offset;
             rows[i].index = entry->index;
-            rows[i].target = entry->target->job;
+            rows[i].target = (char *)(entry->task ? outbox_task_job(entry) : entry->target->job);
             rows[i].record = (ProtobufCBinaryData){ .len = entry->size, .data = entry->data };
+            if (entry->task) {
+                rows[i].queue = entry->task->queue;
+                rows[i].run = entry->task->run;
+                rows[i].op = entry->task->op;
+                rows[i].attempt = entry->task->attempt;
+                rows[i].dispatch = entry->task->dispatch;
+            }
             pointers[count++] = &rows[i];
         }
         save->outputs(save->context, pointers, count);

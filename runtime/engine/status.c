@@ -2,11 +2,13 @@
  * What the outside sees of a job: replies to clients and the status record (design: a wait is written down when it
  * outlasts a moment, at each retry, at each change of state). Only what is confirmed is shown (rule 8).
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/internal.h"
 #include "wire/pack.h"
+#include "wire/token.h"
 
 /* ---- replies ----------------------------------------------------------------------------------------------- */
 
@@ -41,6 +43,35 @@ void reply_send(struct engine *engine, const ReplyTo *to, Reply *reply)
 
 /* ---- the status record -------------------------------------------------------------------------------------- */
 
+static void set_text(char **field, const char *text)
+{
+    if (*field != protobuf_c_empty_string)
+        free(*field);
+    wire_string(field, text);
+}
+
+/* Who executes it, and the token that completes it. */
+static void waiting_add_remote(const struct active *active, const struct step *step, Waiting *waiting)
+{
+    const struct remote *remote = step->remote;
+    struct token token = { (uint32_t)active->engine->config.genesis.log_id, active->run, step->op, step->attempt, "" };
+    char text[TOKEN_BYTES];
+    snprintf(token.job, sizeof token.job, "%s", active->head->job);
+    token_write(&token, text);
+    set_text(&waiting->token, text);
+    set_text(&waiting->queue, step->policy.queue);
+    if (!remote)
+        return;
+    bool held = step->state == STEP_UNLOGGED || step->state == STEP_HELD || step->state == STEP_ASKED;
+    set_text(&waiting->phase, held ? "held" : !remote->queue ? "outside" : remote->begun ? "started" : "dispatched");
+    set_text(&waiting->executor, remote->worker);
+    waiting->heard = remote->heard_ms;
+    if (remote->progress)
+        waiting->progress = payload_copy(remote->progress);
+    if (remote->begun && step->policy.timeout_ms > 0 && remote->begun_ms > 0)
+        waiting->until = remote->begun_ms + step->policy.timeout_ms;
+}
+
 /* What only the engine knows of a wait: attempts and retry times. */
 static void waiting_add_step(const struct active *active, Waiting *waiting)
 {
@@ -48,6 +79,8 @@ static void waiting_add_step(const struct active *active, Waiting *waiting)
         if (step->op != waiting->op)
             continue;
         waiting->attempt = step->attempt;
+        if (step->remote || step->policy.queue)
+            waiting_add_remote(active, step, waiting);
         if (step->state == STEP_DELAYED && step->alarm.place && step->alarm.kind == ALARM_RETRY) {
             free(waiting->kind);
             waiting->kind = strdup("retry");
@@ -155,6 +188,8 @@ void status_publish(struct active *active)
     active->status_due = active->in_flight != NULL;
     if (active->in_flight || !engine_owns(engine) || active->head->seq == 0)
         return;
+    if (!active->job && active->known && run_is_open(active->head))
+        return; /* evicted: the record says what it waits for, its code is not asked again */
     status_put(engine, active->head);
 }
 

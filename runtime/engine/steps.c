@@ -9,7 +9,7 @@
 
 /* ---- wanting and abandoning ------------------------------------------------------------------------------------- */
 
-static struct step *step_find(const struct active *active, uint64_t op)
+struct step *step_find(const struct active *active, uint64_t op)
 {
     for (struct step *step = active->steps; step; step = step->next)
         if (step->op == op)
@@ -54,6 +54,7 @@ static Payload *payload_in_one_piece(const Payload *payload)
 static void step_free(struct step *step, bool abandon)
 {
     step_stop_running(step, abandon);
+    remote_free(step);
     alarm_clear(&step->active->engine->alarms, &step->alarm);
     if (step->site)
         perdure__v1__site__free_unpacked(step->site, NULL);
@@ -75,9 +76,28 @@ void step_abandon(struct active *active, uint64_t op)
     struct step *step = step_find(active, op);
     if (!step)
         return;
+    remote_stop(step);
     step_unlink(active, step);
     step_free(step, true);
 }
+
+static void steps_drop(struct active *active, bool remote_only, bool unwanted_only)
+{
+    struct step **link = &active->steps;
+    while (*link) {
+        struct step *step = *link;
+        if ((remote_only && !step->remote) || (unwanted_only && step->wanted)) {
+            link = &step->next;
+        } else {
+            *link = step->next;
+            step_free(step, false);
+        }
+    }
+}
+
+void steps_drop_remote(struct active *active) { steps_drop(active, true, false); }
+
+void steps_drop_unwanted(struct active *active) { steps_drop(active, true, true); }
 
 void steps_clear(struct active *active, bool abandon)
 {
@@ -88,7 +108,8 @@ void steps_clear(struct active *active, bool abandon)
     }
 }
 
-/* The job's memory goes. An attempt that runs goes on: when the replayed job wants the same, it is not begun twice. */
+/* The job's memory goes. An attempt that runs, here or outside, goes on: when the replayed job wants the same, it is not
+ * begun twice. */
 void steps_forget_job(struct active *active)
 {
     struct step **link = &active->steps;
@@ -99,7 +120,7 @@ void steps_forget_job(struct active *active)
         bool result_kept = false;
         for (struct input *input = active->inputs.head; input; input = input->next)
             result_kept = result_kept || (input->offset < 0 && input->event->op == step->op);
-        if (step->state == STEP_RUNNING || result_kept) {
+        if (step->state == STEP_RUNNING || step->remote || result_kept) {
             link = &step->next;
         } else {
             *link = step->next;
@@ -151,7 +172,10 @@ void step_want(struct active *active, const struct job_command *command)
     step->input_digest = command->input_digest;
     step->policy = *command->policy;
     step->first_started_ms = command->first_started_ms;
-    if (step->state == STEP_WANTED && command->at_ms > engine->wall_ms) {
+    step->decl = command->decl;
+    if (step->remote || (step->state == STEP_WANTED && remote_is_outside(engine, command)))
+        remote_want(step, command);
+    else if (step->state == STEP_WANTED && command->at_ms > engine->wall_ms) {
         step->state = STEP_DELAYED;
         step->alarm.kind = ALARM_RETRY;
         alarm_set(&engine->alarms, &step->alarm, engine_due(engine, command->at_ms));
@@ -160,9 +184,8 @@ void step_want(struct active *active, const struct job_command *command)
 
 /* ---- running ---------------------------------------------------------------------------------------------------------- */
 
-static void step_end_with_error(struct step *step, int code, const char *type, const char *message, bool final)
+void step_end_with_error(struct step *step, int code, const char *type, const char *message, bool final)
 {
-    struct active *active = step->active;
     struct attempt_outcome outcome = { .code = code };
     outcome.error = calloc(1, sizeof *outcome.error);
     if (outcome.error) {
@@ -172,8 +195,9 @@ static void step_end_with_error(struct step *step, int code, const char *type, c
         outcome.error->code = code;
         outcome.error->final = final;
     }
-    engine_on_step_ended(active->engine, active->head->job, active->run, step->op, step->attempt, &outcome,
-                         step->started_ms);
+    step_ended(step, &outcome, step->remote ? step->remote->begun_ms : step->started_ms, NULL);
+    payload_free(outcome.result);
+    error_free(outcome.error);
 }
 
 static void step_start(struct step *step)
@@ -236,7 +260,9 @@ void steps_start(struct active *active)
 void step_on_alarm(struct engine *engine, struct step *step)
 {
     (void)engine;
-    if (step->state == STEP_DELAYED) {
+    if (step->remote) {
+        remote_on_alarm(step);
+    } else if (step->state == STEP_DELAYED) {
         step->state = STEP_WANTED;
         steps_start(step->active);
     } else if (step->state == STEP_RUNNING) {
@@ -319,24 +345,33 @@ static void result_failed(Event *event, struct step *step, struct attempt_outcom
     event->step_failed = failed;
 }
 
-static void step_ended(struct step *step, struct attempt_outcome *outcome, int64_t started_ms)
+static struct input *input_of_inside(void)
 {
-    struct active *active = step->active;
-    struct engine *engine = active->engine;
     struct input *input = calloc(1, sizeof *input);
     Event *event = calloc(1, sizeof *event);
     if (!input || !event) {
         free(input);
         free(event);
+        return NULL;
+    }
+    perdure__v1__event__init(event);
+    input->event = event;
+    input->offset = -1;
+    return input;
+}
+
+void step_ended(struct step *step, struct attempt_outcome *outcome, int64_t started_ms, struct input *input)
+{
+    struct active *active = step->active;
+    struct engine *engine = active->engine;
+    if (!input && !(input = input_of_inside())) {
         engine_stop(engine, "out of memory");
         return;
     }
-    perdure__v1__event__init(event);
+    Event *event = input->event;
     event->op = step->op;
     event->site = site_copy(step->site);
     event->label = strdup(step->label ? step->label : "");
-    input->event = event;
-    input->offset = -1;
     int64_t next = engine->wall_ms + retry_delay(engine, step);
     if (outcome->code == PDR_OK)
         result_completed(event, step, outcome, started_ms);
@@ -344,10 +379,30 @@ static void step_ended(struct step *step, struct attempt_outcome *outcome, int64
         result_retry(event, step, outcome, started_ms, next);
     else
         result_failed(event, step, outcome, started_ms);
-    step_stop_running(step, outcome->code == PDR_TIMED_OUT);
+    step_stop_running(step, outcome->code == PDR_TIMED_OUT || input->offset >= 0);
+    if (step->remote) {
+        queue_unhold(step);
+        queue_leave(step);
+    }
     step->state = STEP_DELAYED; /* neither running nor to be started: its result waits for its turn */
     alarm_clear(&engine->alarms, &step->alarm);
     input_push(active, input);
+}
+
+/* Somebody outside completes it: its thread is free, and the history says so (no run of it again at each restart). */
+static void step_goes_on_outside(struct step *step)
+{
+    struct remote *remote = calloc(1, sizeof *remote);
+    if (!remote) {
+        engine_stop(step->active->engine, "out of memory");
+        return;
+    }
+    step_stop_running(step, false);
+    alarm_clear(&step->active->engine->alarms, &step->alarm);
+    remote->step = step;
+    remote->scheduled_ms = step->first_started_ms;
+    step->remote = remote;
+    remote_ask(step, DISPATCH_LATER, NULL);
 }
 
 void engine_on_step_ended(struct engine *engine, const char *job, uint64_t run, uint64_t op, uint32_t attempt,
@@ -357,8 +412,11 @@ void engine_on_step_ended(struct engine *engine, const char *job, uint64_t run, 
     struct active *active = head ? head->user : NULL;
     struct step *step = active && active->run == run ? step_find(active, op) : NULL;
     /* One of an earlier ownership, one that timed out: nobody waits for it. */
-    if (step && step->attempt == attempt && step->state == STEP_RUNNING && engine->state != ENGINE_STOPPED)
-        step_ended(step, outcome, started_ms);
+    bool waits = step && step->attempt == attempt && step->state == STEP_RUNNING && engine->state != ENGINE_STOPPED;
+    if (waits && outcome->code == PDR_LATER)
+        step_goes_on_outside(step);
+    else if (waits)
+        step_ended(step, outcome, started_ms, NULL);
     payload_free(outcome->result);
     error_free(outcome->error);
     outcome->result = NULL;

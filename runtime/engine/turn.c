@@ -140,10 +140,15 @@ static bool turn_add_outgoing(struct turn *turn, int64_t t)
             ending_fill(turn, ending, t);
             active->ending = true;
         }
+        bool step = event->kind_case == PERDURE__V1__EVENT__KIND_STEP_SCHEDULED;
+        if (step)
+            remote_admit(active, event);
         if (!turn_add(turn, event, t)) {
             event_free(event);
             return false;
         }
+        if (step)
+            remote_scheduled(active, event);
     }
     active->outgoing_next = active->outgoing_count = 0;
     return true;
@@ -174,7 +179,7 @@ static bool result_is_wanted(struct active *active, const Event *event)
                 return true;
             break;
         }
-    return false;
+    return !RULE(ATTEMPT_NAMED) && event->op != 0;
 }
 
 /* A result is taken once, by the run and attempt that wait for it; what comes too late is dropped (rule 14). */
@@ -183,11 +188,17 @@ static bool input_is_wanted(struct active *active, const struct input *input)
     const Event *event = input->event;
     if (active->ending)
         return false;
+    if (active->parked && input->offset >= 0)
+        return true; /* looked at when it came */
     switch (event->kind_case) {
     case PERDURE__V1__EVENT__KIND_STEP_COMPLETED:
     case PERDURE__V1__EVENT__KIND_STEP_FAILED:
     case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
         return result_is_wanted(active, event);
+    case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
+        return remote_dispatch_is_wanted(active, event);
+    case PERDURE__V1__EVENT__KIND_STEP_PROGRESS:
+        return step_find(active, event->op) != NULL;
     case PERDURE__V1__EVENT__KIND_TIMER_FIRED:
         for (struct timer *timer = active->timers; timer; timer = timer->next)
             if (timer->op == event->op)
@@ -205,6 +216,9 @@ static void turn_forget_operation(struct active *active, const Event *event)
     case PERDURE__V1__EVENT__KIND_STEP_FAILED:
     case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
         step_abandon(active, event->op); /* it is over; a retry is asked for by the job */
+        break;
+    case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
+        remote_dispatched(active, event);
         break;
     case PERDURE__V1__EVENT__KIND_TIMER_FIRED:
         timer_disarm(active, event->op);
@@ -239,6 +253,7 @@ static void turn_terminate(struct turn *turn, struct input *input)
     struct active *active = turn->active;
     active->ending = true;
     active->parked = false;
+    remote_stop_all(active);
     if (active->job || active->outgoing) {
         steps_clear(active, true);
         active_drop_job(active);
@@ -380,9 +395,21 @@ static void turn_release(struct turn *turn)
     free(turn->events);
 }
 
+/* It is evicted, and its code waits for nothing of what came. */
+static bool turn_is_passive(const struct active *active)
+{
+    const struct input *input = active->inputs.head;
+    if (!active->known || !input)
+        return false;
+    while (input && input_is_passive(input))
+        input = input->next;
+    return !input;
+}
+
 static bool turn_needs_job(const struct active *active)
 {
-    return !active->job && !active->parked && !active->crash_pending && run_is_open(active->head) && active->head->run == active->run;
+    return !turn_is_passive(active) && !active->job && !active->parked && !active->crash_pending &&
+           run_is_open(active->head) && active->head->run == active->run;
 }
 
 void turn_run(struct active *active)
@@ -399,6 +426,7 @@ void turn_run(struct active *active)
     if (engine->state != ENGINE_OWNER)
         return;
     if (!active->inputs.head && active->outgoing_next == active->outgoing_count) {
+        stops_flush(active);
         steps_start(active); /* all that led here is confirmed */
         status_schedule(active, false);
         active_settle(active);
@@ -446,6 +474,8 @@ static void turn_answer(struct active *active, struct input *input)
 static void turn_ended(struct active *active)
 {
     watchers_answer(active);
+    remote_stop_all(active);
+    stops_flush(active);
     steps_clear(active, true);
     active_drop_job(active);
     alarm_clear(&active->engine->alarms, &active->wake_alarm);
@@ -479,6 +509,7 @@ void turn_confirmed(struct active *active, struct append *append)
         turn_ended(active);
         return;
     }
+    stops_flush(active);
     bool again = crash_is_over(active, append);
     if (again && active->parked && !(active->head->crashes && active->head->crashes->quarantined))
         active->parked = false; /* its replay says whether it goes on */
@@ -504,7 +535,8 @@ void turn_rewind(struct active *active)
                     active->in_flight->events[i] = NULL;
             /* A crash is attached again to the run that the journal has then. */
             bool result = input->offset < 0 && input->event->kind_case != PERDURE__V1__EVENT__KIND_TIMER_FIRED &&
-                          input->event->kind_case != PERDURE__V1__EVENT__KIND_JOB_CRASHED;
+                          input->event->kind_case != PERDURE__V1__EVENT__KIND_JOB_CRASHED &&
+                          !input_is_passive(input);
             if (result)
                 inputs_append(&kept, input);
             else
@@ -516,5 +548,8 @@ void turn_rewind(struct active *active)
     }
     active->inputs = kept;
     active->ending = active->crash_pending = false;
+    active->known = false;
     active_drop_job(active);
+    steps_drop_remote(active); /* the history says what is out */
+    stops_clear(active);
 }

@@ -99,10 +99,45 @@ static void apply_attempt_failed(pdr_job *job, const Event *event)
     }
     op->attempt = failed->attempt + 1;
     op->at_ms = failed->next;
+    op->begun = op->later = false;
+    if (op->policy.queue != NULL && op->scheduled_ms == 0)
+        op->scheduled_ms = op->first_started_ms;
     if (op->first_started_ms == 0)
         op->first_started_ms = failed->started;
     if (job->replay == NULL && op->state == OP_PENDING)
         command_step(job, op);
+}
+
+/* The attempt is in the hands of somebody outside. */
+static void apply_dispatched(pdr_job *job, const Event *event)
+{
+    struct op *op = apply_find(job, event);
+    if (op == NULL)
+        return;
+    const Perdure__V1__StepDispatched *dispatched = event->step_dispatched;
+    op->dispatched = dispatched->attempt;
+    op->dispatch = dispatched->dispatch;
+    op->dispatched_ms = event->t;
+    op->begun = false;
+    op->later = strcmp(dispatched->reason, DISPATCH_LATER) == 0;
+}
+
+static void apply_progress(pdr_job *job, const Event *event)
+{
+    struct op *op = apply_find(job, event);
+    if (op == NULL)
+        return;
+    const Perdure__V1__StepProgress *progress = event->step_progress;
+    if (progress->attempt == op->dispatched) {
+        op->begun = true;
+        op->begun_ms = progress->started;
+    }
+    if (progress->detail == NULL)
+        return;
+    payload_free(op->progress);
+    op->progress = payload_copy(progress->detail);
+    if (op->progress == NULL)
+        report_no_memory(job);
 }
 
 static void apply_signal_received(pdr_job *job, const Event *event)
@@ -217,6 +252,12 @@ void apply_event(pdr_job *job, const Event *event)
     case K(ATTEMPT_FAILED):
         apply_attempt_failed(job, event);
         break;
+    case K(STEP_DISPATCHED):
+        apply_dispatched(job, event);
+        break;
+    case K(STEP_PROGRESS):
+        apply_progress(job, event);
+        break;
     case K(TIMER_FIRED):
         op = apply_find(job, event);
         if (op != NULL)
@@ -237,6 +278,7 @@ void apply_event(pdr_job *job, const Event *event)
     case K(TERMINATED):
         apply_terminated(job);
         break;
+    case K(STEP_SCHEDULED):
     case K(TIMER_STARTED):
     case K(SIGNAL_SENT):
     case K(CHILD_REQUESTED):

@@ -12,11 +12,13 @@
 #include "job/codec.h"
 #include "job/failure.h"
 #include "job/job.h"
+#include "wire/token.h"
 
 struct pdr_attempt {
     const struct attempt_request *request;
     struct wire_arena arena;
     char key[40]; /* RUN-OPERATION */
+    char *token;
     const pdr_failure *failure;
     bool out_of_memory;
 };
@@ -34,6 +36,21 @@ const char *pdr_attempt_key(const pdr_attempt *attempt)
 const char *pdr_attempt_job_id(const pdr_attempt *attempt)
 {
     return attempt != NULL ? attempt->request->job : NULL;
+}
+
+const char *pdr_attempt_token(pdr_attempt *attempt)
+{
+    if (attempt == NULL)
+        return NULL;
+    const struct attempt_request *request = attempt->request;
+    if (attempt->token == NULL) {
+        struct token token = {(uint32_t)request->log_id, request->run, request->op, request->attempt, ""};
+        snprintf(token.job, sizeof(token.job), "%s", request->job);
+        attempt->token = pdr_attempt_alloc(attempt, TOKEN_BYTES);
+        if (attempt->token != NULL)
+            token_write(&token, attempt->token);
+    }
+    return attempt->token;
 }
 
 void *pdr_attempt_alloc(pdr_attempt *attempt, size_t size)
@@ -175,6 +192,8 @@ static void attempt_call(pdr_attempt *attempt, struct attempt_outcome *outcome)
     code = request->callable->entry->run(attempt, in, out);
     if (attempt->out_of_memory)
         attempt_end_no_memory(outcome);
+    else if (code == PDR_LATER && attempt->failure == NULL)
+        outcome->code = PDR_LATER;
     else if (code != PDR_OK)
         attempt_end_failed(attempt, outcome, code);
     else
@@ -193,7 +212,7 @@ void attempt_run(const struct attempt_request *request, struct attempt_outcome *
     crash_slot_leave();
     if (outcome->code == PDR_NO_MEMORY)
         attempt_end(&attempt, outcome, false, "NoMemory", "out of memory in the step");
-    if (outcome->code != PDR_OK && outcome->error == NULL) {
+    if (outcome->code != PDR_OK && outcome->code != PDR_LATER && outcome->error == NULL) {
         outcome->code = PDR_NO_MEMORY;
         outcome->error = attempt_last_resort();
     }

@@ -86,6 +86,15 @@ static void command_give_step(struct job_command *out, struct op *op)
     out->policy = &op->policy;
     out->site = &op->wire_site;
     out->label = op->label;
+    out->decl = op->decl;
+    out->scheduled_ms = op->scheduled_ms;
+    out->dispatched = op->dispatched;
+    out->dispatch = op->dispatch;
+    out->dispatched_ms = op->dispatched_ms;
+    out->begun = op->begun;
+    out->later = op->later;
+    out->begun_ms = op->begun_ms;
+    out->progress = op->progress;
 }
 
 bool job_take(pdr_job *job, struct job_command *out)
@@ -171,6 +180,26 @@ static bool command_fill_child(Event *event, const struct op *op)
            (child->input = command_payload(op->input.type, op->input.data)) != NULL;
 }
 
+static bool command_fill_step(Event *event, const struct op *op)
+{
+    Perdure__V1__StepScheduled *step = malloc(sizeof(*step));
+    if (step == NULL)
+        return false;
+    perdure__v1__step_scheduled__init(step);
+    event->step_scheduled = step;
+    event->kind_case = PERDURE__V1__EVENT__KIND_STEP_SCHEDULED;
+    step->max_attempts = op->policy.max_attempts;
+    step->timeout_ms = op->policy.timeout_ms;
+    step->schedule_to_start_ms = op->policy.schedule_to_start_ms;
+    step->deadline_ms = op->policy.deadline_ms;
+    step->heartbeat_ms = op->policy.heartbeat_ms;
+    step->backoff_ms = op->policy.backoff_ms;
+    step->backoff_max_ms = op->policy.backoff_max_ms;
+    step->priority = op->policy.priority;
+    return wire_string(&step->name, op->name) && wire_string(&step->queue, op->policy.queue) &&
+           (step->input = command_payload(op->input.type, op->input.data)) != NULL;
+}
+
 /* NULL: no memory. */
 Event *command_event(const struct op *op)
 {
@@ -179,6 +208,7 @@ Event *command_event(const struct op *op)
         return NULL;
     bool whole = op->kind == OP_TIMER  ? command_fill_timer(event, op)
                  : op->kind == OP_SEND ? command_fill_send(event, op)
+                 : op->kind == OP_STEP ? command_fill_step(event, op)
                                        : command_fill_child(event, op);
     if (whole)
         return event;

@@ -5,9 +5,9 @@
  * Order of calls: job_new, job_replay once (with the whole history so far, at least the Started event), then
  * job_feed per new input event; after each of these job_take until it gives nothing; job_free.
  *
- * An *input* event (Started, StepCompleted, StepFailed, AttemptFailed, TimerFired, SignalReceived, SendRefused,
- * ChildEnded, CancelRequested) is fed: the job runs until it waits again. A *command* event (TimerStarted, SignalSent,
- * ChildRequested, Completed, Failed, Cancelled) is what the job asked for: while replaying it is matched with the
+ * An *input* event (Started, StepCompleted, StepFailed, AttemptFailed, StepProgress, StepDispatched, TimerFired,
+ * SignalReceived, SendRefused, ChildEnded, CancelRequested) is fed: the job runs until it waits again. A *command* event
+ * (StepScheduled, TimerStarted, SignalSent, ChildRequested, Completed, Failed, Cancelled) is what the job asked for: while replaying it is matched with the
  * recorded one of the same operation number, else it comes out of job_take. Replay and live differ in that one place.
  */
 #ifndef PERDURE_JOB_H
@@ -66,6 +66,10 @@ struct step_policy {
     int64_t backoff_ms;
     int64_t backoff_max_ms;
     bool in_place;         /* short: runs on the engine's thread */
+    const char *queue;     /* NULL: runs here. Lives as long as the job */
+    int64_t schedule_to_start_ms; /* with a queue; 0: none */
+    int64_t heartbeat_ms;         /* with a queue; 0: none */
+    uint32_t priority;
 };
 
 enum job_command_kind {
@@ -91,6 +95,15 @@ struct job_command {
     const struct step_policy *policy;
     const Site *site;
     const char *label;
+    const pdr_decl *decl;
+    int64_t scheduled_ms;      /* with a queue: t of its StepScheduled; 0: that is still to be logged */
+    uint32_t dispatched;       /* the attempt that was handed out last; 0: none */
+    uint32_t dispatch;         /* how often it was */
+    int64_t dispatched_ms;
+    bool later;                /* its function said PDR_LATER in this attempt */
+    bool begun;                /* `dispatched` is known to have begun, by its progress */
+    int64_t begun_ms;          /* when it says it did; 0: not known */
+    const Payload *progress;   /* the last that was logged, of any attempt; NULL: none */
 };
 
 struct job_options {
@@ -134,10 +147,11 @@ struct attempt_request {
     uint64_t op;
     uint32_t attempt;
     const Payload *input;
+    uint64_t log_id; /* for the token */
 };
 
 struct attempt_outcome {
-    int code;        /* PDR_OK or why not */
+    int code;        /* PDR_OK, PDR_LATER (neither result nor error) or why not */
     Payload *result; /* PDR_OK; payload_free() */
     Error *error;    /* otherwise; error_free() */
 };

@@ -15,6 +15,9 @@ enum op_kind match_kind_of(const Event *event)
     case K(STEP_COMPLETED):
     case K(STEP_FAILED):
     case K(ATTEMPT_FAILED):
+    case K(STEP_SCHEDULED):
+    case K(STEP_PROGRESS):
+    case K(STEP_DISPATCHED):
         return OP_STEP;
     case K(TIMER_STARTED):
     case K(TIMER_FIRED):
@@ -37,6 +40,7 @@ enum op_kind match_kind_of(const Event *event)
 static bool match_is_command(const Event *event)
 {
     switch (event->kind_case) {
+    case K(STEP_SCHEDULED):
     case K(TIMER_STARTED):
     case K(SIGNAL_SENT):
     case K(CHILD_REQUESTED):
@@ -117,15 +121,18 @@ static const char *match_step(const struct op *op, const char *name, uint64_t di
     return op->digest != digest ? "input" : NULL;
 }
 
+static uint64_t match_digest(const Payload *payload)
+{
+    return payload != NULL ? payload_digest(payload->type, payload->data.data, payload->data.len) : 0;
+}
+
 static const char *match_child(const struct op *op, const Perdure__V1__ChildRequested *recorded)
 {
     if (strcmp(op->name, recorded->type) != 0)
         return "type of the child";
     if (strcmp(op->target, recorded->job) != 0)
         return "id of the child";
-    const Payload *input = recorded->input;
-    uint64_t digest = input != NULL ? payload_digest(input->type, input->data.data, input->data.len) : 0;
-    return op->digest != digest ? "input" : NULL;
+    return op->digest != match_digest(recorded->input) ? "input" : NULL;
 }
 
 static const char *match_send(const struct op *op, const Perdure__V1__SignalSent *recorded)
@@ -134,9 +141,7 @@ static const char *match_send(const struct op *op, const Perdure__V1__SignalSent
         return "name";
     if (strcmp(op->target, recorded->target) != 0)
         return "target";
-    const Payload *payload = recorded->payload;
-    uint64_t digest = payload != NULL ? payload_digest(payload->type, payload->data.data, payload->data.len) : 0;
-    return op->digest != digest ? "payload" : NULL;
+    return op->digest != match_digest(recorded->payload) ? "payload" : NULL;
 }
 
 /* NULL: they agree; else what differs. */
@@ -151,6 +156,10 @@ static const char *match_difference(const struct op *op, const Event *recorded)
         return match_step(op, recorded->step_failed->name, recorded->step_failed->input_digest);
     case K(ATTEMPT_FAILED):
         return match_step(op, recorded->attempt_failed->name, recorded->attempt_failed->input_digest);
+    case K(STEP_SCHEDULED): /* options are not compared: it goes on with those it began with */
+        return match_step(op, recorded->step_scheduled->name, match_digest(recorded->step_scheduled->input));
+    case K(STEP_DISPATCHED):
+        return match_step(op, recorded->step_dispatched->name, recorded->step_dispatched->input_digest);
     case K(TIMER_STARTED):
         if (strcmp(op->name, recorded->timer_started->purpose) != 0)
             return "purpose";
@@ -203,6 +212,8 @@ bool match_result(pdr_job *job, const struct op *op, const Event *event)
         difference = match_step(op, event->step_failed->name, event->step_failed->input_digest);
     else if (event->kind_case == K(ATTEMPT_FAILED))
         difference = match_step(op, event->attempt_failed->name, event->attempt_failed->input_digest);
+    else if (event->kind_case == K(STEP_DISPATCHED))
+        difference = match_step(op, event->step_dispatched->name, event->step_dispatched->input_digest);
     if (difference == NULL)
         return true;
     report_op(job, op, event, difference);

@@ -115,6 +115,18 @@ static void operation_drop_input(struct op *op)
     op->input.data = (ProtobufCBinaryData){0};
     error_free(op->last_error);
     op->last_error = NULL;
+    payload_free(op->progress);
+    op->progress = NULL;
+}
+
+const char *operation_copy_text(pdr_job *job, const char *text)
+{
+    if (text == NULL)
+        return NULL;
+    char *copy = codec_memory(&job->arena, strlen(text) + 1);
+    if (copy == NULL)
+        report_no_memory(job);
+    return copy != NULL ? strcpy(copy, text) : NULL;
 }
 
 /* ---- limits --------------------------------------------------------------------------------------- */
@@ -157,16 +169,42 @@ static void limit_release(pdr_job *job, pdr_limit *limit)
 
 /* ---- life ----------------------------------------------------------------------------------------- */
 
-/* A step: to be run. A child: requested, unless that is recorded. */
+/* A step: to be run. A child, a step of a queue: asked for, unless that is recorded. */
 void operation_begin(pdr_job *job, struct op *op)
 {
     op->state = OP_PENDING;
     op->since_ms = job->now_ms;
-    if (op->kind == OP_CHILD && !op->recorded) {
+    bool asked_for = op->kind == OP_CHILD || (op->kind == OP_STEP && op->policy.queue != NULL);
+    if (asked_for && !op->recorded) {
         op->recorded = true;
+        op->first_started_ms = op->kind == OP_STEP ? job->now_ms : 0; /* its deadline counts from here */
         command_record(job, command_event(op));
-    } else if (op->kind == OP_STEP && job->replay == NULL) {
+    }
+    if (op->kind == OP_STEP && job->replay == NULL && !job_is_stopped(job))
         command_step(job, op);
+}
+
+/* A step that has begun goes on as its history says: in its queue, with the limits of then, or here. */
+static void operation_recorded_policy(pdr_job *job, struct op *op, const Event *recorded)
+{
+    if (recorded->kind_case != PERDURE__V1__EVENT__KIND_STEP_SCHEDULED) {
+        op->policy.queue = NULL;
+        return;
+    }
+    const Perdure__V1__StepScheduled *scheduled = recorded->step_scheduled;
+    op->policy.queue = operation_copy_text(job, scheduled->queue);
+    op->policy.max_attempts = scheduled->max_attempts;
+    op->policy.timeout_ms = scheduled->timeout_ms;
+    op->policy.deadline_ms = scheduled->deadline_ms;
+    op->policy.schedule_to_start_ms = scheduled->schedule_to_start_ms;
+    op->policy.heartbeat_ms = scheduled->heartbeat_ms;
+    op->policy.backoff_ms = scheduled->backoff_ms;
+    op->policy.backoff_max_ms = scheduled->backoff_max_ms;
+    op->policy.priority = scheduled->priority;
+    op->scheduled_ms = op->first_started_ms = recorded->t;
+    if (!scheduled->held) {
+        op->dispatched = op->dispatch = 1;
+        op->dispatched_ms = recorded->t;
     }
 }
 
@@ -177,6 +215,8 @@ static void operation_enter(pdr_job *job, struct op *op, pdr_limit *limit)
     if (job_is_stopped(job))
         return;
     op->recorded = recorded != NULL;
+    if (op->recorded && op->kind == OP_STEP)
+        operation_recorded_policy(job, op, recorded);
     op->limit = limit;
     if (limit == NULL) {
         operation_begin(job, op);
@@ -309,16 +349,13 @@ void operation_merge(struct step_policy *policy, const pdr_step_options *default
     policy->backoff_ms = merged(RETRY_BACKOFF_MS, declared.backoff_ms, called.backoff_ms);
     policy->backoff_max_ms = merged(RETRY_BACKOFF_MAX_MS, declared.backoff_max_ms, called.backoff_max_ms);
     policy->in_place = declared.in_place || called.in_place;
-}
-
-static const char *operation_copy_text(pdr_job *job, const char *text)
-{
-    if (text == NULL)
-        return NULL;
-    char *copy = codec_memory(&job->arena, strlen(text) + 1);
-    if (copy == NULL)
-        report_no_memory(job);
-    return copy != NULL ? strcpy(copy, text) : NULL;
+    policy->queue = called.queue != NULL ? called.queue : declared.queue;
+    if (policy->queue != NULL && policy->queue[0] == '\0')
+        policy->queue = NULL;
+    policy->schedule_to_start_ms = merged(0, declared.schedule_to_start_ms, called.schedule_to_start_ms);
+    policy->heartbeat_ms = merged(TASK_HEARTBEAT_MS, declared.heartbeat_ms, called.heartbeat_ms);
+    int priority = called.priority != 0 ? called.priority : declared.priority;
+    policy->priority = priority > 0 ? (uint32_t)priority : 0;
 }
 
 /* Encodes the input. False: the operation is ready, failed, or the job is broken. */
@@ -371,6 +408,25 @@ static bool operation_set_target(pdr_job *job, struct op *op, const char *id)
     return false;
 }
 
+/* It becomes part of a topic's name. False: the operation has failed. */
+static bool operation_check_queue(pdr_job *job, struct op *op)
+{
+    const char *queue = op->policy.queue;
+    if (queue == NULL)
+        return true;
+    size_t length = strlen(queue);
+    bool valid = length <= QUEUE_NAME_LIMIT_BYTES;
+    for (size_t i = 0; i < length && valid; i++)
+        valid = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", queue[i]) != NULL;
+    if (valid)
+        return true;
+    operation_fail(job, op,
+                   failure_newf(&job->arena, PDR_FAILED, "BadQueue", op->site, NULL, true,
+                                "the queue of %s, \"%.120s\", may have letters, digits, '.', '_' and '-' only, at most %d",
+                                op->name, queue, QUEUE_NAME_LIMIT_BYTES));
+    return false;
+}
+
 static struct op *operation_new_of(pdr_job *job, const pdr_site *site, const pdr_decl *decl)
 {
     const char *name = registry_qualify(job->registry, job->callable->module, decl->kind, decl->name);
@@ -402,6 +458,7 @@ struct op *operation_start(pdr_job *job, const pdr_site *site, const pdr_decl *d
     if (op->kind == OP_STEP) {
         pdr_step_options called = step_options(options);
         operation_merge(&op->policy, decl->defaults, &called);
+        op->policy.queue = operation_copy_text(job, op->policy.queue);
         limit = called.limit;
         op->label = operation_copy_text(job, called.label);
     } else {
@@ -410,7 +467,8 @@ struct op *operation_start(pdr_job *job, const pdr_site *site, const pdr_decl *d
         op->label = operation_copy_text(job, called.label);
         id = called.id;
     }
-    if (operation_set_input(job, op, decl->in, in) && (op->kind == OP_STEP || operation_set_target(job, op, id)) &&
+    if (operation_set_input(job, op, decl->in, in) &&
+        (op->kind == OP_STEP ? operation_check_queue(job, op) : operation_set_target(job, op, id)) &&
         !job_is_stopped(job))
         operation_enter(job, op, limit);
     return job_is_stopped(job) ? NULL : op;
@@ -434,7 +492,7 @@ struct op *operation_compensate(pdr_job *job, const struct compensation *compens
         op->input.data.len = compensation->input.len;
         memcpy(op->input.data.data, compensation->input.data, compensation->input.len);
     }
-    if (op->kind == OP_STEP || operation_set_target(job, op, compensation->id))
+    if (op->kind == OP_STEP ? operation_check_queue(job, op) : operation_set_target(job, op, compensation->id))
         operation_enter(job, op, NULL);
     return job_is_stopped(job) ? NULL : op;
 }

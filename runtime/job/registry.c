@@ -86,8 +86,11 @@ static int registry_check_entry(const pdr_module *module, size_t index, char *er
     if (decl->kind != PDR_KIND_JOB && decl->kind != PDR_KIND_STEP)
         return COMPLAIN("module '%s': '%s' is neither a job nor a step, so it cannot stand in PDR_RUNS", module->name,
                         decl->name);
-    if (entry->run == NULL)
-        return COMPLAIN("module '%s': '%s' has no function to run", module->name, decl->name);
+    const pdr_step_options *defaults = decl->kind == PDR_KIND_STEP ? decl->defaults : NULL;
+    bool elsewhere = defaults != NULL && defaults->size > offsetof(pdr_step_options, queue) && defaults->queue != NULL;
+    if (entry->run == NULL && !elsewhere)
+        return COMPLAIN("module '%s': '%s' has no function to run%s", module->name, decl->name,
+                        decl->kind == PDR_KIND_STEP ? " and no queue: write PDR_RUNS, or name its queue in PDR_STEP" : "");
     for (size_t i = 0; i < index; i++) {
         if (strcmp(module->entries[i].decl->name, decl->name) == 0)
             return COMPLAIN("module '%s' runs '%s' twice: names are unique in a module", module->name, decl->name);
@@ -257,6 +260,12 @@ static const struct callable *registry_find_full(const struct registry *registry
     return found != NULL && (*found)->entry->decl->kind == kind ? *found : NULL;
 }
 
+/* A step that is only called here (PDR_CALLS) is known, but not run. */
+static const struct callable *registry_runs(const struct callable *callable)
+{
+    return callable != NULL && callable->entry->run != NULL ? callable : NULL;
+}
+
 /* By the name alone, where only one module has it. */
 static const struct callable *registry_find_short(const struct registry *registry, enum pdr_kind kind, const char *name)
 {
@@ -285,7 +294,7 @@ const struct callable *registry_job(const struct registry *registry, const char 
 
 const struct callable *registry_step(const struct registry *registry, const char *name)
 {
-    return registry_find(registry, PDR_KIND_STEP, name);
+    return registry_runs(registry_find(registry, PDR_KIND_STEP, name));
 }
 
 const char *registry_job_names(const struct registry *registry)
@@ -336,14 +345,13 @@ static Perdure__V1__Callable *registration_callable(const pdr_decl *decl)
 static bool registration_add(Registration *registration, const struct callable *callable)
 {
     const pdr_decl *decl = callable->entry->decl;
-    bool is_job = decl->kind == PDR_KIND_JOB;
-    char *name = strdup(callable->name);
-    if (name == NULL)
-        return false;
-    if (is_job)
+    char *name = callable->entry->run != NULL ? strdup(callable->name) : NULL;
+    if (name != NULL && decl->kind == PDR_KIND_JOB)
         registration->jobs[registration->n_jobs++] = name;
-    else
+    else if (name != NULL)
         registration->steps[registration->n_steps++] = name;
+    else if (callable->entry->run != NULL)
+        return false;
     Perdure__V1__Callable *described = registration_callable(decl);
     if (described == NULL)
         return false;

@@ -136,6 +136,12 @@ static void report_event_side(FILE *out, const Event *event)
     case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
         fprintf(out, ", input %016llx", (unsigned long long)event->attempt_failed->input_digest);
         break;
+    case PERDURE__V1__EVENT__KIND_STEP_SCHEDULED:
+        report_payload(out, "input", event->step_scheduled->input);
+        break;
+    case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
+        fprintf(out, ", input %016llx", (unsigned long long)event->step_dispatched->input_digest);
+        break;
     case PERDURE__V1__EVENT__KIND_TIMER_STARTED:
         fprintf(out, " of %lld ms", (long long)event->timer_started->duration_ms);
         break;

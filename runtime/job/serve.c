@@ -154,6 +154,9 @@ static void serve_compensate(pdr_job *job, struct request *request)
     compensation->site = request->site;
     if (request->decl->kind == PDR_KIND_STEP)
         operation_merge(&compensation->policy, request->decl->defaults, request->options);
+    compensation->policy.queue = operation_copy_text(job, compensation->policy.queue);
+    if (job_is_stopped(job))
+        return;
     compensation->next = job->compensations;
     job->compensations = compensation;
     request->code = PDR_OK;

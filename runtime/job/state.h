@@ -63,6 +63,10 @@ struct op {
     int64_t duration_ms; /* timer */
     int64_t since_ms;
     int64_t first_started_ms;
+    int64_t scheduled_ms, dispatched_ms, begun_ms; /* with a queue, or PDR_LATER: as in struct job_command */
+    uint32_t dispatched, dispatch;
+    bool begun, later;
+    Payload *progress;
     Error *last_error;
     void *result;
     const pdr_failure *failure;
@@ -256,6 +260,7 @@ int operation_send(pdr_job *job, const struct request *request);
 void operation_announce_pending(pdr_job *job);
 void operation_merge(struct step_policy *policy, const pdr_step_options *defaults, const pdr_step_options *call);
 int64_t operation_later(int64_t now_ms, int64_t ms);
+const char *operation_copy_text(pdr_job *job, const char *text); /* in the arena; NULL: none, or no memory */
 
 /* apply.c */
 void apply_event(pdr_job *job, const Event *event);

@@ -58,6 +58,12 @@ const char *event_name(const Event *event)
         return event->step_failed->name;
     case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
         return event->attempt_failed->name;
+    case PERDURE__V1__EVENT__KIND_STEP_SCHEDULED:
+        return event->step_scheduled->name;
+    case PERDURE__V1__EVENT__KIND_STEP_PROGRESS:
+        return event->step_progress->name;
+    case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
+        return event->step_dispatched->name;
     case PERDURE__V1__EVENT__KIND_TIMER_STARTED:
         return event->timer_started->purpose;
     case PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED:

@@ -116,6 +116,12 @@ ProtobufCMessage *wire_decode(const ProtobufCMessageDescriptor *type, const void
 Status *status_decode(const void *data, size_t size);
 Reply *reply_decode(const void *data, size_t size);
 const char *event_kind_name(const Event *event); /* "started", "step_completed" ...; "unknown" */
+/* StepDispatched.reason. */
+#define DISPATCH_ROOM "room"         /* it was held back */
+#define DISPATCH_RETRY "retry"
+#define DISPATCH_DECLINED "declined"
+#define DISPATCH_LOST "lost"         /* nobody began it */
+#define DISPATCH_LATER "later"       /* its function said PDR_LATER: no task */
 const char *event_name(const Event *event);      /* step, signal, child type ...; "" where there is none */
 
 /* ---- digests -------------------------------------------------------------------------------- */

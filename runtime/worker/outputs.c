@@ -101,6 +101,27 @@ static void worker_append(struct pdr_worker *worker, uint32_t owner, enum log_st
         append_refused(worker, cookie);
 }
 
+#define QUEUE_NOTICE_MS 30000
+
+/* A queue that takes nothing is tried again by the engine, a while later. */
+static void worker_put_task(struct pdr_worker *worker, uint32_t owner, const struct engine_output *out)
+{
+    uint64_t cookie;
+    if (!cookie_take(worker, owner, out->cookie, &cookie)) {
+        worker_fail(worker, PDR_NO_MEMORY, "out of memory");
+        return;
+    }
+    struct log_message message = { out->key, out->data, out->size, NULL };
+    int code = worker->log->operations->put_task(worker->log, out->text, (uint32_t)out->count, &message, cookie);
+    if (code == LOG_OK)
+        return;
+    if (code != LOG_FULL && worker_monotonic_ms() >= worker->queue_notice_ms) { /* each task comes again each second */
+        worker_notice(worker, PDR_WARNING, "%s", worker->log->error);
+        worker->queue_notice_ms = worker_monotonic_ms() + QUEUE_NOTICE_MS;
+    }
+    worker_delivered(worker, cookie, LOG_NOT_PERSISTED, -1);
+}
+
 /* In order within a partition's stream; one that is full does not keep the others waiting (H28). */
 void worker_send_postponed(struct pdr_worker *worker)
 {
@@ -146,7 +167,8 @@ void worker_outputs_release(struct pdr_worker *worker)
 
 static void step_run_in_place(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
 {
-    struct attempt_request request = { out->step, out->key, out->run, out->op, out->attempt, out->input };
+    struct attempt_request request = { out->step, out->key, out->run, out->op, out->attempt, out->input,
+                                       worker->log->genesis.log_id };
     struct attempt_outcome outcome = { 0 };
     char job[256];
     uint64_t run = out->run, op = out->op;
@@ -164,7 +186,8 @@ static void step_run(struct pdr_worker *worker, uint32_t partition, const struct
         step_run_in_place(worker, partition, out);
         return;
     }
-    struct attempt_request request = { out->step, out->key, out->run, out->op, out->attempt, out->input };
+    struct attempt_request request = { out->step, out->key, out->run, out->op, out->attempt, out->input,
+                                       worker->log->genesis.log_id };
     if (step_pool_submit(worker->pool, partition, &request, worker_wall_ms()) != PDR_OK)
         worker_fail(worker, PDR_NO_MEMORY, "out of memory");
 }
@@ -265,6 +288,9 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
         break;
     case ENGINE_OUT_SEND:
         worker_append(worker, partition, LOG_INBOX, out);
+        break;
+    case ENGINE_OUT_TASK:
+        worker_put_task(worker, partition, out);
         break;
     case ENGINE_OUT_REPLY:
         log->operations->reply(log, out->reply_to, out->reply);

@@ -32,6 +32,10 @@ static struct engine *partition_engine(struct pdr_worker *worker, uint32_t parti
         .worker = worker->name,
         .boot_id = worker->boot_id,
         .registry = worker->registry,
+        .has_queues = worker->log->operations->put_task != NULL,
+        .queue_take = worker->queue_options ? queue_options_take : NULL,
+        .queue_limit = worker->queue_options ? queue_options_limit : NULL,
+        .queue_context = worker->queue_options,
         .type_is_known = worker_type_is_known,
         .type_context = worker,
         .seed = (uint64_t)worker_monotonic_us(NULL) * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)(uintptr_t)worker ^

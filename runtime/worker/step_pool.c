@@ -13,6 +13,7 @@ struct queued_attempt {
     struct attempt_done *done; /* filled by the thread */
     const struct callable *callable;
     Payload *input;
+    uint64_t log_id;
 };
 
 struct step_pool {
@@ -71,6 +72,7 @@ static void pool_run(struct queued_attempt *attempt)
         .op = done->op,
         .attempt = done->attempt,
         .input = attempt->input,
+        .log_id = attempt->log_id,
     };
     attempt_run(&request, &done->outcome);
 }
@@ -145,6 +147,7 @@ int step_pool_submit(struct step_pool *pool, uint32_t partition, const struct at
         return PDR_NO_MEMORY;
     }
     attempt->callable = request->callable;
+    attempt->log_id = request->log_id;
     done->partition = partition;
     done->run = request->run;
     done->op = request->op;

@@ -12,6 +12,7 @@
 #include "log/log.h"
 #include "store/store.h"
 #include "worker/data_dir.h"
+#include "worker/queue_options.h"
 #include "worker/step_pool.h"
 
 /* An append or send that the log had no room for: goes out before anything later of the same partition's stream. */
@@ -60,6 +61,7 @@ struct pdr_worker {
     struct store *store;
     bool store_in_log;
     struct step_pool *pool;
+    struct queue_options *queue_options; /* NULL: nothing is limited */
     struct worker_partition *partitions;
     uint32_t partition_count;
     char **known_types;
@@ -69,6 +71,7 @@ struct pdr_worker {
     struct postponed *postponed, *postponed_tail;
     struct postponed_lane *lanes; /* of each partition: journal, inbox */
     uint64_t postponed_round;
+    int64_t queue_notice_ms;      /* monotonic: not said before that a queue takes nothing */
     int64_t next_save_ms;
     atomic_bool stopping;
     bool draining;

@@ -75,7 +75,7 @@ static void history_record(struct history *history, long steps)
         if (command.kind != JOB_STEP)
             bench_fail("replay: the job asks for more than steps");
         struct attempt_request request = { registry_step(history->registry, command.step), "long", 1, command.op, 1,
-                                           command.input };
+                                           command.input, 0 };
         struct attempt_outcome outcome = { 0 };
         attempt_run(&request, &outcome);
         Event *event = event_new();

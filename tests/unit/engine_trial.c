@@ -101,6 +101,9 @@ void trial_free(struct trial *trial)
         engine_free(trial->workers[i].engine);
         trial_lose(&trial->workers[i]);
         free(trial->workers[i].appends);
+        for (size_t t = 0; t < trial->workers[i].task_count; t++)
+            record_free(trial->workers[i].tasks[t].record);
+        free(trial->workers[i].tasks);
     }
     stream_free(&trial->journal);
     stream_free(&trial->inbox);
@@ -140,6 +143,8 @@ struct trial_worker *trial_worker(struct trial *trial, int number, const struct 
         .genesis = trial->genesis,
         .worker = number ? "second" : "first",
         .registry = trial->registry,
+        .has_queues = trial->has_queues,
+        .queue_take = trial->queue_take,
         .seed = (uint64_t)number + 1,
         .host = { .context = trial, .history = trial_history },
     };
@@ -166,7 +171,8 @@ static void trial_hold(struct trial_worker *worker, const struct engine_output *
 
 static void trial_step(struct trial_worker *worker, const struct engine_output *out)
 {
-    struct attempt_request request = { out->step, out->key, out->run, out->op, out->attempt, out->input };
+    struct attempt_request request = { out->step, out->key, out->run, out->op, out->attempt, out->input,
+                                       worker->trial->genesis.log_id };
     struct attempt_outcome outcome = { 0 };
     char job[256];
     uint64_t run = out->run, op = out->op;
@@ -187,6 +193,17 @@ static void trial_status(struct trial_worker *worker, const struct engine_output
     status_free(status);
 }
 
+/* A task arrives in its queue at once, or is refused. */
+static void trial_task(struct trial_worker *worker, const struct engine_output *out)
+{
+    Record *record = NULL;
+    if (!worker->refuse_tasks && record_decode(out->data, out->size, &record) == WIRE_OK) {
+        worker->tasks = realloc(worker->tasks, (worker->task_count + 1) * sizeof *worker->tasks);
+        worker->tasks[worker->task_count++] = (struct trial_task){ record, record->task, (uint32_t)out->count };
+    }
+    engine_on_delivered(worker->engine, out->cookie, record ? LOG_PERSISTED : LOG_NOT_PERSISTED, -1);
+}
+
 static void trial_take(struct trial_worker *worker, const struct engine_output *out)
 {
     worker->outputs[out->kind]++;
@@ -204,11 +221,15 @@ static void trial_take(struct trial_worker *worker, const struct engine_output *
     case ENGINE_OUT_UNFOLLOW_INBOX:
         worker->inbox_from = -1;
         break;
+    case ENGINE_OUT_TASK:
+        trial_task(worker, out);
+        break;
     case ENGINE_OUT_STEP:
         trial_step(worker, out);
         break;
     case ENGINE_OUT_REPLY:
         worker->replies++;
+        worker->stops += strcmp(out->reply->answer, "stop") == 0;
         worker->refused += strcmp(out->reply->answer, "refused") == 0;
         snprintf(worker->last_answer, sizeof worker->last_answer, "%s", out->reply->answer);
         break;

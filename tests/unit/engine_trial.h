@@ -25,6 +25,12 @@ struct trial_append {
     size_t size;
 };
 
+struct trial_task {
+    Record *record;
+    const Perdure__V1__Task *task;
+    uint32_t lane;
+};
+
 struct trial_worker {
     struct trial *trial;
     struct engine *engine;
@@ -32,12 +38,15 @@ struct trial_worker {
     size_t append_count;
     int64_t journal_from, inbox_from; /* -1: not followed */
     size_t outputs[ENGINE_OUT_NOTE + 1];
-    size_t replies, refused;
+    size_t replies, refused, stops;
     char last_text[256];
     char last_answer[32];
     char last_state[32];          /* of the last status record */
     bool hold_steps;              /* steps are not run */
     size_t steps_held;
+    struct trial_task *tasks;     /* as they came into the queues */
+    size_t task_count;
+    bool refuse_tasks;
 };
 
 struct trial {
@@ -46,6 +55,8 @@ struct trial {
     struct trial_worker workers[2];
     Genesis genesis;
     int64_t wall_ms, monotonic_ms;
+    bool has_queues; /* before trial_worker() */
+    bool (*queue_take)(void *context, const char *queue, int64_t now, int64_t *again);
 };
 
 /* `modules` ends with NULL. The journal begins with its Genesis. */

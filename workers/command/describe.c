@@ -20,7 +20,32 @@ static void describe_line(struct buffer *out, const char *name, const char *valu
 }
 
 /* "step shop/charge at shop.c:41" and under it since when, until when, which attempt, the last error. */
-static void describe_waiting(struct buffer *out, const Waiting *waiting, int64_t now)
+static void describe_outside(struct buffer *out, const struct catalog *catalog, const Status *status,
+                             const Waiting *waiting, int64_t now)
+{
+    char text[100];
+    if (*waiting->queue) {
+        buffer_text(out, "\n      queue ");
+        show_plain(out, waiting->queue);
+        buffer_text(out, *waiting->phase ? ", " : "");
+        show_plain(out, waiting->phase);
+    }
+    if (*waiting->executor) {
+        buffer_text(out, " by ");
+        show_plain(out, waiting->executor);
+    }
+    if (waiting->heard)
+        buffer_format(out, "\n      last heard of %s", time_text(waiting->heard, now, text, sizeof text));
+    if (waiting->progress) {
+        buffer_text(out, "\n      progress ");
+        catalog_show(catalog, status->type, status->build, waiting->progress, out);
+    }
+    buffer_text(out, "\n      token ");
+    show_plain(out, waiting->token);
+}
+
+static void describe_waiting(struct buffer *out, const struct catalog *catalog, const Status *status,
+                             const Waiting *waiting, int64_t now)
 {
     char text[100];
     buffer_text(out, "  ");
@@ -49,6 +74,8 @@ static void describe_waiting(struct buffer *out, const Waiting *waiting, int64_t
         buffer_text(out, "\n      last error: ");
         show_error_text(out, waiting->last_error);
     }
+    if (*waiting->token)
+        describe_outside(out, catalog, status, waiting, now);
     buffer_byte(out, '\n');
 }
 
@@ -85,7 +112,7 @@ static void describe_text(struct buffer *out, const struct catalog *catalog, con
     if (status->n_waiting > 0)
         buffer_text(out, "waiting\n");
     for (size_t i = 0; i < status->n_waiting; i++)
-        describe_waiting(out, status->waiting[i], now);
+        describe_waiting(out, catalog, status, status->waiting[i], now);
     if (*status->report) {
         buffer_text(out, "report\n");
         for (const char *line = status->report; *line;) { /* several lines, ours: only their ends are kept */
@@ -132,8 +159,8 @@ const struct verb verb_describe = {
     .help = "Shows what is known of the job ID, also with no worker alive: it is read from the log.\n\n"
             "--json prints one object: id type state run created updated events worker build input waiting, and result,\n"
             "error or report where there is one. waiting is a list of\n"
-            "{kind,name,since,until,attempt,last_error,site:{file,line,function},label,op}. Times are milliseconds\n"
-            "since 1970.",
+            "{kind,name,since,until,attempt,last_error,site:{file,line,function},label,op}, and of a step that is executed\n"
+            "outside queue token phase executor heard progress. Times are milliseconds since 1970.",
     .least = 1,
     .most = 1,
     .run = describe_run,

@@ -27,12 +27,14 @@ int session_fail(const struct arguments *arguments, int exit_code, const char *f
 int session_output_failed(const struct arguments *arguments);
 /* Prints the text and a line end, and frees it. EXIT_OK, or said why not. */
 int session_print(const struct arguments *arguments, struct buffer *out);
+/* Waits for the owner's answer to a command, and prints it: `done` when it was accepted. The exit code. */
+int session_settle(const struct session *session, const char *id, struct question *question, const char *done);
 /* What `result` exits with: EXIT_OK, EXIT_JOB_FAILED, or EXIT_TIMED_OUT when the job has not ended. */
 int session_outcome(const Status *status);
 
 /* ---- verbs, each in its file -------------------------------------------------------------------- */
 
 extern const struct verb verb_start, verb_signal, verb_cancel, verb_terminate, verb_resume, verb_result, verb_describe, verb_list,
-    verb_history, verb_worker, verb_dev, verb_namespace, verb_export, verb_replay;
+    verb_history, verb_worker, verb_dev, verb_namespace, verb_export, verb_replay, verb_complete;
 
 #endif

@@ -108,7 +108,22 @@ void show_payload(struct buffer *out, const char *name, const struct catalog *ca
     catalog_show(catalog, job_type, build, payload, out);
 }
 
-static void show_waiting(struct buffer *out, const Waiting *waiting)
+/* Of a step that is executed outside. */
+static void show_outside(struct buffer *out, const struct catalog *catalog, const Status *status, const Waiting *waiting)
+{
+    show_string(out, "queue", waiting->queue);
+    show_string(out, "token", waiting->token);
+    show_string(out, "phase", waiting->phase);
+    show_string(out, "executor", waiting->executor);
+    show_key(out, "heard");
+    if (waiting->heard)
+        buffer_json_int64(out, waiting->heard);
+    else
+        buffer_text(out, "null");
+    show_payload(out, "progress", catalog, status->type, status->build, waiting->progress);
+}
+
+static void show_waiting(struct buffer *out, const struct catalog *catalog, const Status *status, const Waiting *waiting)
 {
     buffer_byte(out, '{');
     show_string(out, "kind", waiting->kind);
@@ -124,6 +139,8 @@ static void show_waiting(struct buffer *out, const Waiting *waiting)
     show_site(out, "site", waiting->site);
     show_string(out, "label", waiting->label);
     show_uint(out, "op", waiting->op);
+    if (*waiting->token)
+        show_outside(out, catalog, status, waiting);
     buffer_byte(out, '}');
 }
 
@@ -151,7 +168,7 @@ void show_status(struct buffer *out, const struct catalog *catalog, const Status
     buffer_byte(out, '[');
     for (size_t i = 0; i < status->n_waiting; i++) {
         buffer_text(out, i ? "," : "");
-        show_waiting(out, status->waiting[i]);
+        show_waiting(out, catalog, status, status->waiting[i]);
     }
     buffer_byte(out, ']');
     if (strcmp(status->state, "completed") == 0)

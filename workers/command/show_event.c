@@ -115,6 +115,19 @@ static void event_crash(struct buffer *out, const Perdure__V1__JobCrashed *crash
     buffer_byte(out, ']');
 }
 
+static void event_scheduled(const struct event_view *view, const Perdure__V1__StepScheduled *step)
+{
+    show_string(view->out, "queue", step->queue);
+    event_payload(view, "input", step->input);
+    show_bool(view->out, "held", step->held);
+    show_uint(view->out, "priority", step->priority);
+    show_uint(view->out, "max_attempts", step->max_attempts);
+    show_int(view->out, "timeout_ms", step->timeout_ms);
+    show_int(view->out, "schedule_to_start_ms", step->schedule_to_start_ms);
+    show_int(view->out, "deadline_ms", step->deadline_ms);
+    show_int(view->out, "heartbeat_ms", step->heartbeat_ms);
+}
+
 static void event_fields(const struct event_view *view, const Event *event)
 {
     struct buffer *out = view->out;
@@ -132,6 +145,20 @@ static void event_fields(const struct event_view *view, const Event *event)
     case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
         event_step(view, event->attempt_failed->attempt, event->attempt_failed->started, event->attempt_failed->error);
         show_int(out, "next", event->attempt_failed->next);
+        break;
+    case PERDURE__V1__EVENT__KIND_STEP_SCHEDULED:
+        event_scheduled(view, event->step_scheduled);
+        break;
+    case PERDURE__V1__EVENT__KIND_STEP_PROGRESS:
+        show_uint(out, "attempt", event->step_progress->attempt);
+        show_string(out, "worker", event->step_progress->worker);
+        show_int(out, "started", event->step_progress->started);
+        event_payload(view, "detail", event->step_progress->detail);
+        break;
+    case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
+        show_uint(out, "attempt", event->step_dispatched->attempt);
+        show_uint(out, "dispatch", event->step_dispatched->dispatch);
+        show_string(out, "reason", event->step_dispatched->reason);
         break;
     case PERDURE__V1__EVENT__KIND_TIMER_STARTED:
         show_string(out, "purpose", event->timer_started->purpose);
@@ -242,6 +269,24 @@ static const char *crash_place(const Perdure__V1__JobCrashed *crash)
     return crash->trace[0];
 }
 
+static void text_remote(const struct event_view *view, const Event *event)
+{
+    if (event->kind_case == PERDURE__V1__EVENT__KIND_STEP_SCHEDULED) {
+        text_plain(view, "queue ", event->step_scheduled->queue);
+        buffer_text(view->out, event->step_scheduled->held ? " (held back)  " : "  ");
+        text_value(view, event->step_scheduled->input);
+    } else if (event->kind_case == PERDURE__V1__EVENT__KIND_STEP_PROGRESS) {
+        text_plain(view, "", event->step_progress->worker);
+        buffer_text(view->out, "  ");
+        if (event->step_progress->detail)
+            text_value(view, event->step_progress->detail);
+    } else {
+        if (event->step_dispatched->attempt > 1)
+            buffer_format(view->out, "attempt %" PRIu32 "  ", event->step_dispatched->attempt);
+        text_plain(view, "", event->step_dispatched->reason);
+    }
+}
+
 void show_event_text(struct buffer *out, const struct catalog *catalog, const char *job_type, const char *build,
                      const Event *event)
 {
@@ -262,6 +307,11 @@ void show_event_text(struct buffer *out, const struct catalog *catalog, const ch
         break;
     case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
         text_attempt_failed(&view, event);
+        break;
+    case PERDURE__V1__EVENT__KIND_STEP_SCHEDULED:
+    case PERDURE__V1__EVENT__KIND_STEP_PROGRESS:
+    case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
+        text_remote(&view, event);
         break;
     case PERDURE__V1__EVENT__KIND_TIMER_STARTED:
         text_plain(&view, "", event->timer_started->purpose);

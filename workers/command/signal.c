@@ -24,14 +24,8 @@ static int signal_print(const struct session *session, const char *id, const cha
     return session_print(session->arguments, &out);
 }
 
-/* Asks and waits for the owner's answer. */
-static int signal_send(const struct session *session, const char *id, Command *command, const char *done)
+int session_settle(const struct session *session, const char *id, struct question *question, const char *done)
 {
-    if (arguments_get(session->arguments, "request"))
-        command->request = (char *)arguments_get(session->arguments, "request");
-    struct question *question = client_ask(session->client, id, command);
-    if (!question)
-        return session_client_failed(session);
     switch (client_wait(session->client, question, CLIENT_TIMEOUT_MS, CLIENT_PATIENCE_MS)) {
     case CLIENT_ANSWERED:
         if (strcmp(question->answer->answer, "refused") == 0)
@@ -46,6 +40,15 @@ static int signal_send(const struct session *session, const char *id, Command *c
     default:
         return session_client_failed(session);
     }
+}
+
+/* Asks and waits for the owner's answer. */
+static int signal_send(const struct session *session, const char *id, Command *command, const char *done)
+{
+    if (arguments_get(session->arguments, "request"))
+        command->request = (char *)arguments_get(session->arguments, "request");
+    struct question *question = client_ask(session->client, id, command);
+    return question ? session_settle(session, id, question, done) : session_client_failed(session);
 }
 
 /* ---- signal ------------------------------------------------------------------------------------- */

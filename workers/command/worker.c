@@ -90,6 +90,8 @@ static void worker_notice(void *context, int level, const char *text)
     {"name", "NAME", "name of the worker: shown, and its member id on Kafka (default: kept in the data directory)", false}, \
     {"threads", "N", "threads that run steps (default: 16)", false}, \
     {"session-timeout", "DURATION", "Kafka: a worker silent for so long loses its partitions (default: 10s)", false}, \
+    {"queue-rate", "QUEUE=N/s,...", "remote steps that this worker dispatches at most", false}, \
+    {"queue-limit", "QUEUE=N,...", "tasks of a partition that wait for their workers at most (default: 1000)", false}, \
     {"accept-lost-commands", NULL, "go on though the log has lost commands that no job has taken", false}, \
     {"quiet", NULL, "print warnings and errors only", false}
 
@@ -160,6 +162,8 @@ static int worker_start(struct arguments *arguments, FILE *file)
     options.queue = arguments_get(arguments, "queue");
     options.step_threads = (int)threads;
     options.accept_lost_commands = arguments_get(arguments, "accept-lost-commands") != NULL;
+    options.queue_rates = arguments_get(arguments, "queue-rate");
+    options.queue_limits = arguments_get(arguments, "queue-limit");
     options.notice = worker_notice;
     options.notice_context = &output;
     int code = pdr_worker_open(&options, &worker);

@@ -65,7 +65,8 @@ extern "C" {
     X(NOT_FOUND, -7, "no such job, type or name")                                            \
     X(EXISTS, -8, "the id is taken by another job")                                          \
     X(UNREACHABLE, -9, "the log cannot be reached")                                          \
-    X(INVALID, -10, "a module, a setting or an input is not valid")
+    X(INVALID, -10, "a module, a setting or an input is not valid")                          \
+    X(LATER, -11, "the attempt is completed from outside, later")
 
 enum pdr_code {
     PDR_OK = 0,
@@ -178,6 +179,11 @@ typedef struct pdr_step_options {
     bool in_place PDR_ZERO;          /* it is short and never blocks: runs on the job's own thread, no hand-over */
     pdr_limit *limit PDR_ZERO;       /* at a call: runs when this limit has room */
     const char *label PDR_ZERO;      /* at a call: shown to people beside the name */
+    /* A step that other processes execute, in any language: docs/remote-steps.md. Its function need not be linked. */
+    const char *queue PDR_ZERO;      /* whose workers execute it; "" at a call: this worker after all */
+    int64_t schedule_to_start_ms PDR_ZERO; /* to be begun within, else it fails for good; default: none */
+    int64_t heartbeat_ms PDR_ZERO;   /* an attempt not heard of for so long has failed; default: 60 s */
+    int priority PDR_ZERO;           /* larger goes first where more wait than the queue takes; default: 0 */
 } pdr_step_options;
 
 /* Of a child job. */
@@ -473,6 +479,12 @@ PDR_API char *pdr_attempt_format(pdr_attempt *attempt, const char *format, ...) 
  * the options say; the second is not. */
 PDR_API int pdr_attempt_fail(pdr_attempt *attempt, const char *type, const char *format, ...) PDR_PRINTF(3, 4);
 PDR_API int pdr_attempt_give_up(pdr_attempt *attempt, const char *type, const char *format, ...) PDR_PRINTF(3, 4);
+/*
+ * Names this attempt: whoever has it can complete the attempt from outside, by pdr_client_complete() or `perdure complete`.
+ * A step that hands it to somebody (a person, a webhook) returns PDR_LATER: its thread is free, and the attempt goes on,
+ * also across restarts, until it is completed or `timeout_ms` has passed. Lives as long as the attempt.
+ */
+PDR_API const char *pdr_attempt_token(pdr_attempt *attempt);
 
 /* ---- modules ------------------------------------------------------------------------------------------------------ */
 
@@ -490,11 +502,13 @@ typedef struct pdr_module {
 } pdr_module;
 
 /*
- * PDR_MODULE(shop, PDR_RUNS(checkout), PDR_RUNS(charge), ...); once in a shared object: what it can run. Jobs are then
+ * PDR_MODULE(shop, PDR_RUNS(checkout), PDR_RUNS(charge), ...); once in a shared object: what it can run. PDR_CALLS(render)
+ * names a step with a queue whose function is elsewhere: tools then can show its input and result. Jobs are then
  * known as "shop/checkout". Link it with a build id (-Wl,--build-id): it names the code a job ran with. Several modules
  * may be linked into one program and given to pdr_worker_add() as &pdr_module_shop.
  */
 #define PDR_RUNS(name) { &pdr_decl_##name, name##_pdr_run }
+#define PDR_CALLS(name) { &pdr_decl_##name, NULL }
 #define PDR_MODULE(fn, ...)                                                                                          \
     static const pdr_entry pdr_entries_##fn[] = { __VA_ARGS__ };                                                     \
     PDR_C_ PDR_API const pdr_module pdr_module_##fn;                                                                 \
@@ -520,6 +534,8 @@ typedef struct pdr_worker_options {
     bool accept_lost_commands PDR_ZERO;    /* go on though the log has lost commands that no job has taken; default:
                                               refuse, and say which */
     const char *queue PDR_ZERO;            /* a step worker: runs no jobs, only what waits in this queue; Kafka only */
+    const char *queue_rates PDR_ZERO;      /* tasks that this worker dispatches at most: "gpu=5/s,mail=100/s" */
+    const char *queue_limits PDR_ZERO;     /* tasks out that nobody has begun, of a partition: "gpu=100"; default: 1,000 */
 } pdr_worker_options;
 
 /* Opens the log. `*out` is set also on failure, for pdr_worker_error(), unless PDR_NO_MEMORY; close it in any case.
@@ -565,6 +581,16 @@ PDR_API void pdr_client_close(pdr_client *client);
     name##_pdr_client_result((client), (id), PDR_OUT_(pdr_out_##name, out),             \
                              PDR_OPTIONS_(pdr_wait_options, __VA_ARGS__))
 
+/*
+ * pdr_client_complete(client, name, const char *token, const Result *result): completes an attempt of a step from outside,
+ * as pdr_attempt_token() or `perdure describe` named it. PDR_NOT_FOUND: nothing waits for that attempt (any more).
+ * pdr_client_fail(client, token, type, message, final): the attempt failed; unless `final`, it is tried again.
+ */
+#define pdr_client_complete(client, name, token, result) \
+    pdr_client_complete_((client), &pdr_decl_##name, (token), PDR_IN_(pdr_out_##name, result))
+PDR_API int pdr_client_fail(pdr_client *client, const char *token, const char *type, const char *message,
+                            bool final_) PDR_NODISCARD;
+
 /* Asks a job to stop: its awaits return PDR_CANCELLED, its compensations run. `reason` may be NULL. */
 PDR_API int pdr_client_cancel(pdr_client *client, const char *id, const char *reason) PDR_NODISCARD;
 /* Ends a job where it stands: none of its code runs any more. */
@@ -593,6 +619,7 @@ PDR_API int pdr_wait_(pdr_job *, const pdr_site *, bool all, const pdr_future *,
 PDR_API int pdr_client_start_(pdr_client *, const pdr_decl *, const char *id, const void *in,
                               const pdr_start_options *);
 PDR_API int pdr_client_signal_(pdr_client *, const pdr_decl *, const char *id, const void *in);
+PDR_API int pdr_client_complete_(pdr_client *, const pdr_decl *, const char *token, const void *result) PDR_NODISCARD;
 PDR_API int pdr_client_result_(pdr_client *, const pdr_decl *, const char *id, void **out, const pdr_wait_options *);
 
 #ifdef __cplusplus
