@@ -97,7 +97,7 @@ static bool kafka_take_subscribe(struct kafka_log *log, char *error, size_t erro
     const struct kafka_setting settings[] = {
         { "group.id", taking->topic },
         { "session.timeout.ms", "10000" }, /* the lanes of a killed worker are free after it */
-        { "heartbeat.interval.ms", "2000" },
+        { "heartbeat.interval.ms", "1000" },
         { "partition.assignment.strategy", "range" },
         { "auto.offset.reset", "earliest" },
         { "enable.auto.commit", "true" }, /* of what kafka_take_commit() stores */

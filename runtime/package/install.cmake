@@ -20,6 +20,8 @@ endforeach()
 install(TARGETS perdure-supervisor RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/perdure)
 install(DIRECTORY runtime/include/perdure DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(DIRECTORY proto/perdure DESTINATION ${CMAKE_INSTALL_DATADIR}/perdure/proto FILES_MATCHING PATTERN "*.proto")
+install(DIRECTORY workers/python DESTINATION ${CMAKE_INSTALL_DATADIR}/perdure USE_SOURCE_PERMISSIONS
+    FILES_MATCHING PATTERN "*.py")
 install(FILES ${PROJECT_BINARY_DIR}/perdure.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(EXPORT perdure-targets NAMESPACE perdure:: DESTINATION ${package_dir})
 install(FILES ${PROJECT_BINARY_DIR}/perdure-config.cmake ${PROJECT_BINARY_DIR}/perdure-config-version.cmake

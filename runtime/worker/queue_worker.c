@@ -198,11 +198,11 @@ static void taken_run(struct queue_worker *queue, struct taken *taken, uint32_t 
         worker_fail(queue->worker, PDR_NO_MEMORY, "out of memory");
         return;
     }
-    taken_report_begun(queue, taken);
     taken->state = TAKEN_RUNNING;
     queue->held--;
     queue->slots[slot] = taken;
     queue->running++;
+    taken->begun_at = worker_monotonic_ms() + QUEUE_BEGUN_MS;
     beat_arm(taken, worker_monotonic_ms());
 }
 
@@ -237,6 +237,10 @@ static void queue_keep_time(struct queue_worker *queue)
     for (struct taken *taken = queue->all; taken; taken = taken->next) {
         if (taken->state == TAKEN_HELD && (now >= taken->decline_at || queue->worker->draining))
             taken_decline(queue, taken, queue->worker->draining ? "shutting down" : "no free slot");
+        if (taken->state == TAKEN_RUNNING && taken->begun_at > 0 && now >= taken->begun_at) {
+            taken_report_begun(queue, taken);
+            taken->begun_at = 0;
+        }
         if (taken->state != TAKEN_RUNNING || taken->beat_at == 0 || now < taken->beat_at)
             continue;
         taken_report_beat(queue, taken);
@@ -291,7 +295,7 @@ static void queue_loop(struct queue_worker *queue)
     bool left = false;
     while (!worker->failed && !queue_drained(queue, give_up)) {
         crash_heartbeat();
-        if (operations->poll(queue->log, 100) == LOG_FAILED)
+        if (operations->poll(queue->log, queue->running > 0 ? QUEUE_BEGUN_MS : 100) == LOG_FAILED)
             worker_fail(worker, PDR_UNREACHABLE, "%s", queue->log->error);
         if (atomic_load(&worker->stopping) && !worker->draining) {
             worker->draining = true;

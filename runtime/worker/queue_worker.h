@@ -7,9 +7,10 @@
 
 #include "worker/worker.h"
 
-#define QUEUE_HOLD_MS INT64_C(2000)     /* a task waits so long for a slot, then twice as long each time it is sent again */
+#define QUEUE_HOLD_MS INT64_C(500)      /* a task waits so long for a slot, then twice as long each time it is sent again */
 #define QUEUE_HOLD_MAX_MS INT64_C(60000)
 #define QUEUE_HELD_PER_SLOT 8           /* so many tasks may wait */
+#define QUEUE_BEGUN_MS 20               /* what ends within is reported by its end alone: half the reports */
 #define QUEUE_SETTLED_KEPT 4096         /* tasks known to be ended when they are delivered again */
 
 enum taken_state { TAKEN_HELD, TAKEN_RUNNING, TAKEN_OVER };
@@ -25,6 +26,7 @@ struct taken {
     size_t reports;     /* not acknowledged yet */
     int64_t decline_at; /* monotonic */
     int64_t started_ms;
+    int64_t begun_at;   /* monotonic: that it runs is reported then; 0: it was */
     int64_t beat_at;    /* monotonic: the next heartbeat is due; 0: none wanted */
     uint64_t beats;
     uint64_t correlation;

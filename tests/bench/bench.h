@@ -82,6 +82,8 @@ void shared_new(struct bench *bench);
 /* Starts the worker and waits until it owns every partition. */
 void host_start(struct bench *bench, const char *uri, const struct host_limits *limits, struct host *host);
 void host_start_only(struct bench *bench, const char *uri, const struct host_limits *limits, struct host *host);
+/* A step worker of `queue`. */
+void host_start_queue(struct bench *bench, const char *uri, const char *queue, struct host *host);
 void host_stop(struct host *host); /* SIGTERM */
 void host_kill(struct host *host); /* SIGKILL */
 int host_main(int count, char **arguments); /* perdure-bench worker ... */
@@ -142,6 +144,7 @@ int kafka_bare_main(int count, char **arguments); /* perdure-bench bare ... */
 
 void figure_step(struct bench *bench);
 void figure_result(struct bench *bench);
+void figure_remote(struct bench *bench);
 void figure_hello(struct bench *bench);
 void figure_replay(struct bench *bench);
 void figure_restart(struct bench *bench);
@@ -149,6 +152,7 @@ void figure_memory(struct bench *bench);
 
 extern const pdr_module pdr_module_bench;
 PDR_JOB(chain, pdr_text, pdr_text)
+PDR_JOB(far_chain, pdr_text, pdr_text)
 PDR_JOB(single, pdr_text, pdr_text)
 PDR_JOB(hello, pdr_text, pdr_text)
 PDR_JOB(fill, pdr_text, pdr_text)

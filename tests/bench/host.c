@@ -53,10 +53,10 @@ static void host_notice(void *context, int level, const char *text)
     }
 }
 
-/* worker URI DATA SHARED-FILE LIVE-JOBS LIVE-BYTES */
+/* worker URI DATA SHARED-FILE LIVE-JOBS LIVE-BYTES [QUEUE] */
 int host_main(int count, char **arguments)
 {
-    if (count != 7)
+    if (count != 7 && count != 8)
         return 2;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     struct shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, atoi(arguments[4]), 0);
@@ -70,7 +70,8 @@ int host_main(int count, char **arguments)
                                    .live_jobs = strtoull(arguments[5], NULL, 10),
                                    .live_bytes = strtoull(arguments[6], NULL, 10),
                                    .notice = host_notice,
-                                   .notice_context = shared };
+                                   .notice_context = shared,
+                                   .queue = count == 8 ? arguments[7] : NULL };
     int code = pdr_worker_open(&options, &host_worker);
     if (code == PDR_OK)
         code = pdr_worker_add(host_worker, &pdr_module_bench);
@@ -114,6 +115,19 @@ void host_start(struct bench *bench, const char *uri, const struct host_limits *
         if (waited > HOST_START_MS || waitpid(host->pid, NULL, WNOHANG) != 0)
             bench_fail("the worker on %s does not come up", uri);
         sleep_ms(10);
+    }
+}
+
+void host_start_queue(struct bench *bench, const char *uri, const char *queue, struct host *host)
+{
+    char file[16];
+    snprintf(file, sizeof file, "%d", bench->shared_file);
+    host->pid = fork();
+    if (host->pid < 0)
+        bench_fail("fork: %s", strerror(errno));
+    if (host->pid == 0) {
+        execl(bench->program, "perdure-bench", "worker", uri, bench->directory, file, "0", "0", queue, NULL);
+        _exit(127);
     }
 }
 

@@ -22,6 +22,7 @@ static const struct figure {
 } figures[] = {
     { "step", figure_step, "one step after the other in one job, against one record written and read back" },
     { "result", figure_result, "start to result of a job of one step, as a client sees it" },
+    { "remote", figure_remote, "one remote step after the other in one job, against a request and an answer through Kafka" },
     { "hello", figure_hello, "jobs of three steps a second, against a loop without an engine" },
     { "replay", figure_replay, "events a second, from memory" },
     { "restart", figure_restart, "a job of 100,000 events after kill -9" },

@@ -10,6 +10,7 @@ PDR_STEP(tick, pdr_text, pdr_text, .in_place = true)
 PDR_STEP(look_up, pdr_text, pdr_text, .in_place = true)
 PDR_STEP(translate, pdr_text, pdr_text, .in_place = true)
 PDR_STEP(sign, pdr_text, pdr_text, .in_place = true)
+PDR_STEP(far_tick, pdr_text, pdr_text, .queue = "bench")
 PDR_SIGNAL(go, pdr_text)
 
 struct shared *bench_shared;
@@ -20,6 +21,16 @@ int chain(pdr_job *job, const pdr_text *in, pdr_text *out)
     pdr_text *last = NULL;
     for (long left = atol(in->chars); left > 0; left--)
         PDR_TRY(pdr_await(job, tick, in, &last));
+    *out = last ? *last : *in;
+    return PDR_OK;
+}
+
+/* The same, each step by a step worker. */
+int far_chain(pdr_job *job, const pdr_text *in, pdr_text *out)
+{
+    pdr_text *last = NULL;
+    for (long left = atol(in->chars); left > 0; left--)
+        PDR_TRY(pdr_await(job, far_tick, in, &last));
     *out = last ? *last : *in;
     return PDR_OK;
 }
@@ -83,6 +94,11 @@ int tick(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
     return PDR_OK;
 }
 
+int far_tick(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
+{
+    return tick(attempt, in, out);
+}
+
 int look_up(pdr_attempt *attempt, const pdr_text *name, pdr_text *out)
 {
     out->chars = pdr_attempt_format(attempt, "Hello, %s", name->chars);
@@ -102,4 +118,4 @@ int sign(pdr_attempt *attempt, const pdr_text *letter, pdr_text *out)
 }
 
 PDR_MODULE(bench, PDR_RUNS(chain), PDR_RUNS(single), PDR_RUNS(hello), PDR_RUNS(fill), PDR_RUNS(pause_here),
-           PDR_RUNS(tick), PDR_RUNS(look_up), PDR_RUNS(translate), PDR_RUNS(sign));
+           PDR_RUNS(tick), PDR_RUNS(far_chain), PDR_RUNS(far_tick), PDR_RUNS(look_up), PDR_RUNS(translate), PDR_RUNS(sign));

@@ -2,7 +2,8 @@
 import os
 import time
 
-from perdure_steps import Final, step
+from perdure_steps import Final
+from perdure_steps import step as serve
 from perdure_wire import Error
 
 
@@ -14,14 +15,23 @@ def note(context, what):
         os.close(file)
 
 
-@step("courier/upper", str, str)
+def step(name, input, result):
+    """The same for the modules `errands`, whose jobs have steps elsewhere, and `courier`, which has them in C too."""
+    def register(function):
+        for module in ("errands", "courier"):
+            serve(module + "/" + name, input, result)(function)
+        return function
+    return register
+
+
+@step("upper", str, str)
 def upper(context, text):
     note(context, "begin")
     note(context, "end")
     return text.upper()
 
 
-@step("courier/slow", str, str)
+@step("slow", str, str)
 def slow(context, seconds):
     """Sleeps, saying how far it is, until it is told to stop."""
     note(context, "begin")
@@ -35,7 +45,7 @@ def slow(context, seconds):
     return "slept"
 
 
-@step("courier/fail", str, str)
+@step("fail", str, str)
 def fail(context, how):
     note(context, "begin")
     if how == "final":
@@ -45,26 +55,26 @@ def fail(context, how):
     raise RuntimeError("try again")
 
 
-@step("courier/double", dict, dict)
+@step("double", dict, dict)
 def double(context, value):
     return {name: 2 * number for name, number in value.items()}
 
 
-@step("courier/reverse", bytes, bytes)
+@step("reverse", bytes, bytes)
 def reverse(context, data):
     return data[::-1]
 
 
-@step("courier/message", Error, Error)
+@step("message", Error, Error)
 def message(context, error):
     return Error(type=error.type, code=error.code + 1)
 
 
-@step("courier/large", None, bytes)
+@step("large", None, bytes)
 def large(context, _):
     return b"x" * 1000000
 
 
-@step("courier/wrong", None, str)
+@step("wrong", None, str)
 def wrong(context, _):
     return 17

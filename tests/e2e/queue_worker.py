@@ -15,8 +15,9 @@ def begin(log, queue, *arguments, ledger=None):
 
 
 def check_reports(owner):
-    key = owner.put("upper", "abc")
-    check(owner.wait(key, "end").completed == wire.Payload(type="text", data=b"ABC"), "result")
+    check(owner.wait(owner.put("upper", "abc"), "end").completed == wire.Payload(type="text", data=b"ABC"), "result")
+    key = owner.put("slow", "0.3") # what ends at once is not reported to have begun
+    check(owner.wait(key, "end").completed.data == b"slept", "result")
     begun = owner.wait(key, "started")
     check(begun.HasField("begun") and begun.started > 0 and begun.worker, "started: %s" % begun)
     for record in owner.of(key, ""):

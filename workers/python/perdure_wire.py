@@ -180,7 +180,7 @@ def kafka_settings(log, config=None):
                     raise ValueError("%s, line %d: each line is NAME=VALUE" % (path, number))
                 found.append((name.strip(), value.strip().replace("\\n", "\n")))
     for name, value in os.environ.items():
-        if name.startswith("PERDURE_KAFKA_") and not name.endswith(("_CONFIG", "_JAVA")) \
+        if name.startswith("PERDURE_KAFKA_") and name != "PERDURE_KAFKA_CONFIG" \
                 and not name[len("PERDURE_KAFKA_"):].startswith(("SERVICE_", "PORT")):
             found.append((name[len("PERDURE_KAFKA_"):].lower().replace("_", "."), value))
     found += [option.partition("=")[::2] for option in options.split("&") if option]

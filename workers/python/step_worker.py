@@ -53,7 +53,7 @@ class Worker:
         # auto.commit sends what store_offsets() was told: tasks whose first report is acknowledged.
         self.consumer = Consumer({
             **self.settings, "group.id": topic, "auto.offset.reset": "earliest", "enable.auto.offset.store": False,
-            "auto.commit.interval.ms": 1000, "session.timeout.ms": 10000, "fetch.wait.max.ms": 50, "check.crcs": True,
+            "auto.commit.interval.ms": 1000, "session.timeout.ms": 10000, "heartbeat.interval.ms": 1000, "fetch.wait.max.ms": 50, "check.crcs": True,
             "partition.assignment.strategy": "range", "topic.metadata.refresh.interval.ms": 5000,
             "queued.min.messages": 1000})
         self.lock = threading.Condition()
@@ -358,8 +358,8 @@ def main():
     parser.add_argument("--module", required=True, action="append", help="Python module or file with steps; repeatable")
     parser.add_argument("--slots", type=int, default=4, help="steps at the same time (default: 4)")
     parser.add_argument("--rate", type=float, default=0, help="steps begun a second, at most (default: no limit)")
-    parser.add_argument("--hold", type=float, default=2, help="seconds a task waits here for a slot before it goes to another "
-                        "worker; doubled each time, up to 60 (default: 2)")
+    parser.add_argument("--hold", type=float, default=0.5, help="seconds a task waits here for a slot before it goes to another "
+                        "worker; doubled each time, up to 60 (default: 0.5)")
     parser.add_argument("--drain", type=float, default=30, help="seconds that steps have to end at SIGTERM (default: 30)")
     parser.add_argument("--name", default="%s-%d" % (socket.gethostname(), os.getpid()), help="shown by `perdure describe`")
     parser.add_argument("--kafka-config", help="file with Kafka settings, NAME=VALUE a line (or PERDURE_KAFKA_CONFIG)")

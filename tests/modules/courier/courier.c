@@ -1,5 +1,5 @@
 /*
- * The steps of tests/e2e/python_steps.py in C, for `perdure worker --queue`.
+ * The steps of tests/e2e/python_steps.py in C, for `perdure worker --queue`, and a job that awaits them.
  */
 #include <ctype.h>
 #include <fcntl.h>
@@ -12,11 +12,12 @@
 
 #include <perdure/perdure.h>
 
-PDR_STEP(upper, pdr_text, pdr_text)
-PDR_STEP(slow, pdr_text, pdr_text)
-PDR_STEP(fail, pdr_text, pdr_text)
+PDR_STEP(upper, pdr_text, pdr_text, .queue = "courier", .heartbeat_ms = 3000, .backoff_ms = 50)
+PDR_STEP(slow, pdr_text, pdr_text, .queue = "courier")
+PDR_STEP(fail, pdr_text, pdr_text, .queue = "courier")
 PDR_STEP(reverse, pdr_bytes, pdr_bytes)
 PDR_STEP(echo_json, pdr_json, pdr_json)
+PDR_JOB(relay, pdr_text, pdr_text)
 
 static void note(pdr_attempt *attempt, const char *what)
 {
@@ -62,6 +63,21 @@ int fail(pdr_attempt *attempt, const pdr_text *how, pdr_text *out)
     return pdr_attempt_fail(attempt, "RuntimeError", "try again");
 }
 
+/* As many, one after the other, as its input says. */
+int relay(pdr_job *job, const pdr_text *count, pdr_text *out)
+{
+    long steps = strtol(count->chars, NULL, 10);
+    for (long i = 0; i < steps; i++) {
+        pdr_text text = { pdr_format(job, "parcel %ld", i) };
+        pdr_text *got;
+        PDR_TRY(pdr_await(job, upper, &text, &got));
+        if (strcmp(got->chars, pdr_format(job, "PARCEL %ld", i)) != 0)
+            return pdr_fail(job, "Mixed", "%s came for %s", got->chars, text.chars);
+    }
+    out->chars = pdr_format(job, "%ld steps", steps);
+    return PDR_OK;
+}
+
 int reverse(pdr_attempt *attempt, const pdr_bytes *in, pdr_bytes *out)
 {
     char *data = pdr_attempt_alloc(attempt, in->size);
@@ -79,4 +95,4 @@ int echo_json(pdr_attempt *attempt, const pdr_json *in, pdr_json *out)
     return PDR_OK;
 }
 
-PDR_MODULE(courier, PDR_RUNS(upper), PDR_RUNS(slow), PDR_RUNS(fail), PDR_RUNS(reverse), PDR_RUNS(echo_json));
+PDR_MODULE(courier, PDR_RUNS(relay), PDR_RUNS(upper), PDR_RUNS(slow), PDR_RUNS(fail), PDR_RUNS(reverse), PDR_RUNS(echo_json));
