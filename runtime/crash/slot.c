@@ -8,6 +8,9 @@ __thread struct crash_slot *crash_slot_mine;
 static __thread uint64_t thread_stack_low, thread_stack_high;
 static __thread bool thread_is_loop; /* it runs jobs too */
 
+#ifdef PDR_MUTATIONS
+void (*crash_probe)(enum crash_kind kind, const char *job, uint64_t run);
+#endif
 static struct crash_record *crash_record;
 static void (*crash_prepare)(void);
 static uint32_t crash_limit_wanted;

@@ -26,6 +26,13 @@ void crash_thread_end(void);
 void crash_serving(void); /* the worker's loop begins */
 void crash_heartbeat(void);
 
+#ifdef PDR_MUTATIONS /* the simulator decides there whose code crashes */
+extern void (*crash_probe)(enum crash_kind kind, const char *job, uint64_t run);
+#define CRASH_PROBE(kind, job, run) (crash_probe ? crash_probe((kind), (job), (run)) : (void)0)
+#else
+#define CRASH_PROBE(kind, job, run) ((void)0)
+#endif
+
 static inline void crash_slot_begin(enum crash_kind kind, const char *job, uint64_t run, const char *name,
                                     const char *build)
 {
@@ -63,6 +70,7 @@ static inline void crash_enter_job(const char *job, uint64_t run, const char *na
                                    const pdr_site *site, const void *stack_top, size_t stack_size)
 {
     struct crash_slot *slot = crash_slot_mine;
+    CRASH_PROBE(CRASH_IN_JOB, job, run);
     if (!slot)
         return;
     crash_slot_begin(CRASH_IN_JOB, job, run, name, build);

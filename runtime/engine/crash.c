@@ -99,9 +99,9 @@ void crashes_attach(struct engine *engine, bool again)
         held->pushed = held->pushed && !again;
         if (held->pushed || !run || run->run != held->run)
             continue; /* its start was never confirmed: it may come yet */
-        struct active *active = run_is_open(run) && (!run->crashes || run->crashes->last != id)
-                                    ? active_of(engine, run)
-                                    : NULL;
+        struct active *active = NULL;
+        if (run_is_open(run) && !run->unknown_event && !crash_is_known(run->crashes, id)) /* rule 32: untouched */
+            active = active_of(engine, run);
         held->pushed = true;
         if (active)
             crash_push(active, held);

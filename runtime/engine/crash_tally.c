@@ -19,6 +19,23 @@ void crash_tally_free(struct crash_tally *tally)
     free(tally);
 }
 
+#define RECENT (sizeof((struct crash_tally *)0)->recent / sizeof(uint64_t))
+
+bool crash_is_known(const struct crash_tally *tally, uint64_t id)
+{
+    for (uint32_t i = 0; tally && i < tally->recent_count; i++)
+        if (tally->recent[i] == id)
+            return true;
+    return false;
+}
+
+static void recent_add(struct crash_tally *tally, uint64_t id)
+{
+    if (tally->recent_count == RECENT)
+        memmove(tally->recent, tally->recent + 1, --tally->recent_count * sizeof *tally->recent);
+    tally->recent[tally->recent_count++] = id;
+}
+
 const struct crash_count *crash_count_of(const struct crash_tally *tally, uint64_t op)
 {
     for (size_t i = 0; tally && i < tally->count; i++)
@@ -69,7 +86,7 @@ static int on_crashed(struct run *run, const Event *event)
     if (!run->crashes && !(run->crashes = calloc(1, sizeof *run->crashes)))
         return PDR_NO_MEMORY;
     struct crash_tally *tally = run->crashes;
-    tally->last = crash->crash;
+    recent_add(tally, crash->crash);
     tally->t = event->t;
     tally->quarantined = tally->quarantined || crash->quarantined;
     free(tally->report);
@@ -148,7 +165,8 @@ int crash_restore(struct run *run, const StoredCrashes *stored)
     struct crash_tally *tally = run->crashes = calloc(1, sizeof *tally);
     if (!tally)
         return PDR_NO_MEMORY;
-    tally->last = stored->last;
+    for (size_t i = 0; i < stored->n_recent; i++)
+        recent_add(tally, stored->recent[i]);
     tally->total = stored->total;
     tally->quarantined = stored->quarantined;
     tally->t = stored->t;

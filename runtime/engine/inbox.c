@@ -787,6 +787,11 @@ static bool command_is_alive(const struct command_context *c)
                 c->command->kind_case != PERDURE__V1__COMMAND__KIND_TASK_REPORT;
     if (!dies || !RULE(LIFE))
         return true;
+    /* What was absorbed in time is no news: a late copy of it is dropped, not refused (rule 13). */
+    const struct run *head = age > life && RULE(REQUEST_IDS) ? judge_find(c->engine->judge, header->job) : NULL;
+    if (head && ((head->seq > 0 && request_set_has(&head->requests, c->command->request)) ||
+                 (head->user && request_under_way(head->user, c->command->request))))
+        return true;
     if (age > life) {
         RULE_FIRED(LIFE);
         inbox_refuse(c->engine, c->at->offset, header, c->command, "Expired",

@@ -34,7 +34,8 @@ struct request_set {
 
 /* How often code of a run has crashed its worker in a row; most runs have none of this. */
 struct crash_tally {
-    uint64_t last;  /* id of the last crash */
+    uint64_t recent[16]; /* ids of the newest: an owner that is told of one may have journaled it before it was fenced */
+    uint32_t recent_count;
     uint32_t total; /* since the start, or since it was resumed */
     bool quarantined;
     int64_t t;
@@ -49,6 +50,7 @@ struct crash_tally {
 };
 /* NULL: none. */
 const struct crash_count *crash_count_of(const struct crash_tally *tally, uint64_t op);
+bool crash_is_known(const struct crash_tally *tally, uint64_t id);
 void crash_tally_free(struct crash_tally *tally);
 
 /* The newest run of one job id, as far as it counted. seq 0: nothing counted yet. */

@@ -96,6 +96,7 @@ static struct run *run_install(struct judge *judge, struct run *from)
     memset(&from->requests, 0, sizeof from->requests); /* they are the table's now */
     from->parent = NULL;
     from->outcome = NULL;
+    from->crashes = NULL;
     judge_live(judge, run, true);
     return run;
 }

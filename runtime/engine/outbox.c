@@ -253,8 +253,8 @@ void outbox_collect_mark(struct engine *engine, const Mark *mark, int64_t offset
         out.sender.job = (char *)"";
         out.sender.partition = engine->config.partition;
         out.sender.index = i;
-        snprintf(out.request, sizeof out.request, "mark-%" PRIu32 "-%" PRId64 "-%" PRIu32, engine->config.partition,
-                 offset, i);
+        /* Of the command, not of the Mark: late copies of one command may be refused in several, and are one answer. */
+        snprintf(out.request, sizeof out.request, "refused-%s", refused->request);
         error.type = refused->code;
         error.message = refused->message;
         error.code = PDR_FAILED;

@@ -96,7 +96,8 @@ static void save_partition(struct engine *engine, const struct engine_save *save
 static void save_crashes(StoredCrashes *row, CrashCount *counts, CrashCount **pointers, const struct crash_tally *tally)
 {
     perdure__v1__stored_crashes__init(row);
-    row->last = tally->last;
+    row->recent = (uint64_t *)tally->recent;
+    row->n_recent = tally->recent_count;
     row->total = tally->total;
     row->quarantined = tally->quarantined;
     row->t = tally->t;

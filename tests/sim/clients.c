@@ -213,6 +213,11 @@ static void client_other(enum command_kind kind, const char *job)
         command->cancel = calloc(1, sizeof *command->cancel);
         perdure__v1__cancel__init(command->cancel);
         command->cancel->reason = strdup("enough");
+    } else if (kind == COMMAND_RESUME) {
+        command->kind_case = PERDURE__V1__COMMAND__KIND_RESUME;
+        command->resume = calloc(1, sizeof *command->resume);
+        perdure__v1__resume__init(command->resume);
+        command->resume->reason = strdup("again");
     } else if (kind == COMMAND_TERMINATE) {
         command->kind_case = PERDURE__V1__COMMAND__KIND_TERMINATE;
         command->terminate = calloc(1, sizeof *command->terminate);
@@ -225,6 +230,8 @@ static void client_other(enum command_kind kind, const char *job)
     }
     request_send(world->request_count - 1);
 }
+
+void client_resume(const char *job) { client_other(COMMAND_RESUME, job); }
 
 static const char *job_any(void)
 {

@@ -163,6 +163,41 @@ static void check_child_ended(const struct oracle_run *run, uint64_t at, const E
         check_child(run, event, asked);
 }
 
+/* One crash once, in a row of its own code's, aside from the second one on; nothing of its own before it is resumed. */
+static void check_crash(const struct oracle_run *run, uint64_t at, const Perdure__V1__JobCrashed *crash)
+{
+    for (uint64_t i = 0; i < at; i++)
+        if (run->events[i].event->kind_case == PERDURE__V1__EVENT__KIND_JOB_CRASHED &&
+            run->events[i].event->job_crashed->crash == crash->crash)
+            world_bad("%s: one crash is recorded twice", run->job);
+    if (crash->quarantined != (crash->count >= 2) && !(crash->quarantined && at > 20))
+        world_bad("%s: %u crashes in a row, quarantined: %d", run->job, crash->count, crash->quarantined);
+    if (crash->quarantined)
+        fault_count(FAULT_QUARANTINED);
+}
+
+static void check_aside(const struct oracle_run *run, uint64_t at, const Event *event)
+{
+    bool own = event->kind_case == PERDURE__V1__EVENT__KIND_STEP_COMPLETED ||
+               event->kind_case == PERDURE__V1__EVENT__KIND_STEP_FAILED ||
+               event->kind_case == PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED ||
+               event->kind_case == PERDURE__V1__EVENT__KIND_TIMER_STARTED ||
+               event->kind_case == PERDURE__V1__EVENT__KIND_TIMER_FIRED ||
+               event->kind_case == PERDURE__V1__EVENT__KIND_SIGNAL_SENT ||
+               event->kind_case == PERDURE__V1__EVENT__KIND_CHILD_REQUESTED ||
+               event->kind_case == PERDURE__V1__EVENT__KIND_COMPLETED ||
+               event->kind_case == PERDURE__V1__EVENT__KIND_FAILED ||
+               event->kind_case == PERDURE__V1__EVENT__KIND_CANCELLED;
+    for (uint64_t i = at; own && i-- > 0;) {
+        const Event *before = run->events[i].event;
+        if (before->kind_case == PERDURE__V1__EVENT__KIND_RESUMED)
+            return;
+        if (before->kind_case == PERDURE__V1__EVENT__KIND_JOB_CRASHED && before->job_crashed->quarantined)
+            world_bad("%s is quarantined and goes on: event %llu, %s", run->job, (unsigned long long)event->seq,
+                      event_kind_name(event));
+    }
+}
+
 static void check_event(const struct oracle_run *run, uint64_t at, const Event *event)
 {
     tally.events++;
@@ -172,9 +207,14 @@ static void check_event(const struct oracle_run *run, uint64_t at, const Event *
         if (run->events[i].event->kind_case == PERDURE__V1__EVENT__KIND__NOT_SET &&
             event->kind_case != PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED &&
             event->kind_case != PERDURE__V1__EVENT__KIND_CANCEL_REQUESTED &&
+            event->kind_case != PERDURE__V1__EVENT__KIND_RESUMED &&
             event->kind_case != PERDURE__V1__EVENT__KIND_TERMINATED)
             world_bad("%s goes on after an event that nobody here knows", run->job);
+    check_aside(run, at, event);
     switch (event->kind_case) {
+    case PERDURE__V1__EVENT__KIND_JOB_CRASHED:
+        check_crash(run, at, event->job_crashed);
+        break;
     case PERDURE__V1__EVENT__KIND_STARTED:
         check_started(run, event);
         break;

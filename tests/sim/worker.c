@@ -40,7 +40,8 @@ struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct
                     .retention_bytes = profile->retention_bytes, .retention_age_ms = profile->retention_age_ms,
                     .retention_records = profile->retention_records, .skew_ms = 2000,
                     .append_deadline_ms = 3000, .mark_interval_ms = 400, .claim_backoff_ms = 300,
-                    .trim_delay_ms = 2000, .status_delay_ms = 200, .turn_bytes = profile->turn_bytes },
+                    .trim_delay_ms = 2000, .status_delay_ms = 200, .turn_bytes = profile->turn_bytes,
+                    .crash_limit = 2 },
         .host = { .context = store, .history = host_history },
         .job = { .stack_bytes = 64 * 1024 },
     };
@@ -72,6 +73,7 @@ static void seat_start(struct worker *worker, uint32_t partition)
     engine_on_time(seat->engine, worker_wall(worker), worker_monotonic(worker));
     rows_load(&seat->store, seat->engine);
     seat->unverified = seat->store.count > 0;
+    crashes_tell(worker, partition, seat->engine);
     engine_begin(seat->engine, world->streams[LOG_JOURNAL][partition].start);
     if (seat->store.count > 0)
         engine_on_histories_kept(seat->engine, seat->store.position);
@@ -311,6 +313,8 @@ static bool seat_tasks(struct worker *worker, uint32_t p)
             did = true;
             if (worker_point(worker, FAULT_CRASH_BEFORE_EFFECT))
                 return true;
+            if (crashes_in_step(worker, task))
+                return true;
             task_execute(worker, seat, task, p);
             if (worker_point(worker, FAULT_CRASH_AFTER_EFFECT))
                 return true;
@@ -489,6 +493,9 @@ static void seat_output(struct worker *worker, uint32_t p, const struct engine_o
         if (out->offset > world->streams[LOG_JOURNAL][p].start)
             world->streams[LOG_JOURNAL][p].start = out->offset;
         break;
+    case ENGINE_OUT_CRASH_DONE:
+        crashes_done(worker, out->count);
+        break;
     default:
         out_notice(worker, p, out);
         break;
@@ -570,7 +577,7 @@ bool seat_pump(struct worker *worker, uint32_t p, bool all)
     if (!worker->restarting)
         did = seat_tasks(worker, p) || did;
     if (!worker->restarting && (all || rng_chance(schedule, 8500))) {
-        engine_run(seat->engine);
+        crashes_run(worker, seat->engine);
         seat_note_state(seat);
     }
     if (!worker->restarting)

@@ -505,6 +505,7 @@ static void world_begin(const struct options *options)
     world->started = world->now = INT64_C(1700000000000);
     world->log_id = rng_next(&world->schedule) | 1;
     bool quiet = world->quiet;
+    crashes_begin();
     world->quiet = true;
     for (uint32_t p = 0; p < world->profile.partitions; p++) {
         oracle_init(&world->oracles[p], p, world->log_id);
@@ -541,6 +542,7 @@ static void world_active(void)
         world->turn++;
         world->now += rng_between(&world->schedule, 0, world->profile.step_ms);
         clients_turn();
+        crashes_resume(false);
         if (!world->options.no_faults) {
             fault_group();
             fault_workers();
@@ -593,6 +595,8 @@ static bool world_settle(struct worker *worker, bool sinks)
             continue;
         if (world_settled(worker, sinks))
             return true;
+        if (crashes_resume(true))
+            continue;
         int64_t next = worker_next(worker);
         if (next == INT64_MAX || next > limit)
             return false;
@@ -688,6 +692,7 @@ static void world_quiet_end(void)
 
 static void world_end(void)
 {
+    crashes_end();
     for (int w = 0; w < WORKERS; w++)
         worker_free(&world->workers[w]);
     while (world->sessions)

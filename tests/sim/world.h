@@ -68,6 +68,10 @@
     X(START_AGAIN, "client starts a used id again")                        \
     X(FUTURE_EVENT, "an event of a later version")                         \
     X(STEP_FAILED, "a step attempt fails")                                 \
+    X(JOB_CRASHED, "code of a job crashes its worker")                     \
+    X(STEP_CRASHED, "a step crashes its worker")                           \
+    X(QUARANTINED, "a job is quarantined for its crashes")                 \
+    X(RESUMED, "client resumes a quarantined job")                         \
     X(STEP_TIMED_OUT, "a step attempt takes longer than its timeout")
 
 enum fault {
@@ -206,7 +210,7 @@ struct worker {
 };
 
 /* ---- clients, effects, truth -------------------------------------------------------------------------------- */
-enum command_kind { COMMAND_START, COMMAND_SIGNAL, COMMAND_CANCEL, COMMAND_TERMINATE, COMMAND_WATCH };
+enum command_kind { COMMAND_RESUME, COMMAND_START, COMMAND_SIGNAL, COMMAND_CANCEL, COMMAND_TERMINATE, COMMAND_WATCH };
 
 struct request {
     enum command_kind kind;
@@ -327,6 +331,7 @@ struct world {
     uint64_t session_count;
     bool rejudging; /* after a truncation: other partitions are not whole yet */
 
+    struct crashes *crashes;
     jmp_buf bad;
     char violation[512];
 };
@@ -376,6 +381,7 @@ int rows_history(const struct rows *rows, const char *job, uint64_t run,
 
 /* clients.c */
 void clients_turn(void);
+void client_resume(const char *job);
 void clients_stop_sinks(void);
 void clients_reply(const Reply *reply, uint32_t partition);
 void clients_free(void);
@@ -410,5 +416,14 @@ static inline void bytes_text(char *out, size_t size, ProtobufCBinaryData bytes)
     if (bytes.len > 0)
         memcpy(out, bytes.data, bytes.len < size ? bytes.len : size - 1);
 }
+
+/* crashes.c */
+void crashes_begin(void);
+void crashes_end(void);
+void crashes_run(struct worker *worker, struct engine *engine); /* engine_run(), in which code of jobs may crash */
+bool crashes_in_step(struct worker *worker, const struct task *task);
+void crashes_tell(const struct worker *worker, uint32_t partition, struct engine *engine);
+void crashes_done(const struct worker *worker, uint64_t id);
+bool crashes_resume(bool all);
 
 #endif
