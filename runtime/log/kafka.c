@@ -53,15 +53,22 @@ int kafka_fail(struct kafka_log *log, const char *format, ...)
     return LOG_FAILED;
 }
 
+static void kafka_tell(struct kafka_log *log, enum log_fault fault, uint32_t partition, int exit_code, const char *message)
+{
+    if (fault == LOG_FATAL)
+        log->base.error_exit = exit_code;
+    if (log->base.handler.fault)
+        log->base.handler.fault(log->base.handler.context, fault, partition, message);
+}
+
 void kafka_fault(struct kafka_log *log, enum log_fault fault, uint32_t partition, const char *format, ...)
 {
-    char message[640];
+    char message[1024];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    if (log->base.handler.fault)
-        log->base.handler.fault(log->base.handler.context, fault, partition, message);
+    kafka_tell(log, fault, partition, 5, message);
 }
 
 /* ---- sources ------------------------------------------------------------------------------------------------------ */
@@ -152,7 +159,12 @@ static void kafka_sleep(struct kafka_log *log, int64_t timeout_ms)
 
 static void kafka_chores(struct kafka_log *log, int64_t now)
 {
+    char refusal[512];
     log->chore_ms = now + KAFKA_CHORE_MS;
+    if (!log->refusal_told && kafka_notes_refusal(&log->notes, refusal, sizeof refusal)) { /* a broker that joined later */
+        log->refusal_told = true;
+        kafka_tell(log, LOG_FATAL, LOG_ALL, 2, refusal);
+    }
     kafka_produce_chores(log);
     kafka_tasks_chores(log);
     kafka_consume_chores(log);
@@ -209,6 +221,40 @@ static void kafka_unreachable(struct kafka_log *log, rd_kafka_t *client, const c
                 "is back. Is Kafka running, is the network up?", log->uri.brokers, *said ? said : reason);
 }
 
+void kafka_fault_unauthorised(struct kafka_log *log, const char *what, const char *resource)
+{
+    char text[640];
+    kafka_unauthorised(&log->uri, what, resource, text, sizeof text);
+    kafka_tell(log, LOG_FATAL, LOG_ALL, 2, text);
+}
+
+int kafka_fail_asking(struct kafka_log *log, rd_kafka_resp_err_t code, const char *what, const char *resource)
+{
+    if (kafka_is_unauthorised(code)) {
+        kafka_unauthorised(&log->uri, what, resource, log->base.error, sizeof log->base.error);
+        log->base.error_exit = 2;
+        return LOG_FAILED;
+    }
+    kafka_fail(log, "cannot %s %s at %s: %s", what, resource, log->uri.brokers, rd_kafka_err2str(code));
+    log->base.error_exit = 5;
+    return LOG_FAILED;
+}
+
+/*
+ * TLS or SASL failed while the log is open: a broker that just starts or stops does that too, so it is told, and tried
+ * again by librdkafka. What was wrong from the beginning was found at open.
+ */
+static void kafka_on_refusal(struct kafka_log *log, rd_kafka_t *client, const char *reason)
+{
+    char text[900];
+    if (log->unreachable && log->unreachable != client)
+        return;
+    log->unreachable = client;
+    kafka_refused(&log->uri, reason, text, sizeof text);
+    kafka_fault(log, LOG_UNREACHABLE, LOG_ALL, "%s. It is tried again; a changed password or certificate is read at the next "
+                "start", text);
+}
+
 void kafka_on_error(struct kafka_log *log, rd_kafka_t *client, rd_kafka_event_t *event)
 {
     rd_kafka_resp_err_t code = rd_kafka_event_error(event);
@@ -220,11 +266,18 @@ void kafka_on_error(struct kafka_log *log, rd_kafka_t *client, rd_kafka_event_t 
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
     case RD_KAFKA_RESP_ERR__SSL:
     case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+        kafka_on_refusal(log, client, text);
+        break;
     case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+        if (client == log->membership) /* the others ask nothing of the group, though they must name one */
+            kafka_fault_unauthorised(log, "join (Read) the group", log->uri.name);
+        break;
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED: /* each partition, each append tells its own */
+        if (client == log->membership)
+            kafka_fault_unauthorised(log, "look at (Describe)", log->topics[KAFKA_INBOX]);
+        break;
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
-        kafka_fault(log, LOG_FATAL, LOG_ALL, "Kafka at %s refuses us: %s. Check the user's rights on topics and group of %s",
-                    log->uri.brokers, text, log->uri.name);
+        kafka_fault_unauthorised(log, "use", log->uri.name);
         break;
     case RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL:
         kafka_fault(log, LOG_FATAL, LOG_ALL, "the group %s at %s has members with another assignment strategy: its workers "

@@ -204,11 +204,14 @@ static void kafka_partition_error(struct kafka_log *log, struct kafka_source *so
     case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
     case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED:
     case RD_KAFKA_RESP_ERR_INVALID_MSG:
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
         /* Going on behind it would skip records. */
         kafka_unassign(log, source);
         kafka_fault(log, LOG_FATAL, source->partition, "topic %s, partition %u cannot be read from offset %" PRId64 " on: %s",
                     log->topics[source->topic], source->partition, source->position, rd_kafka_message_errstr(message));
+        break;
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+        kafka_unassign(log, source);
+        kafka_fault_unauthorised(log, "read", log->topics[source->topic]);
         break;
     default:
         if (kafka_monotonic_ms() - source->told_ms < 10000)
@@ -318,9 +321,7 @@ int kafka_bounds(struct log *base, enum log_stream stream, uint32_t partition, i
                                                                 KAFKA_ASK_TIMEOUT_MS);
     if (!code)
         return LOG_OK;
-    kafka_fail(log, "topic %s, partition %u: its bounds are not known: %s", topic, partition, rd_kafka_err2str(code));
-    log->base.error_exit = 5;
-    return LOG_FAILED;
+    return kafka_fail_asking(log, code, "ask for the bounds of", topic);
 }
 
 /* librdkafka 2.0.2 cannot see a truncation while nothing is read: the end that the broker tells with each answer can. */

@@ -37,8 +37,19 @@ static bool kafka_topic_is_unknown(rd_kafka_resp_err_t code)
 }
 
 /* Reads until each partition has given its first record or its end. */
-static int kafka_genesis_scan(rd_kafka_t *scanner, const char *brokers, const char *topic, uint32_t first, uint32_t count,
-                              int timeout_ms, struct kafka_genesis *out, char *error, size_t error_size)
+static int kafka_genesis_refused(const struct kafka_uri *uri, const char *topic, rd_kafka_resp_err_t code, char *error,
+                                 size_t error_size)
+{
+    if (kafka_is_unauthorised(code)) {
+        kafka_unauthorised(uri, "read", topic, error, error_size);
+        return 2;
+    }
+    snprintf(error, error_size, "topic %s at %s cannot be read: %s", topic, uri->brokers, rd_kafka_err2str(code));
+    return kafka_topic_is_unknown(code) ? KAFKA_TOPIC_GONE : 5;
+}
+
+static int kafka_genesis_scan(rd_kafka_t *scanner, const struct kafka_uri *uri, const char *topic, uint32_t first,
+                              uint32_t count, int timeout_ms, struct kafka_genesis *out, char *error, size_t error_size)
 {
     bool *seen = calloc(count, sizeof *seen);
     uint32_t missing = count;
@@ -46,10 +57,8 @@ static int kafka_genesis_scan(rd_kafka_t *scanner, const char *brokers, const ch
     /* A busy broker needs its time to lead the partitions of a topic that was just made. */
     rd_kafka_resp_err_t begun = seen ? kafka_scanner_begin(scanner, topic, first, count, timeout_ms, seen, &missing)
                                      : RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE;
-    if (begun) {
-        snprintf(error, error_size, "topic %s at %s cannot be read: %s", topic, brokers, rd_kafka_err2str(begun));
-        code = kafka_topic_is_unknown(begun) ? KAFKA_TOPIC_GONE : 5;
-    }
+    if (begun)
+        code = kafka_genesis_refused(uri, topic, begun, error, error_size);
     int64_t deadline = kafka_monotonic_ms() + timeout_ms;
     while (missing > 0 && !code) {
         rd_kafka_message_t *message = rd_kafka_consumer_poll(scanner, 100);
@@ -70,8 +79,7 @@ static int kafka_genesis_scan(rd_kafka_t *scanner, const char *brokers, const ch
             seen[i] = true, missing--;
         } else if (message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
                    kafka_topic_is_unknown(message->err)) {
-            snprintf(error, error_size, "topic %s at %s cannot be read: %s", topic, brokers, rd_kafka_err2str(message->err));
-            code = message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ? 2 : KAFKA_TOPIC_GONE;
+            code = kafka_genesis_refused(uri, topic, message->err, error, error_size);
         }
         rd_kafka_message_destroy(message);
     }
@@ -90,7 +98,7 @@ int kafka_genesis_ask(const struct kafka_uri *uri, uint32_t first, uint32_t coun
     rd_kafka_t *scanner = kafka_scanner_new(uri, &notes, error, error_size);
     int code = scanner ? 0 : 2;
     if (scanner) {
-        code = kafka_genesis_scan(scanner, uri->brokers, topic, first, count, timeout_ms, out, error, error_size);
+        code = kafka_genesis_scan(scanner, uri, topic, first, count, timeout_ms, out, error, error_size);
         rd_kafka_destroy_flags(scanner, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     }
     kafka_notes_free(&notes);

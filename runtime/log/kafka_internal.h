@@ -72,6 +72,9 @@ struct kafka_setting {
 rd_kafka_t *kafka_client_new(const struct kafka_uri *uri, rd_kafka_type_t type, const char *client_name,
                              const struct kafka_setting *settings, struct kafka_notes *notes, int events,
                              char *error, size_t error_size);
+/* A producer that cannot append safely, and needs no right to: for questions. */
+rd_kafka_t *kafka_asker_new(const struct kafka_uri *uri, const char *client_name, struct kafka_notes *notes, char *error,
+                            size_t error_size);
 rd_kafka_t *kafka_producer_new(const struct kafka_uri *uri, const char *client_name, struct kafka_notes *notes,
                                char *error, size_t error_size);
 /* For one read from beginning to end, on the caller's thread. */
@@ -114,6 +117,8 @@ struct kafka_shape {         /* of a namespace, as its brokers describe it */
     int partitions[KAFKA_TOPICS]; /* 0: no such topic */
     int replicas[KAFKA_TOPICS];   /* of partition 0 */
     bool leaderless;              /* some partition has no leader at present */
+    bool hidden[KAFKA_TOPICS];    /* we have no right to know of it */
+    unsigned needless;            /* topics that the caller does without, by bit: he sets it */
 };
 /* Asks the brokers; an exit code. */
 int kafka_topics_shape(rd_kafka_t *client, const struct kafka_uri *uri, struct kafka_notes *notes, int timeout_ms,
@@ -243,6 +248,7 @@ struct kafka_log {
     rd_kafka_t *unreachable; /* the client that told of the present outage */
     int64_t ask_again_ms;    /* monotonic: no blocking question before */
     bool doubted; /* a topic was not there: is it still our log? */
+    bool refusal_told; /* of a connection that must not be made */
     bool dead;    /* LOG_FATAL was told for the whole log */
 };
 
@@ -262,6 +268,10 @@ int kafka_log_open_as(const struct kafka_uri *uri, const struct log_options *opt
                       const struct kafka_shape *shape, struct kafka_log **out, char *error, size_t error_size);
 bool kafka_source_open(struct kafka_log *log, struct kafka_source *source, rd_kafka_queue_t *queue);
 void kafka_source_close(struct kafka_source *source);
+/* A right is missing: LOG_FATAL, with the exit code of a refusal. */
+void kafka_fault_unauthorised(struct kafka_log *log, const char *what, const char *resource);
+/* The same as a call's failure, or LOG_UNREACHABLE's code for any other reason. */
+int kafka_fail_asking(struct kafka_log *log, rd_kafka_resp_err_t code, const char *what, const char *resource);
 /* An error event of any of the clients. */
 void kafka_on_error(struct kafka_log *log, rd_kafka_t *client, rd_kafka_event_t *event);
 void kafka_reachable(struct kafka_log *log);

@@ -18,14 +18,16 @@ struct kafka_namespace {
     struct kafka_shape shape;
 };
 
-static int kafka_namespace_open(struct kafka_namespace *ns, const char *uri, bool dev, char *text, size_t text_size)
+static int kafka_namespace_open(struct kafka_namespace *ns, const char *uri, bool dev, bool writes, char *text,
+                                size_t text_size)
 {
     memset(ns, 0, sizeof *ns);
     kafka_notes_init(&ns->notes);
     if (!kafka_uri_parse(&ns->uri, uri, text, text_size))
         return 2;
     ns->uri.dev = ns->uri.dev || dev;
-    ns->client = kafka_producer_new(&ns->uri, "perdure-namespace", &ns->notes, text, text_size);
+    ns->client = writes ? kafka_producer_new(&ns->uri, "perdure-namespace", &ns->notes, text, text_size)
+                        : kafka_asker_new(&ns->uri, "perdure-namespace", &ns->notes, text, text_size);
     if (!ns->client)
         return 2;
     for (int topic = 0; topic < KAFKA_TOPICS; topic++) { /* librdkafka asks for the topics that it knows of */
@@ -67,7 +69,7 @@ int kafka_namespace_check(const char *uri, bool dev, char *text, size_t text_siz
 {
     struct kafka_namespace ns;
     struct kafka_genesis *found = NULL;
-    int code = kafka_namespace_open(&ns, uri, dev, text, text_size);
+    int code = kafka_namespace_open(&ns, uri, dev, false, text, text_size);
     if (!code)
         code = kafka_namespace_verify(&ns, &found, text, text_size);
     if (!code) {
@@ -139,7 +141,7 @@ int kafka_namespace_create(const char *uri, uint32_t partitions, bool dev, char 
     struct kafka_genesis *found = NULL;
     bool created = false;
     uint32_t written = 0;
-    int code = kafka_namespace_open(&ns, uri, dev, text, text_size);
+    int code = kafka_namespace_open(&ns, uri, dev, true, text, text_size);
     if (!code)
         code = kafka_namespace_refuse(&ns, partitions, text, text_size);
     if (!code)
@@ -166,7 +168,9 @@ int kafka_log_open(const char *uri, const struct log_options *options, struct lo
     struct kafka_namespace ns;
     struct kafka_genesis *found = NULL;
     *out = NULL;
-    int code = kafka_namespace_open(&ns, uri, false, error, error_size);
+    int code = kafka_namespace_open(&ns, uri, false, false, error, error_size);
+    if (!options->member) /* what a client, or one that only reads, does without */
+        ns.shape.needless = 1u << KAFKA_DEAD | (options->read_only ? 1u << KAFKA_REPLIES : 0);
     if (!code)
         code = kafka_topics_check_partitions(&ns.uri, &ns.shape, error, error_size);
     uint32_t partitions = (uint32_t)ns.shape.partitions[KAFKA_JOURNAL];

@@ -21,7 +21,8 @@ static bool kafka_produce_handles(struct kafka_log *log)
 /* A new producer. It need not reach a broker: what is appended meanwhile waits in its queues. */
 static bool kafka_produce_new(struct kafka_log *log, char *error, size_t error_size)
 {
-    log->producer = kafka_producer_new(&log->uri, log->client_name, &log->notes, error, error_size);
+    log->producer = log->read_only ? kafka_asker_new(&log->uri, log->client_name, &log->notes, error, error_size)
+                                   : kafka_producer_new(&log->uri, log->client_name, &log->notes, error, error_size);
     if (!log->producer)
         return false;
     log->produced.serve = kafka_produce_serve;
@@ -120,8 +121,13 @@ static int kafka_send_refused(struct kafka_log *log, enum kafka_topic topic, rd_
     case RD_KAFKA_RESP_ERR__QUEUE_FULL:
         return LOG_FULL;
     case RD_KAFKA_RESP_ERR__FATAL:
+        if (kafka_is_unauthorised(rd_kafka_fatal_error(log->producer, NULL, 0)))
+            return kafka_fail_asking(log, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "write", log->topics[topic]);
         kafka_producer_fail(log, "a fatal error");
         return LOG_FULL;
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED: /* of an idempotent producer that may write nowhere */
+        return kafka_fail_asking(log, code, "write", log->topics[topic]);
     default:
         return kafka_fail(log, "topic %s at %s does not take a message: %s", log->topics[topic], log->uri.brokers,
                           rd_kafka_err2str(code));
@@ -215,6 +221,8 @@ static void kafka_report(struct kafka_log *log, const rd_kafka_message_t *messag
     else if (message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
              message->err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || message->err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION)
         log->doubted = true; /* deleted? The next chores look. */
+    if (kafka_is_unauthorised(message->err) && !log->dead)
+        kafka_fault_unauthorised(log, "write", message->rkt ? rd_kafka_topic_name(message->rkt) : log->uri.name);
     if (!append) {
         log->aside--;
         return;
@@ -245,7 +253,11 @@ static void kafka_produce_error(struct kafka_log *log, rd_kafka_event_t *event)
         kafka_on_error(log, log->producer, event);
         return;
     }
-    rd_kafka_fatal_error(log->producer, reason, sizeof reason);
+    rd_kafka_resp_err_t code = rd_kafka_fatal_error(log->producer, reason, sizeof reason);
+    if (kafka_is_unauthorised(code)) { /* for an idempotent producer there must be a topic that we may write */
+        kafka_fault_unauthorised(log, "write", log->topics[log->member ? KAFKA_JOURNAL : KAFKA_INBOX]);
+        return;
+    }
     kafka_producer_fail(log, reason);
 }
 

@@ -155,6 +155,7 @@ int kafka_queue_create(const char *uri, const char *queue, uint32_t partitions, 
         code = kafka_queue_order_grow(&order, partitions > 0, text, text_size);
     if (order.client)
         rd_kafka_destroy(order.client);
+    kafka_uri_free(&order.uri);
     kafka_notes_free(&order.notes);
     return code;
 }

@@ -49,6 +49,8 @@ static void kafka_answers_serve(struct kafka_log *log, struct kafka_source *sour
         } else if (message && (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET ||
                                message->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)) {
             kafka_consume_assign(log, source, RD_KAFKA_OFFSET_END); /* what was missed is asked for again */
+        } else if (message && kafka_is_unauthorised(message->err)) {
+            kafka_fault_unauthorised(log, "read", log->topics[KAFKA_REPLIES]);
         }
         if (message)
             rd_kafka_message_destroy(message);
@@ -72,12 +74,8 @@ int kafka_reply_address(struct log *base, ReplyTo *to)
         rd_kafka_resp_err_t code =
             rd_kafka_query_watermark_offsets(log->producer, log->topics[KAFKA_REPLIES], (int32_t)source->partition, &low,
                                              &high, KAFKA_ASK_TIMEOUT_MS);
-        if (code) {
-            kafka_fail(log, "topic %s at %s: its end is not known: %s", log->topics[KAFKA_REPLIES], log->uri.brokers,
-                       rd_kafka_err2str(code));
-            log->base.error_exit = 5;
-            return LOG_FAILED;
-        }
+        if (code)
+            return kafka_fail_asking(log, code, "ask for the end of", log->topics[KAFKA_REPLIES]);
         if (!kafka_consume_assign(log, source, high))
             return LOG_FAILED;
     }

@@ -75,9 +75,7 @@ static int kafka_scan_partitions(struct kafka_log *log, rd_kafka_t *scanner, uin
     free(ended);
     if (!code)
         return LOG_OK;
-    kafka_fail(log, "topic %s at %s cannot be read: %s", topic, log->uri.brokers, rd_kafka_err2str(code));
-    log->base.error_exit = 5;
-    return LOG_FAILED;
+    return kafka_fail_asking(log, code, "read", topic);
 }
 
 static int kafka_scan(struct kafka_log *log, uint32_t first, uint32_t count, const struct kafka_scan *scan)

@@ -30,10 +30,9 @@ static void kafka_take_rebalance(struct kafka_log *log, rd_kafka_event_t *event)
 static void kafka_take_message(struct kafka_log *log, const rd_kafka_message_t *message)
 {
     struct kafka_taking *taking = log->taking;
-    if (message->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
-        message->err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
-        kafka_fault(log, LOG_FATAL, LOG_ALL, "Kafka at %s refuses us: %s. A step worker's user needs the right Read on topic "
-                    "and group %s", log->uri.brokers, rd_kafka_err2str(message->err), taking->topic);
+    if (kafka_is_unauthorised(message->err))
+        kafka_fault_unauthorised(log, message->err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ? "join (Read) the group"
+                                                                                                   : "read", taking->topic);
     if (message->err)
         return; /* a topic that is not there yet is asked for again */
     const struct log_record record = {
@@ -60,7 +59,12 @@ static void kafka_take_event(struct kafka_log *log, rd_kafka_event_t *event)
             kafka_take_message(log, message);
         break;
     case RD_KAFKA_EVENT_ERROR:
-        kafka_on_error(log, log->taking->consumer, event);
+        if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
+            kafka_fault_unauthorised(log, "join (Read) the group", log->taking->topic);
+        else if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+            kafka_fault_unauthorised(log, "read", log->taking->topic);
+        else
+            kafka_on_error(log, log->taking->consumer, event);
         break;
     default:
         break;

@@ -85,6 +85,7 @@ int kafka_topics_shape(rd_kafka_t *client, const struct kafka_uri *uri, struct k
             kafka_topic_name(uri, (enum kafka_topic)topic, name, sizeof name);
             if (strcmp(found->topic, name) != 0 || found->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
                 continue;
+            shape->hidden[topic] = found->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
             shape->partitions[topic] = found->partition_cnt;
             for (int p = 0; p < found->partition_cnt; p++) {
                 if (found->partitions[p].leader < 0)
@@ -104,8 +105,14 @@ int kafka_topics_check_partitions(const struct kafka_uri *uri, const struct kafk
     char name[KAFKA_TOPIC_NAME_BYTES], journal[KAFKA_TOPIC_NAME_BYTES];
     int wanted = shape->partitions[KAFKA_JOURNAL];
     bool any = false;
-    for (int topic = 0; topic < KAFKA_TOPICS; topic++)
+    for (int topic = 0; topic < KAFKA_TOPICS; topic++) {
         any = any || shape->partitions[topic] > 0;
+        if (shape->hidden[topic] && !(shape->needless & 1u << topic)) {
+            kafka_topic_name(uri, (enum kafka_topic)topic, name, sizeof name);
+            kafka_unauthorised(uri, "look at (Describe)", name, error, error_size);
+            return 2;
+        }
+    }
     if (!any) {
         snprintf(error, error_size, "there is no namespace '%s' in Kafka at %s: make it with "
                  "perdure namespace create --log kafka://%s/%s", uri->name, uri->brokers, uri->brokers, uri->name);
@@ -115,6 +122,8 @@ int kafka_topics_check_partitions(const struct kafka_uri *uri, const struct kafk
     for (int topic = 0; topic < KAFKA_TOPICS; topic++) {
         kafka_topic_name(uri, (enum kafka_topic)topic, name, sizeof name);
         int found = shape->partitions[topic];
+        if (found == 0 && shape->hidden[topic])
+            continue; /* needless */
         if (found == 0) {
             snprintf(error, error_size, "topic %s is missing while others of the namespace are there: it was deleted, or "
                      "`perdure namespace create` was interrupted; in that case run it again", name);
@@ -163,11 +172,15 @@ static bool kafka_need_met(const struct kafka_need_row *row, const char *needed,
     return row->need == AT_LEAST ? have >= want : have <= want;
 }
 
-static int kafka_topics_compare(const rd_kafka_ConfigResource_t *resource, enum kafka_topic topic, bool dev, char *error,
-                                size_t error_size)
+static int kafka_topics_compare(const struct kafka_uri *uri, const rd_kafka_ConfigResource_t *resource,
+                                enum kafka_topic topic, bool dev, char *error, size_t error_size)
 {
     static const char *const words[] = { "", "", "at least ", "at most " };
     const char *name = rd_kafka_ConfigResource_name(resource);
+    if (kafka_is_unauthorised(rd_kafka_ConfigResource_error(resource))) {
+        kafka_unauthorised(uri, "read the settings (DescribeConfigs) of", name, error, error_size);
+        return 2;
+    }
     if (rd_kafka_ConfigResource_error(resource)) {
         snprintf(error, error_size, "topic %s: its settings cannot be read: %s", name,
                  rd_kafka_ConfigResource_error_string(resource));
@@ -233,7 +246,7 @@ static int kafka_topics_read_settings(rd_kafka_t *client, const struct kafka_uri
                 kafka_topic_name(uri, (enum kafka_topic)topic, name, sizeof name);
                 if (strcmp(name, rd_kafka_ConfigResource_name(found[i])) != 0)
                     continue;
-                code = kafka_topics_compare(found[i], (enum kafka_topic)topic, dev, error, error_size);
+                code = kafka_topics_compare(uri, found[i], (enum kafka_topic)topic, dev, error, error_size);
                 *again = rd_kafka_ConfigResource_error(found[i]) == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
             }
         rd_kafka_event_destroy(event);
@@ -324,9 +337,13 @@ int kafka_topics_create(rd_kafka_t *client, const struct kafka_uri *uri, const s
             if (result == RD_KAFKA_RESP_ERR_NO_ERROR || result == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
                 continue;
             const char *text = rd_kafka_topic_result_error_string(results[i]);
+            code = 2;
+            if (kafka_is_unauthorised(result)) {
+                kafka_unauthorised(uri, "create", rd_kafka_topic_result_name(results[i]), error, error_size);
+                continue;
+            }
             snprintf(error, error_size, "topic %s cannot be created: %s", rd_kafka_topic_result_name(results[i]),
                      text ? text : rd_kafka_err2str(result));
-            code = 2;
         }
         *created = !code;
         rd_kafka_event_destroy(event);

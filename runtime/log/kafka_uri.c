@@ -219,6 +219,14 @@ rd_kafka_t *kafka_client_new(const struct kafka_uri *uri, rd_kafka_type_t type, 
     return client;
 }
 
+rd_kafka_t *kafka_asker_new(const struct kafka_uri *uri, const char *client_name, struct kafka_notes *notes, char *error,
+                            size_t error_size)
+{
+    static const struct kafka_setting settings[] = { { NULL, NULL } };
+    return kafka_client_new(uri, RD_KAFKA_PRODUCER, client_name, settings, notes, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR,
+                            error, error_size);
+}
+
 rd_kafka_t *kafka_producer_new(const struct kafka_uri *uri, const char *client_name, struct kafka_notes *notes,
                                char *error, size_t error_size)
 {

@@ -272,7 +272,7 @@ static void on_fault(void *context, enum log_fault fault, uint32_t partition, co
     struct queue_worker *queue = context;
     (void)partition;
     if (fault == LOG_FATAL)
-        worker_fail(queue->worker, PDR_UNREACHABLE, "%s", message);
+        worker_fail(queue->worker, queue->log->error_exit == 2 ? PDR_INVALID : PDR_UNREACHABLE, "%s", message);
     else
         worker_notice(queue->worker, PDR_WARNING, "%s", message);
 }

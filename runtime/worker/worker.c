@@ -105,9 +105,9 @@ static void on_fault(void *context, enum log_fault fault, uint32_t partition, co
     for (uint32_t p = 0; p < worker->partition_count; p++)
         if (worker->partitions[p].engine && (partition == LOG_ALL || partition == p))
             engine_on_fault(worker->partitions[p].engine, fault, message);
+    int fatal = worker->log->error_exit == 2 ? PDR_INVALID : PDR_UNREACHABLE; /* refused: starting again does not help */
     if (fault == LOG_FATAL || fault == LOG_MEMBERSHIP_TAKEN)
-        worker_fail(worker, fault == LOG_FATAL ? PDR_UNREACHABLE : PDR_EXISTS, "%s",
-                    message ? message : "the log cannot go on");
+        worker_fail(worker, fault == LOG_FATAL ? fatal : PDR_EXISTS, "%s", message ? message : "the log cannot go on");
 }
 
 /* ---- opening --------------------------------------------------------------------------------------------------------- */

@@ -34,7 +34,7 @@ def module(name):
 class Cluster:
     """A Kafka of its own for a test that harms its brokers."""
 
-    def __init__(self, brokers=1, also=None):
+    def __init__(self, brokers=1, also=None, arguments=()):
         """`also`: another address of the machine that the brokers listen on; `self.also` is then their list there."""
         if not os.environ.get("PERDURE_KAFKA"): # no Kafka wanted, or no Java to run one
             print("skipped: no PERDURE_KAFKA")
@@ -43,7 +43,7 @@ class Cluster:
         self.folder = tempfile.mkdtemp(prefix="perdure-cluster-")
         atexit.register(self.remove)
         more = ("--also", also) if also else ()
-        self.brokers = self.run("start", "--brokers", str(brokers), *more).strip()
+        self.brokers = self.run("start", "--brokers", str(brokers), *more, *arguments).strip()
         self.also = self.run("brokers", "--also").strip() if also else None
 
     def run(self, verb, *arguments):
