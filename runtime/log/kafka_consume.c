@@ -131,9 +131,9 @@ static bool kafka_may_ask(const struct kafka_log *log)
     return kafka_monotonic_ms() >= log->ask_again_ms;
 }
 
-static void kafka_asked_in_vain(struct kafka_log *log)
+static void kafka_asked_in_vain(struct kafka_log *log, int64_t again_ms)
 {
-    log->ask_again_ms = kafka_monotonic_ms() + KAFKA_ASK_AGAIN_MS;
+    log->ask_again_ms = kafka_monotonic_ms() + again_ms;
 }
 
 /*
@@ -148,7 +148,7 @@ static bool kafka_same_log(struct kafka_log *log, uint32_t partition)
         return true;
     int code = kafka_genesis_ask(&log->uri, partition, 1, KAFKA_ASK_TIMEOUT_MS, &found, error, sizeof error);
     if (code == 5)
-        kafka_asked_in_vain(log);
+        kafka_asked_in_vain(log, KAFKA_ASK_AGAIN_MS);
     if (code == 5 || (!code && found.found && found.genesis.log_id == log->base.genesis.log_id))
         return true;
     if (!log->dead)
@@ -167,8 +167,6 @@ static void kafka_lost(struct kafka_log *log, struct kafka_source *source)
     if (log->dead || !kafka_same_log(log, source->partition))
         return;
     if (!kafka_may_ask(log) || kafka_bounds(&log->base, stream, source->partition, &start, &end) != LOG_OK) {
-        if (kafka_may_ask(log))
-            kafka_asked_in_vain(log);
         kafka_consume_assign(log, source, position); /* no leader just now: the same will be asked again */
         return;
     }
@@ -317,10 +315,17 @@ int kafka_bounds(struct log *base, enum log_stream stream, uint32_t partition, i
 {
     struct kafka_log *log = kafka_log_of(base);
     const char *topic = log->topics[stream == LOG_JOURNAL ? KAFKA_JOURNAL : KAFKA_INBOX];
-    rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(log->producer, topic, (int32_t)partition, start, end,
-                                                                KAFKA_ASK_TIMEOUT_MS);
+    /* librdkafka asks the leader that it knows, to the end of the time, also when that broker is dead. A worker that takes
+     * over many partitions of a dead broker must not wait for each: it has jobs to run, and gets by without an answer. */
+    bool worker = log->member != NULL;
+    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+    if (!worker || kafka_may_ask(log))
+        code = rd_kafka_query_watermark_offsets(log->producer, topic, (int32_t)partition, start, end,
+                                                worker ? KAFKA_WORKER_ASK_TIMEOUT_MS : KAFKA_ASK_TIMEOUT_MS);
     if (!code)
         return LOG_OK;
+    if (worker && kafka_may_ask(log))
+        kafka_asked_in_vain(log, KAFKA_BOUNDS_AGAIN_MS);
     return kafka_fail_asking(log, code, "ask for the bounds of", topic);
 }
 

@@ -18,6 +18,9 @@
 #define KAFKA_ASK_TIMEOUT_MS 5000
 /* A question asked while polling that nobody answered is not asked again before this: a poll must not hang in an outage. */
 #define KAFKA_ASK_AGAIN_MS 30000
+/* A worker's question for the bounds of a partition waits so long, and after one in vain none is asked for so long. */
+#define KAFKA_WORKER_ASK_TIMEOUT_MS 1000
+#define KAFKA_BOUNDS_AGAIN_MS 5000
 /* Messages taken from one queue before the next has its turn, so that one long catch-up does not starve the others. */
 #define KAFKA_TURN_MESSAGES 512
 /* Bytes of appends in flight over all partitions; each has its share, at least two records of the largest size (H28). */
