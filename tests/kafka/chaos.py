@@ -1,6 +1,6 @@
 """
-Chaos: three brokers, four workers, clients, thousands of jobs with steps, timers, signals and children. For two minutes
-(PERDURE_SOAK=1: ten) workers, brokers, clients and the network are killed, stopped, restarted, cut off; then everything
+Chaos: three brokers, four workers, clients, thousands of jobs with steps (some remote), timers, signals and children. For
+two minutes (PERDURE_SOAK=1: ten) workers, brokers, clients and the network are killed, stopped, restarted, cut off; then everything
 heals, every job must end, and the whole log is judged against what the clients were told and what the steps did
 (chaos_check.py). Settings: PERDURE_CHAOS_SEED, PERDURE_CHAOS_SECONDS, PERDURE_CHAOS_RATE (jobs a second).
 
@@ -18,6 +18,7 @@ import chaos_check
 import chaos_clients
 import chaos_faults
 import chaos_net
+import chaos_steps
 from harness import BUILD, Cluster, Log, Worker, check, wait_until
 
 SOAK = bool(os.environ.get("PERDURE_SOAK"))
@@ -58,9 +59,9 @@ class Fleet:
         uri, wrap = self.log.uri, []
         if name == self.inside:
             wrap, uri = self.net.command(), uri.replace(self.log.brokers, self.brokers_inside)
-        self.workers[name] = Worker(self.log, "chaos", data=os.path.join(self.log.folder, name), environment=environment,
-                                    arguments=("--name", name, "--session-timeout", "%ds" % SESSION), wrap=wrap, uri=uri,
-                                    supervised=True)
+        arguments = ("--name", name, "--session-timeout", "%ds" % SESSION)
+        self.workers[name] = Worker(self.log, "chaos", data=os.path.join(self.log.folder, name), arguments=arguments,
+                                    environment=environment, wrap=wrap, uri=uri, supervised=True)
 
     def send(self, name, number):
         """To the process that runs jobs, and to its supervisor."""
@@ -109,8 +110,8 @@ class Fleet:
 class Chaos:
     """Three loops beside each other: what is done to workers, to brokers, and to the rest."""
 
-    def __init__(self, cluster, fleet, clients):
-        self.cluster, self.fleet, self.clients = cluster, fleet, clients
+    def __init__(self, cluster, fleet, clients, steps):
+        self.cluster, self.fleet, self.clients, self.steps = cluster, fleet, clients, steps
         self.until = time.time() + SECONDS
         self.problems = fleet.problems
         self.added = 0
@@ -234,7 +235,7 @@ class Chaos:
     # ---- the rest -------------------------------------------------------------------------------------------------
 
     def others_loop(self, chance):
-        ways = [self.add_and_remove, self.add_and_remove, self.kill_client]
+        ways = [self.add_and_remove, self.add_and_remove, self.kill_client, self.kill_steps, self.restart_steps]
         if self.fleet.net:
             ways += [self.cut, self.cut]
         while time.time() < self.until:
@@ -268,6 +269,21 @@ class Chaos:
         self.fleet.note("clients killed", "client %d" % number, ms)
 
 
+    def kill_steps(self, chance):
+        ms = int(time.time() * 1000)
+        name = chance.choice(sorted(self.steps.processes))
+        self.steps.watch(name)
+        self.steps.kill(name)
+        self.fleet.note("step workers killed", name, ms)
+
+    def restart_steps(self, chance):
+        ms = int(time.time() * 1000)
+        name = chance.choice(sorted(self.steps.processes))
+        self.steps.watch(name)
+        self.steps.restart(name)
+        self.fleet.note("step workers restarted with SIGTERM", name, ms)
+
+
 # ---- the run ------------------------------------------------------------------------------------------------------------
 
 def nothing_open(log):
@@ -290,21 +306,24 @@ def wait_for_the_end(log, problems, seconds):
 
 
 def save(log, folder, problems):
-    done = subprocess.run([os.path.join(BUILD, "perdure-verify"), "--log", log.uri, "--save", os.path.join(folder, "dump")],
-                          text=True, capture_output=True, timeout=600, stdin=subprocess.DEVNULL)
+    program = os.path.join(BUILD, "perdure-verify")
+    done = subprocess.run([program, "--log", log.uri, "--save", os.path.join(folder, "dump")], text=True, capture_output=True, timeout=600, stdin=subprocess.DEVNULL)
     if done.returncode not in (0, 1):
         problems.append("perdure-verify: exit %d: %s" % (done.returncode, done.stderr))
     print(done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr)
 
 
-def some_results(log, folder):
+def some_results(log, folder, problems):
     """What a client sees of some of the jobs."""
     with open(os.path.join(folder, "numbers")) as file:
         numbers = [int(line) for line in file]
     chosen = random.Random(SEED).sample(numbers, min(10, len(numbers)))
     expected = chaos_check.chaos_jobs.answers(chosen)
-    for job, result in log.results(["plan-%d" % number for number in chosen]):
-        check(result == expected[job], "%s: a client sees the result %s, not %s" % (job, result, expected[job]))
+    for number in chosen:
+        job = "plan-%d" % number
+        done = log.run("result", job, "--wait", "30s", "--json", timeout=120)
+        if done.returncode != 0 or json.loads(done.stdout)["result"] != expected[job]:
+            problems.append("%s: a client sees %s%s, not %s" % (job, done.stdout, done.stderr, expected[job]))
 
 
 def main():
@@ -324,7 +343,8 @@ def main():
         fleet.begin("w%d" % i)
     wait_until("a worker owns something", lambda: any("is ours" in w.text() for w in fleet.workers.values()))
     clients = chaos_clients.Clients(log, folder, SEED, RATE)
-    chaos = Chaos(cluster, fleet, clients)
+    steps = chaos_steps.StepWorkers(log, folder, fleet.problems)
+    chaos = Chaos(cluster, fleet, clients, steps)
     chaos.wait()
     say("everything heals; %d jobs were started" % clients.started)
     for name in list(fleet.workers):
@@ -333,10 +353,11 @@ def main():
     clients.finish(180)
     wait_for_the_end(log, chaos.problems, 180)
     say("all ended %.1f s later" % (time.time() - healed))
-    some_results(log, folder)
+    some_results(log, folder, chaos.problems)
     for name in list(fleet.workers):
         fleet.watch(name)
         fleet.stop(name)
+    steps.stop()
     fleet.crashes()
     fleet.timeline.close()
     save(log, folder, chaos.problems)
@@ -352,7 +373,7 @@ def judge(folder, problems):
         print("WRONG", line)
     for name, value in judge.table():
         print("%-40s %10s" % (name, value))
-    check(not wrong, "%d things are wrong; evidence in %s: python3 tests/kafka/chaos_check.py FOLDER" % (len(wrong), folder))
+    check(not wrong, "%d things are wrong; evidence in %s, see docs/chaos.md" % (len(wrong), folder))
     check(len(judge.expected) >= SECONDS * RATE, "only %d jobs" % len(judge.expected))
     missed = chaos_faults.missed(folder)
     check(not missed, "the judge does not find: %s; in %s" % (", ".join(missed), folder))

@@ -17,6 +17,7 @@ import sys
 import chaos_jobs
 import chaos_log
 
+FAR = "far"        # names of step workers begin so
 CLOCK_MS = 50      # a broker's append time against the clock of a step on the same machine
 WAKING_MS = 30000  # what had been handed to a thread before its worker lost the partition is done by then
 
@@ -33,7 +34,7 @@ class Judge:
             self.expected = chaos_jobs.answers(int(line) for line in file)
         with open(self.path("timeline")) as file:
             self.timeline = [json.loads(line) for line in file]
-        self.extra = self.late = 0
+        self.extra = self.late = self.remote_extra = 0
         self.latest = 0
         self.extras = collections.Counter()  # by how the epoch ended that it was begun in
 
@@ -55,7 +56,8 @@ class Judge:
                 continue
             run = runs[job][0]
             if run.state != "completed":
-                self.say("%s (partition %d): %s after %d events: %s" % (job, run.partition, run.state, run.seq, run.result))
+                self.say("%s (partition %d): %s after %d events: %s" %
+                         (job, run.partition, run.state, run.seq, run.result))
             elif run.result != answer:
                 self.say("%s: the answer is %s, not %s" % (job, run.result, answer))
         for job in sorted(set(runs) - set(self.expected)):
@@ -85,6 +87,8 @@ class Judge:
             made[effect.name] = effect
         recorded = {}
         for attempt in self.history.attempts.values():
+            if attempt.remote and not attempt.done and attempt.effect not in made:
+                continue  # nobody heard of it any more
             where = "%s, op %d, attempt %d" % (self.history.runs[attempt.run].job, attempt.op, attempt.attempt)
             effect = made.get(attempt.effect)
             if attempt.effect in recorded:
@@ -94,7 +98,9 @@ class Judge:
                 self.say("%s: recorded as %s, which the ledger lacks" % (where, attempt.effect))
             elif (effect.key, effect.attempt) != ((attempt.run, attempt.op), attempt.attempt):
                 self.say("%s: recorded as %s, which the ledger has as %s" % (where, attempt.effect, effect))
-            elif effect.worker != attempt.epoch.worker:
+            elif attempt.remote != effect.worker.startswith(FAR):
+                self.say("%s: done by %s" % (where, effect.worker))
+            elif not attempt.remote and effect.worker != attempt.epoch.worker:
                 self.say("%s: done by %s, recorded in the epoch of %s" % (where, effect.worker, attempt.epoch.worker))
         return recorded
 
@@ -107,10 +113,14 @@ class Judge:
 
     def judge_extra(self, effect):
         """An effect that no record tells of: its worker must have lost the partition while it was in flight."""
+        if effect.worker.startswith(FAR):
+            self.judge_remote_extra(effect)
+            return
         self.extra += 1
         run_id, op = effect.key
         run = self.history.runs.get(run_id)
-        what = "effect %s of %s, op %d, attempt %d, by %s" % (effect.name, effect.job, op, effect.attempt, effect.worker)
+        what = "effect %s of %s, op %d, attempt %d, by %s" % (effect.name, effect.job, op, effect.attempt,
+                                                              effect.worker)
         if not run or run.job != effect.job:
             self.say(what + ": there is no such run")
             return
@@ -129,6 +139,16 @@ class Judge:
         if effect.ms > epoch.end + CLOCK_MS:
             self.judge_late(what, effect, epoch, run)
 
+    def judge_remote_extra(self, effect):
+        """At least once: of a step worker that was killed, or taken for dead. It must have been asked to."""
+        self.remote_extra += 1
+        run = self.history.runs.get(effect.key[0])
+        if not run or run.job != effect.job:
+            self.say("effect %s of %s by %s: there is no such run" % (effect.name, effect.job, effect.worker))
+        elif not any((*effect.key, attempt) in self.history.attempts for attempt in range(1, 51)):
+            self.say("effect %s of %s, op %d, by %s: no such step is recorded" %
+                     (effect.name, effect.job, effect.key[1], effect.worker))
+
     def judge_late(self, what, effect, epoch, run):
         """Made when another owned the partition already: it must have been begun before."""
         self.late += 1
@@ -137,8 +157,9 @@ class Judge:
             self.say(what + ": the run began after it had lost the partition")
         if attempt and attempt.offset < epoch.end_offset:
             self.say(what + ": was recorded before it lost the partition")
-        late = effect.ms - max([epoch.end] + [done["until"] for done in self.timeline
-                                              if done["target"] == effect.worker and done["ms"] <= effect.ms + CLOCK_MS])
+        healed = [done["until"] for done in self.timeline
+                  if done["target"] == effect.worker and done["ms"] <= effect.ms + CLOCK_MS]
+        late = effect.ms - max([epoch.end] + healed)
         self.latest = max(self.latest, late)
         if late > WAKING_MS:
             self.say(what + ": %d ms after it lost the partition and could know" % late)
@@ -147,12 +168,15 @@ class Judge:
         """An owner begins an attempt once in an epoch."""
         of_worker = collections.Counter((effect.key, effect.attempt, effect.worker) for effect in self.effects)
         for (key, attempt, worker), count in of_worker.items():
+            if worker.startswith(FAR):
+                continue
             run = self.history.runs.get(key[0])
             epochs = sum(epoch.worker == worker for epoch in self.history.epochs[run.partition]) if run else 0
             if run and count > epochs:
                 self.say("%s, op %d, attempt %d: %d times by %s, which owned the partition %d times" %
                          (run.job, key[1], attempt, count, worker, epochs))
-        total = collections.Counter((effect.key, effect.attempt) for effect in self.effects)
+        total = collections.Counter((effect.key, effect.attempt) for effect in self.effects
+                                    if not effect.worker.startswith(FAR))
         for (key, attempt), count in total.items():
             run = self.history.runs.get(key[0])
             if run and count > 1 + sum(epoch.begin >= run.begin for epoch in self.history.epochs[run.partition]):
@@ -163,8 +187,8 @@ class Judge:
 
     def verify(self):
         """perdure-verify's summary; its violations are ours."""
-        done = subprocess.run([os.path.join(os.environ["PERDURE_BUILD"], "perdure-verify"), "--json", "--log",
-                               "dump:" + self.path("dump"), "--acked", self.path("acked"), "--ledger", self.path("ledger")],
+        done = subprocess.run([os.path.join(os.environ["PERDURE_BUILD"], "perdure-verify"), "--json",
+                               "--acked", self.path("acked"), "--ledger", self.path("ledger"), self.path("dump")],
                               text=True, capture_output=True, stdin=subprocess.DEVNULL)
         if done.returncode not in (0, 1):
             self.say("perdure-verify: exit %d: %s" % (done.returncode, done.stderr))
@@ -218,7 +242,8 @@ class Judge:
         return [("jobs", jobs), ("events", self.history.events), ("journal records", self.history.records),
                 *sorted(done.items()), ("takeovers by another worker", moved), ("claims of the same worker", again),
                 ("records fenced", self.history.fenced), ("records twice", self.history.duplicates),
-                ("effects of steps", len(self.effects)), ("of these without a record", self.extra),
+                ("effects of steps", len(self.effects)), ("of these without a record, remote", self.remote_extra),
+                ("of these without a record, others", self.extra),
                 *(("  begun in an epoch that was " + how, count) for how, count in sorted(self.extras.items())),
                 ("  made when another was the owner", self.late), ("  the latest of these, ms", self.latest),
                 ("longest time without progress, ms", whole), ("  of one partition with open jobs, ms", single)]

@@ -25,8 +25,9 @@ class Client:
 
     def begin(self):
         environment = dict(os.environ, PERDURE_LOG=self.clients.log.uri)
-        self.process = subprocess.Popen([os.path.join(harness.BUILD, "perdure-chaos-client")], env=environment, text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.clients.errors)
+        program = os.path.join(harness.BUILD, "perdure-chaos-client")
+        self.process = subprocess.Popen([program], env=environment, text=True, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=self.clients.errors)
         self.clients.log.workers.append(self)  # so that a failed test leaves no process behind
 
     def write(self, line):

@@ -24,6 +24,11 @@ def rewrite(path, change):
         file.writelines(lines)
 
 
+def add_line(folder, attempt, effect, worker, job, ms):
+    line = "%016x-%d %d %s %s %s %d\n" % (attempt.run, attempt.op, attempt.attempt, effect, worker, job, ms)
+    rewrite(os.path.join(folder, "ledger"), lambda lines: lines.append(line))
+
+
 def drop_record(folder, judge):
     """A record of a run's first event, as if the log had lost it."""
     wanted = min((run.partition, run.first) for run in judge.history.runs.values())
@@ -42,7 +47,7 @@ def drop_effect(folder, judge):
 
 def change_worker(folder, judge):
     """A recorded step was done by a worker that did not own the partition."""
-    name = sorted(judge.history.attempts.items())[-1][1].effect
+    name = [attempt for _, attempt in sorted(judge.history.attempts.items()) if not attempt.remote][-1].effect
 
     def change(lines):
         i = next(i for i, line in enumerate(lines) if " %s " % name in line)
@@ -54,19 +59,18 @@ def change_worker(folder, judge):
 
 def add_effect(folder, judge):
     """An attempt more than was recorded, by the worker that owned the partition to the end."""
-    attempt = max(judge.history.attempts.values(), key=lambda attempt: attempt.ms)
+    own = [attempt for attempt in judge.history.attempts.values() if not attempt.remote]
+    attempt = max(own, key=lambda attempt: attempt.ms)
     job = judge.history.runs[attempt.run].job
-    line = "%016x-%d %d e0.0 %s %s %d\n" % (attempt.run, attempt.op, attempt.attempt, attempt.epoch.worker, job, attempt.ms)
-    rewrite(os.path.join(folder, "ledger"), lambda lines: lines.append(line))
+    add_line(folder, attempt, "e0.0", attempt.epoch.worker, job, attempt.ms)
 
 
 def add_late_effect(folder, judge):
     """A worker repeats a step that was recorded, long after another has taken the partition over."""
     attempt, epoch = next((attempt, attempt.epoch) for attempt in judge.history.attempts.values()
-                          if attempt.epoch.end and not attempt.epoch.released)
+                          if attempt.epoch.end and not attempt.epoch.released and not attempt.remote)
     job = judge.history.runs[attempt.run].job
-    line = "%016x-%d %d e0.1 %s %s %d\n" % (attempt.run, attempt.op, attempt.attempt, epoch.worker, job, epoch.end + 200)
-    rewrite(os.path.join(folder, "ledger"), lambda lines: lines.append(line))
+    add_line(folder, attempt, "e0.1", epoch.worker, job, epoch.end + 200)
 
 
 def drop_command(folder, judge):

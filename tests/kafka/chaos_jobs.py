@@ -32,7 +32,7 @@ def plan(number):
     children = [leaf((value + i) & MASK) for i in range(CHILDREN)]
     value = mix((value + sum(children)) & MASK)
     value = mix((value + sum(note(number, i) for i in range(NOTES))) & MASK)
-    return mix(value), children
+    return mix(mix(value)), children
 
 
 def answers(numbers):

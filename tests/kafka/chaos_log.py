@@ -1,9 +1,10 @@
 """
-A dump of a log (`perdure verify --save`), read and judged by rules F and S once more, in the fewest lines: who owned which
-partition when, and what each run recorded. Digests, inputs and outputs are perdure-verify's to judge.
+A dump of a log (`perdure verify --save`), read and judged by rules F and S once more, in the fewest lines: who owned
+which partition when, and what each run recorded. Digests, inputs and outputs are perdure-verify's to judge.
 """
 import collections
 import functools
+import glob
 import os
 import struct
 import subprocess
@@ -11,10 +12,11 @@ import sys
 import tempfile
 
 CLAIM, RELEASE, MARK, EVENT = 2, 3, 4, 5
+REMOTE = "chaos/far"
 ENDS = ("completed", "failed", "cancelled", "terminated")
 
 Effect = collections.namedtuple("Effect", "key attempt name worker job ms")
-Attempt = collections.namedtuple("Attempt", "run op attempt effect epoch offset ms")
+Attempt = collections.namedtuple("Attempt", "run op attempt effect epoch offset ms remote done")
 
 
 class Epoch:
@@ -45,8 +47,7 @@ def protocol(source):
     """The generated modules of the .proto files."""
     folder = tempfile.mkdtemp(prefix="perdure-proto-")
     proto = os.path.join(source, "proto")
-    files = [os.path.join(proto, "perdure", "v1", name) for name in sorted(os.listdir(os.path.join(proto, "perdure", "v1")))
-             if name.endswith(".proto")]
+    files = sorted(glob.glob(os.path.join(proto, "perdure", "v1", "*.proto")))
     done = subprocess.run(["protoc", "-I", proto, "--python_out", folder, *files], text=True, capture_output=True)
     if done.returncode != 0:
         sys.exit("protoc: " + done.stderr)
@@ -124,7 +125,8 @@ class History:
         elif kind in ("step_completed", "step_failed", "attempt_failed"):
             said = fact.result.data.decode() if kind == "step_completed" else fact.error.message
             self.attempts[run_id, event.op, fact.attempt] = Attempt(run_id, event.op, fact.attempt, said.split(" ")[-1],
-                                                                    epoch, offset, ms)
+                                                                    epoch, offset, ms, fact.name == REMOTE,
+                                                                    kind == "step_completed")
         elif kind in ENDS:
             run.state, run.end = kind, ms
             run.result = fact.result.data.decode() if kind == "completed" else str(fact).strip()

@@ -1,6 +1,7 @@
 /*
- * Jobs for the chaos test: steps, timers, signals and children, whose right answer follows from the input alone
- * (tests/kafka/chaos_jobs.py computes it again). Each attempt of a step leaves a line in a ledger outside the log:
+ * Jobs for the chaos test: steps here and remote ones, timers, signals and children, whose right answer follows from the
+ * input alone (tests/kafka/chaos_jobs.py computes it again). Each attempt of a step leaves a line in a ledger outside the
+ * log:
  *
  *     RUN-OP ATTEMPT EFFECT WORKER JOB MILLISECONDS
  *
@@ -19,6 +20,9 @@
 #include <perdure/perdure.h>
 
 PDR_STEP(act, pdr_text, pdr_text, .max_attempts = 50, .backoff_ms = 50, .backoff_max_ms = 400)
+/* Python executes it: tests/kafka/chaos_far.py. */
+PDR_STEP(far, pdr_text, pdr_text, .queue = "chaos", .heartbeat_ms = 5000, .max_attempts = 50, .backoff_ms = 50,
+         .backoff_max_ms = 400)
 PDR_SIGNAL(note, pdr_text)
 PDR_SIGNAL(report, pdr_text)
 PDR_JOB(plan, pdr_text, pdr_text)
@@ -177,6 +181,9 @@ int plan(pdr_job *job, const pdr_text *in, pdr_text *out)
     PDR_TRY(fan_out(job, &value));
     PDR_TRY(raise_children(job, &value));
     PDR_TRY(take_notes(job, &value));
+    pdr_text *got;
+    PDR_TRY(pdr_await(job, far, text_of(job, value), &got));
+    value = number(got->chars);
     PDR_TRY(act_on(job, &value));
     out->chars = text_of(job, value)->chars;
     return PDR_OK;
