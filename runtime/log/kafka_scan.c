@@ -38,7 +38,8 @@ static rd_kafka_resp_err_t kafka_scanner_ask(rd_kafka_t *scanner, const char *to
             scanner, *asked, timeout_ms < KAFKA_ASK_TIMEOUT_MS ? timeout_ms : KAFKA_ASK_TIMEOUT_MS);
         bool passing = code == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE ||
                        code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
-                       code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || code == RD_KAFKA_RESP_ERR__TRANSPORT;
+                       code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || code == RD_KAFKA_RESP_ERR__TRANSPORT ||
+                       code == RD_KAFKA_RESP_ERR__TIMED_OUT; /* it asked a leader that is dead */
         if (!passing || kafka_monotonic_ms() > deadline)
             return code;
         rd_kafka_topic_partition_list_destroy(*asked);
