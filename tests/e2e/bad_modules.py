@@ -29,7 +29,7 @@ int nothing(pdr_job *job, const pdr_none *in, pdr_none *out) { (void)job, (void)
 
 def refused(log, words, *modules):
     worker = Worker(log, *modules)
-    worker.wait_ended(2, words[0], seconds=20)
+    worker.wait_ended(2, words[0], seconds=60)
     for word in words:
         check(word in worker.text(), "%r is not in what the worker said:\n%s" % (word, worker.text()))
 

@@ -15,7 +15,7 @@ VERBS = (("start", "chain", "--id", "x", "--input", '"1"'), ("signal", "x", "ite
          ("result", "x"), ("list",), ("history", "x"))
 
 
-def all_fail(log, code, words, calls, seconds=25):
+def all_fail(log, code, words, calls, seconds=60):
     """Calls side by side: each ends within the time, with the code, saying the words."""
     begin = time.time()
     for call, client in [(call, log.begin(*call)) for call in calls]:

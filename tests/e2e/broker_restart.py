@@ -51,6 +51,16 @@ class Load:
         check(not self.problems, "; ".join(self.problems))
 
 
+def wait_while_it_moves(ledger, steps):
+    """Until so many effects were made by the steady jobs: however slow the machine is, but not if nothing moves."""
+    count, moved = 0, time.time()
+    while count < steps and time.time() - moved < 120:
+        now = sum(effect.job.startswith("steady") for effect in effects(ledger))
+        if now > count:
+            count, moved = now, time.time()
+        time.sleep(0.5)
+
+
 def main():
     cluster = Cluster(BROKERS)
     log = Log("kafka", partitions=4, brokers=cluster.brokers, dev=BROKERS == 1)
@@ -83,6 +93,7 @@ def main():
     load.stop()
     check(worker.process.poll() is None, "the worker ended:\n" + worker.text())
 
+    wait_while_it_moves(ledger, STEADY_STEPS * len(steady))
     for job, result in log.results(steady):
         check(result == "%d steps" % STEADY_STEPS, "%s: wrong result %s" % (job, result))
     jobs = [job for job, state in load.acknowledged]

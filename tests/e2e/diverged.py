@@ -20,7 +20,7 @@ def main(kind):
     worker = Worker(log, "route_b")
     worker.wait_for("is ours")
     check(log.run("signal", "r", "go", "--input", '"now"').returncode == 0, "signal")
-    wait_until("it is diverged", lambda: log.state("r") == "diverged", seconds=20)
+    wait_until("it is diverged", lambda: log.state("r") == "diverged", seconds=60)
     status = log.json("describe", "r")
     report = status["report"]
     print(report)

@@ -217,7 +217,7 @@ class Worker:
         self.process.wait()
         self.output.close()
 
-    def stop(self, seconds=30):
+    def stop(self, seconds=60):
         self.process.terminate()
         try:
             code = self.process.wait(seconds)

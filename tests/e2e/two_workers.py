@@ -18,14 +18,14 @@ def main():
     wait_until("progress", lambda: len(effects(ledger)) > 5)
 
     second = Worker(log, "chores", environment=environment)
-    second.wait_ended(5, os.path.basename(log.uri), seconds=20)
+    second.wait_ended(5, os.path.basename(log.uri), seconds=60)
     check(str(first.process.pid) in second.text(), "it does not name the owner's process: " + second.text())
     print("refused: " + second.text().strip())
 
     # Also while the first one is stopped: its lock is held.
     first.send(signal.SIGSTOP)
     third = Worker(log, "chores", environment=environment)
-    third.wait_ended(5, os.path.basename(log.uri), seconds=40)
+    third.wait_ended(5, os.path.basename(log.uri), seconds=60)
     first.send(signal.SIGCONT)
 
     check(log.state("long") in ("running", "waiting"), "the job does not run")

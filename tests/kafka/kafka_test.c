@@ -124,7 +124,7 @@ void kafka_listen(struct log *log, struct heard *heard)
 struct log *kafka_open(const char *uri, const char *member, struct heard *heard)
 {
     char error[1024] = "";
-    const struct log_options options = { .client_name = "test", .member = member, .session_timeout_ms = 6000 };
+    const struct log_options options = { .client_name = "test", .member = member, .session_timeout_ms = 30000 };
     struct log *log = NULL;
     if (kafka_log_open(uri, &options, &log, error, sizeof error) != 0)
         fail_msg("%s", error);

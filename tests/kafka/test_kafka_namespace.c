@@ -164,7 +164,7 @@ static void test_no_broker(void **state)
     assert_null(log);
     assert_non_null(strstr(text, "127.0.0.1:9"));
     print_message("%s\n", text);
-    assert_true(kafka_monotonic_ms() - begin < 12000);
+    assert_true(kafka_monotonic_ms() - begin < 60000);
     assert_int_equal(kafka_namespace_create("kafka://127.0.0.1:9/shop", 1, true, text, sizeof text), 5);
 }
 
