@@ -47,8 +47,10 @@ class Worker:
     def __init__(self, options):
         self.options = options
         self.namespace, self.settings = wire.kafka_settings(options.log, options.kafka_config)
+        self.broken = None                 # a fatal error of the producer: whoever started us starts us again
         self.settings.update({"client.id": options.name, "socket.nagle.disable": True, "allow.auto.create.topics": False})
-        self.producer = Producer({**self.settings, "enable.idempotence": True, "acks": "all", "linger.ms": 0})
+        self.producer = Producer({**self.settings, "enable.idempotence": True, "acks": "all", "linger.ms": 0,
+                                  "error_cb": self.client_error})
         topic = "%s.tasks.%s" % (self.namespace, options.queue)
         # auto.commit sends what store_offsets() was told: tasks whose first report is acknowledged.
         self.consumer = Consumer({
@@ -250,8 +252,14 @@ class Worker:
             for lane in lost:
                 self.lanes.pop(lane, None)
 
+    def client_error(self, error):
+        if error.fatal():
+            self.broken = error
+
     def poll(self):
         self.producer.poll(0)
+        if self.broken:
+            raise OSError("Kafka at %s takes no reports: %s" % (self.settings["bootstrap.servers"], self.broken.str()))
         self.decline_overdue()
         if len(self.held) >= self.options.slots * 8 + 8:
             return time.sleep(0.02)
@@ -266,13 +274,14 @@ class Worker:
 
     def listen(self):
         """Owners tell here that nobody waits for an attempt any more."""
-        topic = self.namespace + ".replies"
+        topic, said = self.namespace + ".replies", []
         listener = Consumer({**self.settings, "group.id": topic, "enable.auto.commit": False, "fetch.wait.max.ms": 50,
-                             "auto.offset.reset": "latest"})
+                             "auto.offset.reset": "latest", "error_cb": lambda error: said.append(error.str())})
         try:
             found = listener.list_topics(topic, timeout=30).topics[topic]
         except KafkaException:
-            raise OSError("no Kafka broker at %s answered" % self.settings["bootstrap.servers"])
+            listener.poll(0)
+            raise OSError("no Kafka broker at %s answered: %s" % (self.settings["bootstrap.servers"], " ".join(said[-1:])))
         if found.error and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise OSError("there is no namespace '%s' in Kafka at %s" % (self.namespace, self.settings["bootstrap.servers"]))
         if found.error or not found.partitions:
