@@ -101,8 +101,6 @@ struct crash_record {
     uint64_t magic;
     uint64_t size;
     int32_t supervisor;         /* its process id */
-    uint32_t restarts;
-    int64_t crashed_us;         /* CLOCK_MONOTONIC: when the worker before was seen to be dead; 0: there was none */
     _Atomic uint32_t child;     /* CRASH_CHILD_... */
     _Atomic uint32_t watchdog;  /* the supervisor's verdict: the next SIGXCPU is it; the handler may take it back */
     _Atomic uint64_t heartbeat; /* rounds of the worker's loop */

@@ -313,10 +313,9 @@ void engine_run(struct engine *engine)
         RULE_FIRED(MARKS);
         engine_mark(engine);
     }
-    if (crashes_come_first(engine, true))
-        return;
+    bool crashes = crashes_come_first(engine, true);
     engine->replays_this_turn = 0;
-    while (engine->runnable && engine->append_count < engine->limits.appends_in_flight &&
+    while (!crashes && engine->runnable && engine->append_count < engine->limits.appends_in_flight &&
            engine->replays_this_turn < engine->limits.replays_per_turn && engine->state == ENGINE_OWNER) {
         struct active *active = engine->runnable;
         engine->runnable = active->next_queued;

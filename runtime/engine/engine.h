@@ -95,7 +95,7 @@ enum engine_output_kind {
     ENGINE_OUT_REPLY,          /* to a client; best effort */
     ENGINE_OUT_STATUS,         /* status record of job `key` */
     ENGINE_OUT_STEP,           /* run an attempt; answer with engine_on_step_ended() */
-    ENGINE_OUT_ABANDON_STEP,   /* its result will not be used */
+    ENGINE_OUT_ABANDON_STEP,   /* its result will not be used; `timeout_ms` not 0: because it ran longer than that */
     ENGINE_OUT_FOLLOW_JOURNAL, /* hand over the journal from `offset` on */
     ENGINE_OUT_FOLLOW_INBOX,   /* hand over the inbox from `offset` on (again: from there) */
     ENGINE_OUT_UNFOLLOW_INBOX,

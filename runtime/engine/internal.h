@@ -80,6 +80,7 @@ struct step {
     char *label;
     int64_t first_started_ms;
     int64_t started_ms;
+    int64_t began_monotonic_ms;
     struct alarm alarm; /* RETRY or TIMEOUT */
     const pdr_decl *decl;
     struct remote *remote; /* executed outside; NULL: here */

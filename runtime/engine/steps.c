@@ -31,6 +31,9 @@ static void step_stop_running(struct step *step, bool abandon)
         queued->output.run = active->run;
         queued->output.op = step->op;
         queued->output.attempt = step->attempt;
+        bool late = step->policy.timeout_ms > 0 &&
+                    engine->monotonic_ms - step->began_monotonic_ms >= step->policy.timeout_ms;
+        queued->output.timeout_ms = late ? step->policy.timeout_ms : 0;
     }
 }
 
@@ -227,6 +230,7 @@ static void step_start(struct step *step)
         step->alarm.kind = ALARM_TIMEOUT;
         alarm_set(&engine->alarms, &step->alarm, engine->monotonic_ms + step->policy.timeout_ms);
     }
+    step->began_monotonic_ms = engine->monotonic_ms;
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_STEP);
     if (!queued)
         return;

@@ -192,6 +192,24 @@ static void step_run(struct pdr_worker *worker, uint32_t partition, const struct
         worker_fail(worker, PDR_NO_MEMORY, "out of memory");
 }
 
+static void step_abandon_one(struct pdr_worker *worker, const struct engine_output *out)
+{
+    struct step_pool_load load;
+    if (out->timeout_ms == 0) {
+        step_pool_abandon(worker->pool, out->key, out->run, out->op, out->attempt);
+        return;
+    }
+    if (!step_pool_give_up(worker->pool, out->key, out->run, out->op, out->attempt, &load))
+        return;
+    worker_notice(worker, PDR_WARNING,
+                  "job %s: attempt %" PRIu32 " of operation %" PRIu64 " runs longer than its timeout of %" PRId64 " ms and "
+                  "cannot be stopped: %zu threads for steps are stuck, %zu may be; what it still brings is dropped",
+                  out->key, out->attempt, out->op, out->timeout_ms, load.stuck, load.limit);
+    if (load.stuck >= load.limit)
+        worker_notice(worker, PDR_ERROR, "no step begins any more until a stuck one returns; restart the worker to be rid "
+                                         "of them");
+}
+
 /* ---- notices --------------------------------------------------------------------------------------------------------- */
 
 #define REPLAY_NOTICES 20 /* of single jobs after a takeover; the rest is counted */
@@ -302,7 +320,7 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
         step_run(worker, partition, out);
         break;
     case ENGINE_OUT_ABANDON_STEP:
-        step_pool_abandon(worker->pool, out->key, out->run, out->op, out->attempt);
+        step_abandon_one(worker, out);
         break;
     case ENGINE_OUT_FOLLOW_JOURNAL:
         journal_follow(worker, partition, out->offset);

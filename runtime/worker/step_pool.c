@@ -8,6 +8,8 @@
 
 #include "crash/slot.h"
 
+#define STUCK_LEAST 8 /* threads that may be stuck, however few there are */
+
 struct queued_attempt {
     struct queued_attempt *next;
     struct attempt_done *done; /* filled by the thread */
@@ -21,9 +23,12 @@ struct step_pool {
     pthread_cond_t work;  /* something was submitted, or the pool closes */
     pthread_cond_t idle;  /* a thread ended */
     struct queued_attempt *queue, *queue_tail;
+    struct queued_attempt *at_work; /* those that run */
     struct attempt_done *ended, *ended_tail;
     size_t running;
     size_t threads;
+    size_t wanted; /* threads that are not stuck */
+    size_t stuck, limit;
     bool closing;
     void (*wake)(void *context);
     void *context;
@@ -50,14 +55,19 @@ static void queued_attempt_free(struct queued_attempt *attempt)
 
 static struct queued_attempt *pool_next(struct step_pool *pool)
 {
-    while (!pool->queue && !pool->closing)
+    bool surplus = pool->threads > pool->wanted + pool->stuck; /* another took the place of this one meanwhile */
+    while (!surplus && !pool->closing && (!pool->queue || pool->stuck >= pool->limit))
         pthread_cond_wait(&pool->work, &pool->mutex);
+    if (surplus)
+        return NULL;
     struct queued_attempt *attempt = pool->queue;
     if (!attempt)
         return NULL;
     pool->queue = attempt->next;
     if (!pool->queue)
         pool->queue_tail = NULL;
+    attempt->next = pool->at_work;
+    pool->at_work = attempt;
     pool->running++;
     return attempt;
 }
@@ -77,6 +87,19 @@ static void pool_run(struct queued_attempt *attempt)
     attempt_run(&request, &done->outcome);
 }
 
+static void pool_returned(struct step_pool *pool, struct queued_attempt *attempt)
+{
+    struct queued_attempt **link = &pool->at_work;
+    while (*link != attempt)
+        link = &(*link)->next;
+    *link = attempt->next;
+    pool->running--;
+    if (!attempt->done->was_stuck)
+        return;
+    pool->stuck--;
+    pthread_cond_broadcast(&pool->work); /* attempts may begin again */
+}
+
 static void *pool_thread(void *argument)
 {
     struct step_pool *pool = argument;
@@ -86,16 +109,16 @@ static void *pool_thread(void *argument)
         pthread_mutex_unlock(&pool->mutex);
         pool_run(attempt);
         struct attempt_done *done = attempt->done;
+        pthread_mutex_lock(&pool->mutex);
+        pool_returned(pool, attempt);
         attempt->done = NULL;
         queued_attempt_free(attempt);
-        pthread_mutex_lock(&pool->mutex);
         bool first = pool->ended == NULL;
         if (pool->ended_tail)
             pool->ended_tail->next = done;
         else
             pool->ended = done;
         pool->ended_tail = done;
-        pool->running--;
         if (first && !pool->closing)
             pool->wake(pool->context);
     }
@@ -104,6 +127,17 @@ static void *pool_thread(void *argument)
     pthread_cond_signal(&pool->idle);
     pthread_mutex_unlock(&pool->mutex);
     return NULL;
+}
+
+/* With the mutex held. */
+static bool pool_add_thread(struct step_pool *pool)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, pool_thread, pool) != 0)
+        return false;
+    pthread_detach(thread);
+    pool->threads++;
+    return true;
 }
 
 struct step_pool *step_pool_new(int threads, void (*wake)(void *context), void *context)
@@ -116,15 +150,11 @@ struct step_pool *step_pool_new(int threads, void (*wake)(void *context), void *
     pthread_cond_init(&pool->idle, NULL);
     pool->wake = wake;
     pool->context = context;
-    for (int i = 0; i < threads; i++) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, pool_thread, pool) != 0)
-            break;
-        pthread_detach(thread);
-        pthread_mutex_lock(&pool->mutex);
-        pool->threads++;
-        pthread_mutex_unlock(&pool->mutex);
-    }
+    pthread_mutex_lock(&pool->mutex);
+    while (pool->wanted < (size_t)threads && pool_add_thread(pool))
+        pool->wanted++;
+    pool->limit = pool->wanted > STUCK_LEAST ? pool->wanted : STUCK_LEAST;
+    pthread_mutex_unlock(&pool->mutex);
     if (pool->threads == 0) {
         free(pool);
         return NULL;
@@ -182,6 +212,40 @@ void step_pool_abandon(struct step_pool *pool, const char *job, uint64_t run, ui
         break;
     }
     pthread_mutex_unlock(&pool->mutex);
+}
+
+static struct queued_attempt *pool_find_at_work(const struct step_pool *pool, const char *job, uint64_t run, uint64_t op,
+                                                uint32_t attempt)
+{
+    for (struct queued_attempt *at = pool->at_work; at; at = at->next)
+        if (at->done->run == run && at->done->op == op && at->done->attempt == attempt && !at->done->was_stuck &&
+            strcmp(at->done->job, job) == 0)
+            return at;
+    return NULL;
+}
+
+bool step_pool_give_up(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt,
+                       struct step_pool_load *load)
+{
+    step_pool_abandon(pool, job, run, op, attempt);
+    pthread_mutex_lock(&pool->mutex);
+    struct queued_attempt *at = pool_find_at_work(pool, job, run, op, attempt);
+    if (at) {
+        at->done->was_stuck = true;
+        if (++pool->stuck < pool->limit)
+            pool_add_thread(pool); /* failing that, there is one less */
+    }
+    *load = (struct step_pool_load){ pool->stuck, pool->limit };
+    pthread_mutex_unlock(&pool->mutex);
+    return at != NULL;
+}
+
+struct step_pool_load step_pool_load_of(struct step_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    struct step_pool_load load = { pool->stuck, pool->limit };
+    pthread_mutex_unlock(&pool->mutex);
+    return load;
 }
 
 struct attempt_done *step_pool_take(struct step_pool *pool)

@@ -17,6 +17,7 @@ struct attempt_done {
     uint64_t op;
     uint32_t attempt;
     int64_t started_ms;
+    bool was_stuck; /* it had been given up */
     struct attempt_outcome outcome;
 };
 
@@ -25,6 +26,16 @@ struct step_pool *step_pool_new(int threads, void (*wake)(void *context), void *
 /* Copies all it needs. PDR_OK or PDR_NO_MEMORY. */
 int step_pool_submit(struct step_pool *pool, uint32_t partition, const struct attempt_request *request,
                      int64_t started_ms);
+/* How many threads are lost to attempts that have outlived their time, and how many may be. */
+struct step_pool_load {
+    size_t stuck, limit;
+};
+/* The attempt has outlived its time: dropped if it has not begun; else its thread is stuck until it returns, and another
+ * takes its place, up to the limit (as many as there are threads, 8 at least): from then on no attempt begins until one returns.
+ * True: a thread is stuck in it. */
+bool step_pool_give_up(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt,
+                       struct step_pool_load *load);
+struct step_pool_load step_pool_load_of(struct step_pool *pool);
 /* An attempt that has not begun is dropped; one that runs cannot be stopped, its outcome will be ignored. */
 void step_pool_abandon(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt);
 struct attempt_done *step_pool_take(struct step_pool *pool); /* NULL: nothing ended */

@@ -240,6 +240,9 @@ const char *pdr_worker_error(const pdr_worker *worker) { return worker ? worker-
 static void worker_take_steps(struct pdr_worker *worker)
 {
     for (struct attempt_done *done; (done = step_pool_take(worker->pool));) {
+        if (done->was_stuck)
+            worker_notice(worker, PDR_INFO, "job %s: an attempt that was stuck has returned; %zu threads are stuck", done->job,
+                          step_pool_load_of(worker->pool).stuck);
         struct engine *engine = worker->partitions[done->partition].engine;
         if (engine)
             engine_on_step_ended(engine, done->job, done->run, done->op, done->attempt, &done->outcome,

@@ -48,6 +48,25 @@ def check_history(log, job):
     check(reason in status["report"] and status["waiting"][0]["kind"] == "resume", "%s: %s" % (job, status))
 
 
+def stuck(log, worker):
+    """Attempts that outlive their timeout: their threads are counted and replaced, up to the limit, and come back."""
+    release = os.path.join(log.folder, "released")
+    for i in range(3): # of three attempts each
+        log.start("hangs", "hangs-%d" % i, release)
+    worker.wait_for("3 threads for steps are stuck, 8 may be")
+    worker.wait_for("no step begins any more")
+    done = log.run("start", "good", "--id", "late", "--input", json.dumps(release))
+    check(done.returncode == 0, "start late: " + done.stderr)
+    for i in range(3):
+        done = log.run("result", "hangs-%d" % i, "--wait", "60s", "--json")
+        check(json.loads(done.stdout)["error"]["type"] == "TimedOut", done.stdout)
+    check(log.state("late") in ("running", "waiting"), "a step began: " + str(log.state("late")))
+    with open(release, "w"):
+        pass
+    worker.wait_for("; 0 threads are stuck")
+    check(log.result("late").startswith("survived"), "wrong result")
+
+
 def main(kind):
     log = Log(kind, partitions=2)
     repair = os.path.join(log.folder, "repaired")
@@ -76,7 +95,7 @@ def main(kind):
     # Put aside, over a restart too: it absorbs, and does not run.
     check(log.run("signal", "segfault", "poison", "--input", '"b"').returncode == 0, "signal to a quarantined job")
     check(worker.stop() == 0, "exit code: " + worker.text())
-    worker = Worker(log, "crashes", "chores", supervised=True, arguments=("--watchdog", "1s", "--crash-limit", "2"))
+    worker = Worker(log, "crashes", "chores", supervised=True, arguments=("--watchdog", "1s", "--crash-limit", "2", "--threads", "2"))
     worker.wait_for("is ours")
     wait_until("the status is the new worker's", lambda: log.state("aborts") == "quarantined")
     log.refused(3, "no job", "resume", "nobody")
@@ -99,6 +118,7 @@ def main(kind):
         done = log.run("replay", "--module", module, job)
         check(done.returncode == 0, "replay %s: %s%s" % (job, done.stdout, done.stderr))
     check(log.run("terminate", "awake").returncode == 0, "terminate")
+    stuck(log, worker)
     check(worker.stop() == 0, "exit code: " + worker.text())
     print(log.verify().strip().splitlines()[-1])
     log.remove()

@@ -98,7 +98,6 @@ static int64_t child_delay(const struct supervisor *supervisor)
 static void child_plan_restart(struct supervisor *supervisor)
 {
     int64_t now = supervisor_now_ms();
-    struct timespec clock;
     unsigned logged = reports_done(supervisor);
     /* One crash that was journaled is a step towards quarantine: such a row ends by itself. */
     if (logged > 0 || now - supervisor->begun_ms >= HEALTHY_MS)
@@ -110,9 +109,6 @@ static void child_plan_restart(struct supervisor *supervisor)
             supervisor->crashes, delay / 1000);
     else
         say(supervisor, SAY_WARNING, "the worker is started again");
-    clock_gettime(CLOCK_MONOTONIC, &clock);
-    supervisor->record->crashed_us = (int64_t)clock.tv_sec * 1000000 + clock.tv_nsec / 1000;
-    supervisor->record->restarts++;
     supervisor->restart_ms = now + delay;
 }
 

@@ -157,7 +157,7 @@ static void report_bystanders(struct supervisor *supervisor, int number)
         atomic_store(&report->state, CRASH_REPORT_PENDING);
     }
     if (steps > 0)
-        say(supervisor, SAY_WARNING, "%u attempts of steps were cut off; they run again", steps);
+        say(supervisor, SAY_WARNING, "attempts of steps that were cut off, and run again: %u", steps);
 }
 
 /* The one thread that ran a job's code; -1: none or several. */
