@@ -28,10 +28,13 @@
 #define LIFE_MS (INT64_C(24) * 3600 * 1000)
 /* A command may be this much "younger" than the broker's clock says (rule 14). */
 #define BORN_SKEW_MS INT64_C(60000)
-/* A closed run is remembered at least LIFE + 1 h (rule 20). */
-#define KEEP_MS (LIFE_MS + INT64_C(3600) * 1000)
-/* The inbox is trimmed this far behind in_pos, so that a journal that loses its tail heals itself (H23). */
-#define TRIM_DELAY_MS (INT64_C(3600) * 1000)
+/* A closed run is remembered at least LIFE + 1 h, a 24th of LIFE where that is another (rule 20). */
+#define LIFE_MARGIN_PART 24
+#define KEEP_OF(life_ms) ((life_ms) + (life_ms) / LIFE_MARGIN_PART)
+#define KEEP_MS KEEP_OF(LIFE_MS)
+/* The inbox is trimmed this far behind in_pos, so that a journal that loses its tail heals itself (H23): 1 h, or the same
+ * part of another LIFE. */
+#define TRIM_DELAY_OF(life_ms) ((life_ms) / LIFE_MARGIN_PART)
 /* The journal's head is cut when half of this has been written since the last cut, or as much as was copied then: so
  * copying costs at most as much as it frees (rule 17). */
 #define RETENTION_BYTES (INT64_C(64) * 1024 * 1024)

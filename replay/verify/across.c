@@ -203,12 +203,17 @@ void pv_across_command(struct check *c, const struct where *w, const record_pb *
     if (w->offset >= p->inbox_horizon)
         return;
     if (record->command->kind_case == PERDURE__V1__COMMAND__KIND_REFUSAL) {
-        pv_hold(c, find_refusal(c, h, record->command), 8, w, "a refusal that no Mark holds");
+        bool gone = s && s->partition < c->partition_count &&
+                    (c->partitions[s->partition].cut > 0 || !c->partitions[s->partition].whole);
+        bool found = find_refusal(c, h, record->command);
+        pv_hold(c, found || gone, 8, w, "a refusal that no Mark holds");
         return;
     }
     const uint32_t *sender = pv_table_find(&c->job_index, pv_hash_text(s->job));
     struct output *o = sender ? pv_table_find(&c->outputs, pv_hash_three(*sender, s->run, s->seq)) : NULL;
     if (sender && c->jobs[*sender].broken)
+        return;
+    if (!o && pv_was_cut(c, s->job))
         return;
     if (!pv_hold(c, o != NULL, 8, w, "sent by job '%s', run %016" PRIx64 ", seq %" PRIu64 ": no such record counts",
                  s->job, s->run, s->seq))
@@ -245,6 +250,8 @@ static void finish_started(struct check *c, const struct child_fact *f)
 {
     struct where w = where_fact(c, f);
     struct child_request *asked = pv_table_find(&c->requested, pv_hash_three(f->other, f->other_run, f->op));
+    if (!asked && pv_was_cut(c, c->jobs[f->other].id))
+        return;
     if (!pv_hold(c, asked && asked->child == f->job, 8, &w,
                  "a child without its parent's request: no ChildRequested of job '%s', run %016" PRIx64 ", op %" PRIu64
                  " counts",
@@ -264,6 +271,8 @@ static void finish_ended(struct check *c, const struct child_fact *f)
         return;
     }
     const struct run *child = pv_check_run(c, f->other, f->other_run);
+    if ((!child || child->stub) && pv_was_cut(c, c->jobs[f->other].id))
+        return;
     pv_hold(c, child && child->state == f->state, 8, &w,
             "ChildEnded says that '%s', run %016" PRIx64 ", is %s; by its own history it is %s", c->jobs[f->other].id,
             f->other_run, state_names[f->state],
@@ -291,7 +300,7 @@ static void finish_signals(struct check *c)
 {
     const struct signal_sum *s;
     for (size_t at = 0; (s = pv_table_next(&c->signals, &at, NULL));) {
-        if (!s->received || !judged(c, s->sender))
+        if (!s->received || !judged(c, s->sender) || pv_was_cut(c, c->jobs[s->sender].id))
             continue;
         struct where w = {.stream = JOURNAL,
                           .partition = s->partition,

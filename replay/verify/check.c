@@ -173,6 +173,8 @@ void pv_check_finish(struct check *c)
         if (p->stopped)
             continue;
         pv_hold(c, p->has_genesis, 1, &w, "the partition has neither a Genesis nor a Claim");
+        if (p->seen && p->has_genesis)
+            pv_hold(c, p->whole, 19, &w, "it begins at %" PRId64 ", and no Mark after it says what was cut there", p->begin);
         if (p->has_genesis)
             pv_hold(c, p->partitions >= c->partition_count, 24, &w,
                     "its genesis names %" PRIu32 " partitions, but the log has %" PRIu32, p->partitions,

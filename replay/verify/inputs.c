@@ -157,7 +157,7 @@ static void absorb_one(struct check *c, const struct message *m, const header_pb
                            .fact = fact_of_input(h, events, in),
                            .offset = m->offset};
     c->totals.absorbed++;
-    pv_hold(c, in->generation != p->in_generation || in->offset >= p->in_pos, 13, &w,
+    pv_hold(c, c->copying || in->generation != p->in_generation || in->offset >= p->in_pos, 13, &w,
             "input %" PRId64 " is absorbed though in_pos had reached %" PRId64 " without it", in->offset, p->in_pos);
     bool same = run->in_first >= 0 && in->generation == run->in_generation;
     pv_hold(c, !same || in->offset > run->in_last, 13, &w,
@@ -194,11 +194,12 @@ static const Perdure__V1__Ending *ending_of(const event_pb *e)
 }
 
 /* rule 20: the terminal event keeps what a later repetition is known by */
-void pv_check_ending(struct check *c, const struct where *w, const struct run *run, const event_pb *event)
+void pv_check_ending(struct check *c, const struct where *w, struct run *run, const event_pb *event)
 {
     const Perdure__V1__Ending *ending = ending_of(event);
     if (!pv_hold(c, ending != NULL, 20, w, "a terminal event without its ending"))
         return;
+    run->keep_until = ending->keep_until;
     pv_hold(c, ending->keep_until >= event->t, 20, w, "keep_until %" PRId64 " is before its own t", ending->keep_until);
     struct table named;
     pv_table_init(&named, 1);
@@ -346,6 +347,8 @@ static enum skip why_skipped(struct check *c, const struct partition *p, const s
         return SKIP_EXPIRED;
     struct where w = pv_where_of(m, h);
     bool told = !h->sender || is_result(r->command); /* rule 15: a job is told of the end of its command */
+    if (!told && pv_was_cut(c, h->job))
+        return SKIP_DROPPED; /* who absorbed it is forgotten, or the Mark that refused it is gone */
     pv_hold(c, told, 15, &w, "a job's command lies below in_pos, neither absorbed nor refused in a Mark");
     bool aged = m->append_ms <= 0 && !is_result(r->command); /* it may have been dead: the log cannot tell */
     const struct run *run = told && !aged ? open_across(c, p, m, h) : NULL;

@@ -64,7 +64,7 @@ static bool readable(struct check *c, struct partition *p, const struct message 
                 "not judged from here on",
                 h->format, h->rule_level, FORMAT, RULE_LEVEL);
     if (ok)
-        ok = pv_hold(c, h->kind >= PERDURE__V1__KIND__KIND_GENESIS && h->kind <= PERDURE__V1__KIND__KIND_EVENT, 32, &w,
+        ok = pv_hold(c, h->kind >= PERDURE__V1__KIND__KIND_GENESIS && h->kind <= PERDURE__V1__KIND__KIND_STUB, 32, &w,
                      "record kind %" PRIu32
                      " is unknown in a journal of rule level %d; the partition is not judged from "
                      "here on",
@@ -82,6 +82,7 @@ static enum verdict judge_claim(struct check *c, struct partition *p, const stru
         return UNREADABLE;
     const header_pb *h = r->header;
     pv_hold(c, h->claim == 0 && (!h->nonce || h->nonce == r->claim->nonce), 1, &w, "a Claim that names another epoch");
+    pv_copy_drop(c, p); /* rule 18: in one epoch */
     p->owned = true;
     p->claim = m->offset;
     p->nonce = r->claim->nonce;
@@ -93,13 +94,13 @@ static enum verdict judge_claim(struct check *c, struct partition *p, const stru
 }
 
 /* rule 1 (F) */
-static bool in_epoch(const struct partition *p, const header_pb *h)
+bool pv_in_epoch(const struct partition *p, const header_pb *h)
 {
     return p->owned && h->claim == p->claim && h->nonce == p->nonce;
 }
 
 /* `n` tells of appends of this epoch that are missing so far. True: the record stands in its owner's order. */
-static bool count_append(struct check *c, struct partition *p, const struct where *w, const header_pb *h)
+bool pv_count_append(struct check *c, struct partition *p, const struct where *w, const header_pb *h)
 {
     pv_hold(c, h->n > 0, 5, w, "the record has no number in its epoch");
     bool in_order = h->n > p->n;
@@ -146,9 +147,10 @@ static void check_mark(struct check *c, struct partition *p, const struct messag
     if (!pv_hold(c, mark != NULL, 9, &w, "a Mark without its body"))
         return;
     take_positions(c, p, &w, mark->in_pos, mark->out_pos, in_order, true);
-    pv_hold(c, mark->cut == 0, 32, &w, "a cut is reserved until rule level 2");
     pv_across_mark(c, m, mark);
-    if (p->hole || p->damaged || p->hash_told)
+    if (mark->cut)
+        pv_check_cut(c, p, m, r);
+    if (!p->whole || p->hole || p->damaged || p->hash_told)
         return; /* the owner counted what the log lost: rule 5 makes it claim anew */
     uint8_t live[DIGEST];
     for (int i = 0; i < DIGEST; i++)
@@ -164,7 +166,7 @@ static void check_mark(struct check *c, struct partition *p, const struct messag
 }
 
 /* rules 24, 33 and the header's own shape; false: the record is not one of a job of this partition */
-static bool check_header(struct check *c, const struct partition *p, const struct message *m, const record_pb *r)
+bool pv_check_header(struct check *c, const struct partition *p, const struct message *m, const record_pb *r)
 {
     const header_pb *h = r->header;
     struct where w = pv_where_of(m, h);
@@ -185,7 +187,7 @@ static bool check_header(struct check *c, const struct partition *p, const struc
 }
 
 /* rule 33: the digest again, from the stored bytes */
-static bool digest_agrees(const record_pb *r)
+bool pv_digest_agrees(const record_pb *r)
 {
     uint8_t digest[DIGEST];
     memcpy(digest, r->header->prev.data, DIGEST);
@@ -212,14 +214,14 @@ static void check_second_value(struct check *c, const struct message *m, const h
     }
 }
 
-static bool is_duplicate(const struct check *c, const header_pb *h)
+bool pv_was_counted(const struct check *c, const header_pb *h)
 {
     uint64_t run = pv_hash_two(pv_hash_text(h->job), h->run);
     const struct value *value = pv_table_find(&c->counted, pv_hash_two(run, h->seq));
     return value && value->digest == digest_key(&h->digest);
 }
 
-static struct run *begin_run(struct check *c, const struct message *m, uint32_t job, const header_pb *h)
+struct run *pv_begin_run(struct check *c, const struct message *m, uint32_t job, const header_pb *h)
 {
     c->runs = pv_must_grow(c->runs, c->run_count, &c->run_room, sizeof *c->runs);
     uint32_t index = (uint32_t)c->run_count++;
@@ -234,6 +236,7 @@ static struct run *begin_run(struct check *c, const struct message *m, uint32_t 
                         .in_last = -1,
                         .parent = NO_JOB,
                         .previous = c->jobs[job].run,
+                        .kept = m->offset,
                         .t = INT64_MIN};
     pv_digest_first(h->run, run->digest);
     run->life = pv_must_alloc(sizeof *run->life);
@@ -263,7 +266,7 @@ static struct run *continued_run(struct check *c, const struct message *m, uint3
            : pv_check_run(c, job, h->run)        ? "this run has been before: one start ran twice"
            : memcmp(h->prev.data, first, DIGEST) ? "the first prev is not made of the run id"
                                                  : NULL;
-    return *why ? NULL : begin_run(c, m, job, h);
+    return *why ? NULL : pv_begin_run(c, m, job, h);
 }
 
 /* A rejected record has its reason when an append before it is missing (n has a hole); else its owner was wrong. */
@@ -271,7 +274,8 @@ static enum verdict reject(struct check *c, const struct partition *p, const str
                            const header_pb *h, const char *why)
 {
     struct where w = pv_where_of(m, h);
-    if (!p->hole && !p->damaged && !c->jobs[job].broken) {
+    bool unknown = !p->whole && c->jobs[job].run < 0; /* rule 19: its head is gone, its copy comes */
+    if (!p->hole && !p->damaged && !c->jobs[job].broken && !unknown) {
         pv_hold(c, false, 2, &w, "rejected though its epoch is current and misses no append: %s", why);
         c->jobs[job].broken = true;
     }
@@ -279,14 +283,14 @@ static enum verdict reject(struct check *c, const struct partition *p, const str
     return REJECTED;
 }
 
-static void add_live(const struct check *c, struct partition *p, const struct run *run, bool add)
+void pv_add_live(const struct check *c, struct partition *p, const struct run *run, bool add)
 {
     unsigned __int128 hash = pv_digest_live(c->jobs[run->job].id, run->id, run->seq, run->digest);
     p->live = add ? p->live + hash : p->live - hash;
     p->live_count = add ? p->live_count + 1 : p->live_count - 1;
 }
 
-static void end_life(struct run *run)
+void pv_end_life(struct run *run)
 {
     pv_table_free(&run->life->operations);
     pv_table_free(&run->life->requests);
@@ -298,16 +302,16 @@ static enum verdict judge_events(struct check *c, struct partition *p, const str
 {
     const header_pb *h = r->header;
     struct where w = pv_where_of(m, h);
-    if (!in_epoch(p, h)) {
+    if (!pv_in_epoch(p, h)) {
         check_second_value(c, m, h, false);
         return FENCED;
     }
-    bool in_order = count_append(c, p, &w, h);
-    if (is_duplicate(c, h))
+    bool in_order = pv_count_append(c, p, &w, h);
+    if (pv_was_counted(c, h))
         return DUPLICATE;
     uint32_t job = pv_check_job(c, h->job);
-    if (!check_header(c, p, m, r) ||
-        !pv_hold(c, digest_agrees(r), 33, &w, "the digest is not that of the stored events")) {
+    if (!pv_check_header(c, p, m, r) ||
+        !pv_hold(c, pv_digest_agrees(r), 33, &w, "the digest is not that of the stored events")) {
         c->jobs[job].broken = p->damaged = true;
         return REJECTED;
     }
@@ -318,7 +322,7 @@ static enum verdict judge_events(struct check *c, struct partition *p, const str
     check_second_value(c, m, h, true);
     pv_hold(c, p->any || p->hole, 9, &w, "the first record of an epoch is not a Mark");
     if (run->seq)
-        add_live(c, p, run, false);
+        pv_add_live(c, p, run, false);
     pv_check_events(c, m, r, run);
     if (run->stopped)
         c->jobs[job].broken = p->damaged = true;
@@ -331,9 +335,9 @@ static enum verdict judge_events(struct check *c, struct partition *p, const str
     p->largest_t = h->t > p->largest_t ? h->t : p->largest_t;
     take_positions(c, p, &w, h->in_pos, h->out_pos, in_order, false);
     if (run->state == RUN_OPEN)
-        add_live(c, p, run, true);
+        pv_add_live(c, p, run, true);
     else
-        end_life(run);
+        pv_end_life(run);
     c->totals.events += r->n_events;
     return COUNTED;
 }
@@ -343,12 +347,12 @@ static enum verdict judge_owner(struct check *c, struct partition *p, const stru
 {
     const header_pb *h = r->header;
     struct where w = pv_where_of(m, h);
-    if (!in_epoch(p, h))
+    if (!pv_in_epoch(p, h))
         return FENCED;
     bool mark = h->kind == PERDURE__V1__KIND__KIND_MARK;
     if (mark && h->n && h->n <= p->n && !p->hole)
         return DUPLICATE;
-    bool in_order = count_append(c, p, &w, h);
+    bool in_order = pv_count_append(c, p, &w, h);
     if (mark)
         check_mark(c, p, m, r, in_order);
     else
@@ -372,6 +376,10 @@ static enum verdict judge_kind(struct check *c, struct partition *p, const struc
         verdict = judge_events(c, p, m, r);
         p->any |= verdict == COUNTED;
         return verdict;
+    case PERDURE__V1__KIND__KIND_COPY:
+        return pv_judge_copy(c, p, m, r);
+    case PERDURE__V1__KIND__KIND_STUB:
+        return pv_judge_stub(c, p, m, r);
     default:
         return judge_owner(c, p, m, r);
     }
@@ -393,8 +401,12 @@ static enum verdict judge_open(struct check *c, struct partition *p, const struc
     c->totals.kinds[h->kind < 32 ? h->kind : 0]++;
     if (readable(c, p, m, r)) {
         bool opening = h->kind == PERDURE__V1__KIND__KIND_GENESIS || h->kind == PERDURE__V1__KIND__KIND_CLAIM;
-        if (!p->seen)
+        if (!p->seen && m->offset < SLOTS) /* later: what a cut has left of its head; pv_check_finish() wants to know of it */
             pv_hold(c, opening, 1, &w, "the partition begins with neither a Genesis nor a Claim");
+        if (!p->seen) {
+            p->begin = m->offset;
+            p->whole = m->offset < SLOTS || h->kind == PERDURE__V1__KIND__KIND_GENESIS;
+        }
         uint64_t log_id = p->has_genesis ? p->log_id : r->genesis ? r->genesis->log_id : h->log;
         bool own = pv_hold(c, h->log == (uint32_t)log_id, 1, &w, "the record is of another log: %08" PRIx32, h->log);
         verdict = own ? judge_kind(c, p, m, r) : REJECTED;

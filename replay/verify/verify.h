@@ -103,6 +103,10 @@ struct run {
     uint32_t in_generation;
     int64_t previous; /* earlier run of the job, -1: none */
     uint8_t state;    /* enum run_state */
+    int64_t kept;       /* where it stands now: `first`, or its last whole copy or stub */
+    int64_t keep_until; /* of a closed run */
+    bool stub;          /* only that is known of it */
+    bool forgotten;     /* left out by a cut */
     bool cancel_asked, stopped, aside;
     uint64_t last_crash;
     struct life *life;
@@ -181,6 +185,9 @@ struct partition {
     uint64_t log_id;
     uint64_t genesis; /* hash of all that every Claim must repeat */
     uint32_t partitions;
+    int64_t begin, cut; /* offset of its first record; highest cut of a Mark, 0: none */
+    bool whole;         /* read from its Genesis, or past a Mark that cut where it begins */
+    struct { uint32_t run, part, parts; uint64_t seq; int64_t first; bool on, known; } copy; /* under way */
     int64_t last, inbox_first, inbox_last;
     int64_t horizon, inbox_horizon; /* what must have its reason in the log lies below */
     /* the epoch */
@@ -261,6 +268,7 @@ struct check {
     struct table refused_ops; /* by job, run, op: bool, the refusal is in the inbox */
     struct table acked_index; /* by kind, job, request: index + 1 */
     struct table effects;     /* by run and op: struct effect */
+    bool copying; /* what is judged counted before, elsewhere */
     bool has_ledger;
     FILE *save; /* NULL: nothing is saved */
 };
@@ -302,13 +310,30 @@ uint64_t pv_hash_three(uint64_t a, uint64_t b, uint64_t c);
 /* judge.c */
 void pv_judge(struct check *c, const struct message *m);
 
+/* Shared with copies.c. */
+bool pv_in_epoch(const struct partition *p, const header_pb *h);
+bool pv_count_append(struct check *c, struct partition *p, const struct where *w, const header_pb *h);
+bool pv_check_header(struct check *c, const struct partition *p, const struct message *m, const record_pb *r);
+bool pv_digest_agrees(const record_pb *r);
+bool pv_was_counted(const struct check *c, const header_pb *h); /* a record of this run, seq and digest */
+struct run *pv_begin_run(struct check *c, const struct message *m, uint32_t job, const header_pb *h);
+void pv_add_live(const struct check *c, struct partition *p, const struct run *run, bool add);
+void pv_end_life(struct run *run);
+
+/* copies.c: rules 17 to 20 */
+enum verdict pv_judge_copy(struct check *c, struct partition *p, const struct message *m, const record_pb *r);
+enum verdict pv_judge_stub(struct check *c, struct partition *p, const struct message *m, const record_pb *r);
+void pv_copy_drop(struct check *c, struct partition *p);
+void pv_check_cut(struct check *c, struct partition *p, const struct message *m, const record_pb *r);
+bool pv_was_cut(struct check *c, const char *job); /* records of its partition are gone: what is not known may have been */
+
 /* checks.c */
 void pv_check_events(struct check *c, const struct message *m, const record_pb *record, struct run *run);
 
 /* inputs.c */
 void pv_absorb_inputs(struct check *c, const struct message *m, const header_pb *h, struct run *run,
                       event_pb *const *events, size_t count);
-void pv_check_ending(struct check *c, const struct where *w, const struct run *run, const event_pb *event);
+void pv_check_ending(struct check *c, const struct where *w, struct run *run, const event_pb *event);
 uint64_t pv_taste(const struct check *c, const struct run *run, const char *name, const Perdure__V1__Payload *payload);
 void pv_check_inbox(struct check *c, const struct message *m);
 void pv_inputs_finish(struct check *c);
@@ -324,6 +349,7 @@ bool pv_lists_acked(struct check *c, const char *path);
 bool pv_lists_ledger(struct check *c, const char *path);
 void pv_lists_event(struct check *c, const struct run *run, const event_pb *event);
 void pv_lists_step(struct check *c, const struct where *w, const struct run *run, uint64_t op);
+void pv_lists_stub(struct check *c, uint32_t job, const char *request); /* an unknown run absorbed it */
 void pv_lists_finish(struct check *c);
 
 /* save.c */

@@ -54,6 +54,27 @@ static bool history_decode(struct history_record *record, char *error, size_t er
     return true;
 }
 
+/* A copy (rule 18) is shown as what it is a copy of: stored bytes and digests are the same. */
+static bool history_uncopy(struct history_record *record, char *error, size_t error_size)
+{
+    Header *header = record->record->header;
+    if (header->kind != PERDURE__V1__KIND__KIND_COPY)
+        return true;
+    record->offset = header->copy->offset;
+    header->kind = PERDURE__V1__KIND__KIND_EVENT;
+    header->copy = NULL;
+    size_t size = 0;
+    void *data = record_encode(record->record, &size);
+    if (!data) {
+        snprintf(error, error_size, "out of memory");
+        return false;
+    }
+    free(record->data);
+    record->data = data;
+    record->size = size;
+    return true;
+}
+
 int history_add(struct history *history, int64_t offset, int64_t append_ms, const void *data, size_t size, char *error,
                 size_t error_size)
 {
@@ -70,7 +91,7 @@ int history_add(struct history *history, int64_t offset, int64_t append_ms, cons
         return EXIT_UNREACHABLE;
     }
     memcpy(record.data, data, size);
-    if (!history_decode(&record, error, error_size)) {
+    if (!history_decode(&record, error, error_size) || !history_uncopy(&record, error, error_size)) {
         history_record_free(&record);
         return EXIT_USAGE;
     }
@@ -85,14 +106,17 @@ struct history_reader {
     struct client_reader reader;
     struct history *history;
     struct judge *judge;
+    char stub[16]; /* how the job ended, when its stub is all there is */
     int code;
 };
 
 static void history_keep(struct history_reader *reader, const struct log_record *record, bool new_run)
 {
     struct client *client = reader->client;
-    if (new_run)
+    if (new_run) {
         history_clear(reader->history);
+        reader->stub[0] = '\0';
+    }
     reader->code = history_add(reader->history, record->offset, record->append_ms, record->data, record->size,
                                client->error, sizeof client->error);
     if (reader->code != EXIT_OK)
@@ -112,8 +136,13 @@ static void history_read_record(void *context, const struct log_record *record)
         return;
     }
     enum judge_verdict verdict = judge_record(reader->judge, record->offset, decoded, &judged);
-    if (verdict == JUDGE_COUNTED && strcmp(judged.run->job, reader->history->job) == 0)
+    bool ours = strcmp(decoded->header->job, reader->history->job) == 0;
+    if (verdict == JUDGE_COUNTED && ours)
         history_keep(reader, record, judged.new_run);
+    else if (verdict == JUDGE_COPY && ours && judged.unknown) /* whole or not: what is not goes with the next first part */
+        history_keep(reader, record, decoded->header->copy->part == 1);
+    else if (verdict == JUDGE_STUB && ours && judged.new_run)
+        snprintf(reader->stub, sizeof reader->stub, "%s", decoded->stub->state);
     else if (verdict == JUDGE_STOP)
         reader->code = client_fail(reader->client, EXIT_UNREACHABLE, "the journal of partition %u, offset %lld: %s",
                                    record->partition, (long long)record->offset, reader->judge->error);
@@ -147,6 +176,9 @@ static int history_scan(struct client *client, struct history *history)
     history->end = end;
     history->unowned = !reader.judge->owned;
     judge_free(reader.judge);
+    if (reader.code == EXIT_OK && code == EXIT_OK && history->count == 0 && reader.stub[0])
+        return client_fail(client, EXIT_NOT_FOUND, "job \"%s\" is %s; its events are no longer kept, only its outcome: see "
+                           "`perdure result %s`", history->job, reader.stub, history->job);
     return reader.code != EXIT_OK ? reader.code : code;
 }
 
@@ -158,19 +190,25 @@ struct history_index {
     bool whole; /* one unbroken chain so far */
 };
 
-/* The index holds what counted; the chain shows it. */
+/* What continues the chain is taken: a log that was copied forward holds records twice, and of the first ones perhaps a
+ * part. */
 static bool history_index_row(void *context, int64_t offset, const void *data, size_t size)
 {
     struct history_index *index = context;
     struct client *client = index->client;
+    Record *record = NULL;
+    bool next = record_decode(data, size, &record) == WIRE_OK && record->header->seq == index->seq + 1 &&
+                record->n_events > 0 && digest_equal(digest_from_bytes(record->header->prev), index->digest);
+    record_free(record);
+    if (!next)
+        return true;
     index->whole = history_add(index->history, offset, 0, data, size, client->error, sizeof client->error) == EXIT_OK;
     if (!index->whole)
         return false;
     const Header *header = index->history->records[index->history->count - 1].record->header;
-    index->whole = header->seq == index->seq + 1 && digest_equal(digest_from_bytes(header->prev), index->digest);
     index->seq += header->count;
     index->digest = digest_from_bytes(header->digest);
-    return index->whole;
+    return true;
 }
 
 /* From the embedded file's index. False: not possible, scan. */

@@ -347,11 +347,11 @@ static void limits_fill(struct engine_limits *limits)
     DEFAULT(replays_per_turn, REPLAYS_PER_TURN);
     DEFAULT(turn_bytes, TURN_BYTES_LIMIT);
     DEFAULT(life_ms, LIFE_MS);
-    DEFAULT(keep_ms, KEEP_MS);
+    DEFAULT(keep_ms, KEEP_OF(limits->life_ms));
     DEFAULT(append_deadline_ms, APPEND_DEADLINE_MS);
     DEFAULT(mark_interval_ms, MARK_INTERVAL_MS);
     DEFAULT(claim_backoff_ms, CLAIM_BACKOFF_MS);
-    DEFAULT(trim_delay_ms, TRIM_DELAY_MS);
+    DEFAULT(trim_delay_ms, TRIM_DELAY_OF(limits->life_ms));
     DEFAULT(status_delay_ms, STATUS_DELAY_MS);
     DEFAULT(crash_limit, CRASH_LIMIT);
     DEFAULT(retention_bytes, RETENTION_BYTES);

@@ -101,6 +101,7 @@ enum engine_output_kind {
     ENGINE_OUT_UNFOLLOW_INBOX,
     ENGINE_OUT_TRIM_INBOX,     /* inbox records below `offset` may go */
     ENGINE_OUT_CUT_JOURNAL,    /* journal records below `offset` may go (rule 17); `count` runs were copied or stubbed */
+    ENGINE_OUT_ASK_INBOX_END,  /* where does the inbox end now? Answer, if it can be had, with engine_on_inbox_asked() */
     ENGINE_OUT_FORGOTTEN,      /* job `key` is forgotten (rule 20): its status record may go */
     ENGINE_OUT_DEAD,           /* copy inbox record `offset` (bytes given) to the dead letters; `text` says why */
     ENGINE_OUT_OWNED,          /* notice: the partition is ours since now */
@@ -154,6 +155,7 @@ void engine_on_assigned(struct engine *engine);
 void engine_on_revoked(struct engine *engine);
 void engine_on_record(struct engine *engine, const struct log_record *record);
 void engine_on_end(struct engine *engine, enum log_stream stream, int64_t end);
+void engine_on_inbox_asked(struct engine *engine, int64_t end); /* as the log says since it was asked */
 void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delivery delivery, int64_t offset);
 void engine_on_fault(struct engine *engine, enum log_fault fault, const char *message);
 /* Takes over what `outcome` points to. */

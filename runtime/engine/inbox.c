@@ -114,7 +114,6 @@ void inbox_begin(struct engine *engine)
  * the generation. */
 void inbox_end(struct engine *engine, int64_t end)
 {
-    retention_on_inbox_end(engine, end);
     if (engine->state != ENGINE_OWNER || end >= engine->inbox_next)
         return;
     engine_note(engine, "the inbox of partition %u was cut from offset %lld back to %lld; going on from there",

@@ -448,7 +448,6 @@ void retention_mark_confirmed(struct engine *engine, uint64_t n);
 void retention_confirmed(struct engine *engine); /* a copy or a stub */
 void retention_on_read(struct engine *engine, size_t size);
 void retention_on_inbox(struct engine *engine, int64_t append_ms);
-void retention_on_inbox_end(struct engine *engine, int64_t end);
 void retention_on_alarm(struct engine *engine);
 void retention_sweep(struct engine *engine);
 

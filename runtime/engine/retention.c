@@ -106,10 +106,10 @@ static void look_is_over(struct engine *engine)
     alarm_clear(&engine->alarms, &r->alarm);
 }
 
-void retention_on_inbox_end(struct engine *engine, int64_t end)
+void engine_on_inbox_asked(struct engine *engine, int64_t end)
 {
     struct retention *r = &engine->retention;
-    if (r->phase != RETENTION_LOOKING || engine->inbox_turns_back || end > engine->inbox_next)
+    if (engine->state != ENGINE_OWNER || r->phase != RETENTION_LOOKING || end > engine->inbox_next)
         return;
     if (r->asked_ms - skew_of(engine) > r->read_ms)
         r->read_ms = r->asked_ms - skew_of(engine);
@@ -128,7 +128,7 @@ static void look(struct engine *engine)
     }
     r->phase = RETENTION_LOOKING;
     r->asked_ms = engine->wall_ms;
-    inbox_follow(engine);
+    engine_put(engine, ENGINE_OUT_ASK_INBOX_END);
     alarm_set(&engine->alarms, &r->alarm, engine->monotonic_ms + LOOK_PATIENCE_MS);
 }
 

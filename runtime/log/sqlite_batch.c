@@ -10,8 +10,10 @@
 /* The index of runs follows at the latest when so many entries wait. Run ids are random: the more of them are written
  * at once, the more share a page. Looking one up among those that wait takes 5 us. */
 #define INDEX_AT 16384
-/* Rows of a trimmed head that one transaction deletes. */
+/* Rows of a trimmed head that one transaction deletes: alone, or beside what somebody waits for. It keeps up with any
+ * load, since it deletes more than is written. */
 #define PURGE_ROWS 500
+#define PURGE_ROWS_BESIDE 32
 
 void sqlite_batch_init(struct sqlite_batch *batch)
 {
@@ -216,15 +218,30 @@ static int write_trim(struct sqlite_db *db, struct sqlite_op *op, const int64_t 
     return write_meta(db, name, op->offset);
 }
 
-static int write_purge(struct sqlite_db *db, enum log_stream stream, uint32_t partition, bool *done)
+static int run_purge(struct sqlite_db *db, enum sqlite_statement which, uint32_t partition, int64_t below, int limit)
 {
-    sqlite3_stmt *statement =
-        db->statements[stream == LOG_JOURNAL ? SQLITE_STMT_TRIM_JOURNAL : SQLITE_STMT_TRIM_INBOX];
+    sqlite3_stmt *statement = db->statements[which];
     sqlite3_bind_int64(statement, 1, partition);
-    sqlite3_bind_int64(statement, 2, db->starts[stream][partition]);
-    sqlite3_bind_int64(statement, 3, PURGE_ROWS);
-    int rc = statement_run(statement);
-    *done = rc == SQLITE_OK && sqlite3_changes(db->handle) < PURGE_ROWS;
+    sqlite3_bind_int64(statement, 2, below);
+    sqlite3_bind_int64(statement, 3, limit);
+    return statement_run(statement);
+}
+
+static int write_purge(struct sqlite_db *db, enum log_stream stream, uint32_t partition, int limit, bool *done)
+{
+    int64_t start = db->starts[stream][partition], below = start;
+    int rc = SQLITE_OK;
+    if (stream == LOG_JOURNAL) {
+        if (!db->entries_loaded && sqlite_load_entries(db) != LOG_OK)
+            return SQLITE_CORRUPT;
+        if (db->entry_count > 0 && db->entries[0].offset < below)
+            below = db->entries[0].offset; /* what the index of runs does not have yet would come into it too late */
+        rc = run_purge(db, SQLITE_STMT_TRIM_RUNS, partition, below, limit);
+    }
+    if (rc == SQLITE_OK)
+        rc = run_purge(db, stream == LOG_JOURNAL ? SQLITE_STMT_TRIM_JOURNAL : SQLITE_STMT_TRIM_INBOX, partition, below,
+                       limit);
+    *done = rc == SQLITE_OK && below == start && sqlite3_changes(db->handle) < limit;
     return rc;
 }
 
@@ -285,11 +302,12 @@ static int write_all(struct sqlite_db *db, struct sqlite_batch *batch, int64_t e
         rc = write_op(db, op, ends, now);
     for (struct store_op *op = batch->store.first; op != NULL && rc == SQLITE_OK; op = op->next)
         rc = store_rows_apply(&db->store, op);
+    int limit = sqlite_batch_is_empty(batch) ? PURGE_ROWS : PURGE_ROWS_BESIDE + 2 * (int)batch->rows;
     for (uint32_t i = 0; db->purges > 0 && i < 2 * db->genesis->partitions && rc == SQLITE_OK; i++) {
         bool done = false;
         if (!db->purge[i])
             continue;
-        rc = write_purge(db, i & 1 ? LOG_INBOX : LOG_JOURNAL, i / 2, &done);
+        rc = write_purge(db, i & 1 ? LOG_INBOX : LOG_JOURNAL, i / 2, limit, &done);
         if (done) {
             db->purge[i] = false;
             db->purges--;

@@ -491,7 +491,7 @@ static void worker_idle(struct sqlite_worker *worker)
     worker->prepared = true;
     struct sqlite_batch none;
     sqlite_batch_init(&none);
-    none.index = worker->db->entry_count >= IDLE_ENTRIES;
+    none.index = worker->db->entry_count >= IDLE_ENTRIES || worker->db->purges > 0;
     if ((worker->db->purges > 0 || none.index) && sqlite_batch_write(worker->db, &none) == SQLITE_BROKEN)
         worker_die(worker);
     sqlite_db_checkpoint(worker->db, IDLE_FRAMES);

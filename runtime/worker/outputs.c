@@ -339,6 +339,12 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
         worker_notice(worker, PDR_INFO, "partition %u: journal cut below %" PRId64 ", %" PRIu64 " runs and %zu bytes of it "
                       "copied forward", partition, out->offset, out->count, out->size);
         break;
+    case ENGINE_OUT_ASK_INBOX_END: {
+        int64_t start, end;
+        if (log->operations->bounds(log, LOG_INBOX, partition, &start, &end) == LOG_OK)
+            engine_on_inbox_asked(slot->engine, end);
+        break;
+    }
     case ENGINE_OUT_FORGOTTEN:
         log->operations->put_status(log, out->key, NULL, 0);
         break;

@@ -41,7 +41,9 @@ static struct engine *partition_engine(struct pdr_worker *worker, uint32_t parti
         .seed = (uint64_t)worker_monotonic_us(NULL) * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)(uintptr_t)worker ^
                 (uint64_t)worker_wall_ms(),
         .limits = { .live_jobs = worker->options.live_jobs, .live_bytes = worker->options.live_bytes,
-                    .crash_limit = crash_limit(), .retention_bytes = -1 },
+                    .crash_limit = crash_limit(), .life_ms = worker->options.life_ms,
+                    .keep_ms = worker->options.keep_ms, .retention_bytes = worker->options.retention_bytes,
+                    .retention_age_ms = worker->options.retention_age_ms },
         .host = { .context = worker, .history = partition_history, .stopwatch_us = worker_monotonic_us },
         .job = { .log = job_log, .log_context = worker },
     };

@@ -362,7 +362,7 @@ void truth_on_record(uint32_t p, int64_t offset, const Record *record, enum orac
 /* ---- what leaves an engine --------------------------------------------------------------------------------------------- */
 
 static const char *const output_names[] = { "APPEND", "SEND", "REPLY", "STATUS", "STEP", "ABANDON_STEP",
-                                            "FOLLOW_JOURNAL", "FOLLOW_INBOX", "UNFOLLOW_INBOX", "TRIM_INBOX", "CUT_JOURNAL", "FORGOTTEN", "DEAD" };
+                                            "FOLLOW_JOURNAL", "FOLLOW_INBOX", "UNFOLLOW_INBOX", "TRIM_INBOX", "CUT_JOURNAL", "ASK_INBOX_END", "FORGOTTEN", "DEAD" };
 
 /* Rule 8: a status, to whomever it goes, tells only what counts. */
 static void check_status(uint32_t p, const Status *status, const char *who)

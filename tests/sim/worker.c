@@ -487,6 +487,9 @@ static void seat_output(struct worker *worker, uint32_t p, const struct engine_o
         if (out->offset > world->streams[LOG_INBOX][p].start)
             world->streams[LOG_INBOX][p].start = out->offset;
         break;
+    case ENGINE_OUT_ASK_INBOX_END:
+        engine_on_inbox_asked(seat->engine, world->streams[LOG_INBOX][p].end);
+        break;
     case ENGINE_OUT_CUT_JOURNAL:
         trace("%s/%u cuts the journal below %lld, %llu runs copied forward", worker->name, p, (long long)out->offset,
               (unsigned long long)out->count);

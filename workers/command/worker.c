@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "command/duration.h"
+#include "command/retention_flags.h"
 #include "command/session.h"
 #include "command/show.h"
 #include "crash/slot.h"
@@ -93,6 +94,7 @@ static void worker_notice(void *context, int level, const char *text)
     {"queue-rate", "QUEUE=N/s,...", "remote steps that this worker dispatches at most", false}, \
     {"queue-limit", "QUEUE=N,...", "tasks of a partition that wait for their workers at most (default: 1000)", false}, \
     {"accept-lost-commands", NULL, "go on though the log has lost commands that no job has taken", false}, \
+    RETENTION_FLAGS, \
     {"quiet", NULL, "print warnings and errors only", false}
 
 static const struct flag worker_flags[] = {
@@ -153,7 +155,7 @@ static int worker_start(struct arguments *arguments, FILE *file)
     if (arguments->repeat_count == 0)
         return arguments_wrong(arguments, "--module is missing: which jobs should it run?");
     if (!arguments_duration(arguments, "session-timeout", 0, &options.session_timeout_ms) ||
-        !arguments_number(arguments, "threads", 1, 1024, 0, &threads))
+        !arguments_number(arguments, "threads", 1, 1024, 0, &threads) || !retention_flags(arguments, &options))
         return EXIT_USAGE;
     output.least = arguments_get(arguments, "quiet") ? PDR_WARNING : PDR_INFO;
     options.log = arguments->log;
@@ -180,10 +182,11 @@ static int worker_supervise(struct arguments *arguments)
 {
     char why[1000];
     int64_t watchdog_ms, number;
+    pdr_worker_options options;
     if (!arguments_duration(arguments, "watchdog", WATCHDOG_MS, &watchdog_ms) ||
         !arguments_number(arguments, "crash-limit", 1, 1000, 0, &number) ||
         !arguments_number(arguments, "threads", 1, 1024, 0, &number) ||
-        !arguments_duration(arguments, "session-timeout", 0, &number))
+        !arguments_duration(arguments, "session-timeout", 0, &number) || !retention_flags(arguments, &options))
         return EXIT_USAGE;
     if (arguments->repeat_count == 0)
         return worker_start(arguments, stderr); /* it says what is missing */

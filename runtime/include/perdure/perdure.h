@@ -536,6 +536,11 @@ typedef struct pdr_worker_options {
     const char *queue PDR_ZERO;            /* a step worker: runs no jobs, only what waits in this queue; Kafka only */
     const char *queue_rates PDR_ZERO;      /* tasks that this worker dispatches at most: "gpu=5/s,mail=100/s" */
     const char *queue_limits PDR_ZERO;     /* tasks out that nobody has begun, of a partition: "gpu=100"; default: 1,000 */
+    int64_t keep_ms PDR_ZERO;              /* a job that has ended is remembered so long at least; default: 25 h */
+    int64_t life_ms PDR_ZERO;              /* older commands are refused; the same for all workers; default: 24 h */
+    int64_t retention_bytes PDR_ZERO;      /* a journal is cut when it has grown to about this; default: 64 MiB;
+                                              negative: never */
+    int64_t retention_age_ms PDR_ZERO;     /* ... and after this, however little was written; default: as keep_ms */
 } pdr_worker_options;
 
 /* Opens the log. `*out` is set also on failure, for pdr_worker_error(), unless PDR_NO_MEMORY; close it in any case.

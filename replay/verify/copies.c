@@ -1,0 +1,226 @@
+/* Retention: copies, stubs and cuts (rules 17 to 20). Of a log whose head is gone less can be known: what is not known is no
+ * violation there. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "verify.h"
+
+bool pv_was_cut(struct check *c, const char *job)
+{
+    const struct partition *any = NULL;
+    for (uint32_t i = 0; i < c->partition_count && !any; i++)
+        any = c->partitions[i].has_genesis ? &c->partitions[i] : NULL;
+    if (!any)
+        return false;
+    uint32_t home = pv_digest_slot(job) % any->partitions;
+    return home < c->partition_count && (c->partitions[home].cut > 0 || !c->partitions[home].whole);
+}
+
+/* A copy that is not whole counts for nothing: the run in the making is taken back. */
+void pv_copy_drop(struct check *c, struct partition *p)
+{
+    if (p->copy.on && !p->copy.known) {
+        struct run *run = &c->runs[p->copy.run];
+        c->jobs[run->job].run = run->previous;
+        run->stub = true;
+        run->state = RUN_TERMINATED;
+    }
+    p->copy.on = false;
+}
+
+static bool copy_begins(struct check *c, struct partition *p, const struct message *m, const header_pb *h, uint32_t job)
+{
+    struct where w = pv_where_of(m, h);
+    pv_copy_drop(c, p);
+    struct run *run = c->jobs[job].run < 0 ? NULL : &c->runs[c->jobs[job].run];
+    bool known = run && run->id == h->run;
+    if (!pv_hold(c, !run || known == (run->state == RUN_OPEN), 18, &w, "a copy of a run that is not the open one of its job"))
+        return false;
+    if (!known && !pv_hold(c, !p->whole, 18, &w, "a copy of a run that never was"))
+        return false;
+    if (!known)
+        run = pv_begin_run(c, m, job, h);
+    p->copy.on = true;
+    p->copy.known = known;
+    p->copy.run = (uint32_t)(run - c->runs);
+    p->copy.part = 0;
+    p->copy.parts = h->copy->parts;
+    p->copy.seq = 0;
+    p->copy.first = m->offset;
+    for (size_t i = 0; i < h->copy->n_requests; i++)
+        pv_table_put(&c->known, pv_hash_two(job, pv_hash_text(h->copy->requests[i])), NULL);
+    return true;
+}
+
+/* A part of a run that was not known: its events are judged as they were when they counted first. */
+static void part_of_unknown(struct check *c, const struct message *m, const record_pb *r, struct run *run)
+{
+    struct message first = *m;
+    first.offset = r->header->copy->offset;
+    c->copying = true;
+    pv_check_events(c, &first, r, run);
+    c->copying = false;
+    memcpy(run->digest, r->header->digest.data, DIGEST);
+    run->seq += r->n_events;
+    run->last = m->offset;
+}
+
+static void copy_ends(struct check *c, struct partition *p, const struct where *w)
+{
+    struct run *run = &c->runs[p->copy.run];
+    p->copy.on = false;
+    if (!pv_hold(c, p->copy.seq == run->seq, 18, w, "a whole copy ends at seq %" PRIu64 ", its run at %" PRIu64,
+                 p->copy.seq, run->seq))
+        return;
+    run->first = run->kept = p->copy.first;
+    if (!p->copy.known && run->state == RUN_OPEN)
+        pv_add_live(c, p, run, true);
+}
+
+enum verdict pv_judge_copy(struct check *c, struct partition *p, const struct message *m, const record_pb *r)
+{
+    const header_pb *h = r->header;
+    struct where w = pv_where_of(m, h);
+    if (!pv_in_epoch(p, h))
+        return FENCED;
+    if (h->n <= p->n && !p->hole)
+        return DUPLICATE;
+    pv_count_append(c, p, &w, h);
+    uint32_t job = pv_check_job(c, h->job);
+    if (!pv_check_header(c, p, m, r) || !pv_hold(c, pv_digest_agrees(r), 33, &w, "the digest is not that of the events") ||
+        !pv_hold(c, h->copy && h->copy->part >= 1 && h->copy->part <= h->copy->parts, 18, &w,
+                 "a copy that does not say which part it is"))
+        return REJECTED;
+    if (h->copy->part == 1 && !copy_begins(c, p, m, h, job))
+        return REJECTED;
+    struct run *run = p->copy.on ? &c->runs[p->copy.run] : NULL;
+    bool next = run && run->job == job && run->id == h->run && h->copy->part == p->copy.part + 1 &&
+                h->copy->parts == p->copy.parts && h->seq == p->copy.seq + 1;
+    if (!next) { /* a part before it was lost: then its owner claims anew */
+        pv_hold(c, p->hole || p->damaged || !p->whole, 18, &w,
+                "a part of a copy without the one before, and no append is missing");
+        pv_copy_drop(c, p);
+        return REJECTED;
+    }
+    if (p->copy.known)
+        pv_hold(c, pv_was_counted(c, h), 18, &w, "a copy of what never counted");
+    else
+        part_of_unknown(c, m, r, run);
+    p->copy.part++;
+    p->copy.seq = h->seq + h->count - 1;
+    if (p->copy.part == p->copy.parts)
+        copy_ends(c, p, &w);
+    return COUNTED;
+}
+
+/* ---- stubs ---- */
+
+static uint8_t stub_state(const char *name)
+{
+    static const char *const names[] = {[RUN_OPEN] = "", [RUN_COMPLETED] = "completed", [RUN_FAILED] = "failed",
+                                        [RUN_CANCELLED] = "cancelled", [RUN_TERMINATED] = "terminated"};
+    for (uint8_t i = RUN_COMPLETED; i < RUN_STATES; i++) {
+        if (!strcmp(name, names[i]))
+            return i;
+    }
+    return RUN_OPEN;
+}
+
+static void stub_of_unknown(struct check *c, const struct message *m, const record_pb *r, uint32_t job)
+{
+    const header_pb *h = r->header;
+    struct run *run = pv_begin_run(c, m, job, h);
+    run->stub = true;
+    run->seq = h->seq;
+    run->t = h->t;
+    memcpy(run->digest, h->digest.data, DIGEST);
+    run->state = stub_state(r->stub->state);
+    run->keep_until = r->stub->keep_until;
+    if (r->stub->last_input) {
+        run->in_generation = r->stub->last_input->generation;
+        run->in_last = r->stub->last_input->offset;
+    }
+    pv_end_life(run);
+    for (size_t i = 0; i < r->stub->n_requests; i++) {
+        pv_table_put(&c->known, pv_hash_two(job, pv_hash_text(r->stub->requests[i])), NULL);
+        pv_lists_stub(c, job, r->stub->requests[i]);
+    }
+}
+
+static void stub_of_known(struct check *c, const struct where *w, const record_pb *r, const struct run *run)
+{
+    const header_pb *h = r->header;
+    bool same = run->state == stub_state(r->stub->state) && run->seq == h->seq &&
+                !memcmp(run->digest, h->digest.data, DIGEST);
+    pv_hold(c, same, 20, w, "a stub that tells of another end than its run's");
+    pv_hold(c, r->stub->keep_until == run->keep_until, 20, w, "a stub that is kept until %" PRId64 ", its run until %" PRId64,
+            r->stub->keep_until, run->keep_until);
+}
+
+enum verdict pv_judge_stub(struct check *c, struct partition *p, const struct message *m, const record_pb *r)
+{
+    const header_pb *h = r->header;
+    struct where w = pv_where_of(m, h);
+    if (!pv_in_epoch(p, h))
+        return FENCED;
+    if (h->n <= p->n && !p->hole)
+        return DUPLICATE;
+    pv_count_append(c, p, &w, h);
+    if (!pv_hold(c, r->stub && *h->job && h->run && h->seq && h->digest.len == DIGEST && stub_state(r->stub->state), 20, &w,
+                 "a stub that does not say how which run ended"))
+        return REJECTED;
+    uint32_t job = pv_check_job(c, h->job);
+    struct run *run = c->jobs[job].run < 0 ? NULL : &c->runs[c->jobs[job].run];
+    if (run && run->id == h->run) {
+        stub_of_known(c, &w, r, run);
+        run->first = run->kept = m->offset;
+    } else if (pv_hold(c, !p->whole && (!run || run->state != RUN_OPEN), 20, &w,
+                       "a stub of a run that is not its job's last")) {
+        stub_of_unknown(c, m, r, job);
+    }
+    return COUNTED;
+}
+
+/* ---- cuts ---- */
+
+/* A run that no longer stands above the cut must be one that may be forgotten. */
+static void check_left_out(struct check *c, const struct partition *p, const struct where *at, const record_pb *r,
+                           const struct run *run)
+{
+    struct where w = *at;
+    const mark_pb *mark = r->mark;
+    w.job = c->jobs[run->job].id;
+    w.run = run->id;
+    w.seq = run->seq;
+    if (!pv_hold(c, run->state != RUN_OPEN, 17, &w, "it is open, lies below the cut %" PRId64 ", and was not copied",
+                 mark->cut))
+        return;
+    pv_hold(c, run->keep_until <= r->header->t + BORN_AHEAD_MS, 20, &w, "left out at %" PRId64 ", to be kept until %" PRId64,
+            r->header->t, run->keep_until);
+    bool behind = run->in_last < 0 || run->in_generation < p->in_generation ||
+                  (run->in_generation == p->in_generation && run->in_last < p->in_pos);
+    pv_hold(c, behind, 20, &w, "left out, and in_pos is not past its last input");
+    pv_hold(c, run->last < mark->out_pos, 20, &w, "left out, and out_pos is not past its last record");
+}
+
+void pv_check_cut(struct check *c, struct partition *p, const struct message *m, const record_pb *r)
+{
+    struct where w = pv_where_of(m, r->header);
+    const mark_pb *mark = r->mark;
+    pv_hold(c, mark->cut == p->claim, 17, &w, "the cut %" PRId64 " is not at its owner's claim, %" PRId64, mark->cut,
+            p->claim);
+    pv_hold(c, mark->cut > p->cut, 17, &w, "the cut %" PRId64 " is not above the one before, %" PRId64, mark->cut, p->cut);
+    pv_hold(c, mark->out_pos >= mark->cut, 10, &w, "what lies below the cut is not all sent: out_pos %" PRId64,
+            mark->out_pos);
+    for (size_t i = 0; i < c->job_count && p->whole && !p->hole && !p->damaged; i++) {
+        const struct job *job = &c->jobs[i];
+        struct run *run = job->run < 0 || job->partition != m->partition || job->broken ? NULL : &c->runs[job->run];
+        if (!run || run->kept >= mark->cut || run->forgotten || run->stopped)
+            continue;
+        check_left_out(c, p, &w, r, run);
+        run->forgotten = true;
+    }
+    if (mark->cut > p->cut)
+        p->cut = mark->cut;
+    p->whole |= mark->cut >= p->begin;
+}

@@ -1,0 +1,21 @@
+/*
+ * The flags of a worker that say how long what is remembered, and how large the journal grows.
+ */
+#ifndef PERDURE_RETENTION_FLAGS_H
+#define PERDURE_RETENTION_FLAGS_H
+
+#include <perdure/perdure.h>
+
+#include "command/arguments.h"
+
+#define RETENTION_FLAGS \
+    {"keep", "DURATION", "a job that has ended is remembered so long at least (default: 25h)", false}, \
+    {"life", "DURATION", "a command older than this is refused; the same for all workers (default: 24h)", false}, \
+    {"retention", "SIZE", "the journal of a partition is cut when it has grown to about this, 64M, 2G, off (default: 64M)", \
+     false}, \
+    {"retention-age", "DURATION", "and is cut after this, however little was written (default: as --keep)", false}
+
+/* False: said what is wrong. */
+bool retention_flags(const struct arguments *arguments, pdr_worker_options *options);
+
+#endif
