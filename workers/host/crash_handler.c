@@ -159,8 +159,11 @@ static void on_crash(int number, siginfo_t *info, void *context)
 static void on_watchdog(int number, siginfo_t *info, void *context)
 {
     const struct crash_slot *slot = crash_slot_mine;
-    if (atomic_load(&handler_record->watchdog) == 0)
+    if (atomic_load(&handler_record->watchdog) == 0) { /* not from there: what it means without us, a limit of CPU time */
+        signal(number, SIG_DFL);
+        raise(number);
         return;
+    }
     if (!slot || atomic_load(&slot->busy) == 0) { /* it has awaited meanwhile */
         atomic_store(&handler_record->watchdog, 0);
         return;

@@ -245,5 +245,7 @@ int main(int argc, char **argv)
         return 2;
     }
     supervisor.notify_every_ms = notify_interval_ms();
-    return supervise(&supervisor, signals);
+    int code = supervise(&supervisor, signals);
+    free(supervisor.watched);
+    return code;
 }

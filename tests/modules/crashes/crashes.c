@@ -39,19 +39,21 @@ static bool repaired(const char *path)
 
 /* ---- ways to crash ------------------------------------------------------------------------------------ */
 
-static int null_pointer(const char *path)
+#define AS_IT_IS __attribute__((noinline, no_sanitize("undefined", "address"))) /* no sanitizer ends it in its own way */
+
+AS_IT_IS static int null_pointer(const char *path)
 {
     volatile int *volatile nowhere = NULL;
     return repaired(path) ? 0 : *nowhere;
 }
 
-static int no_number(const char *path)
+AS_IT_IS static int no_number(const char *path)
 {
     volatile int zero = repaired(path) ? 1 : 0, one = 1, result = one / zero;
     return result;
 }
 
-static int deeper(const char *path, int depth)
+AS_IT_IS static int deeper(const char *path, int depth)
 {
     volatile char frame[512];
     memset((char *)frame, depth & 0xff, sizeof frame);
