@@ -24,6 +24,17 @@
 #define CLAIM_BACKOFF_MAX_MS INT64_C(60000)
 /* After a claim that the log did not take: wait, doubling up to the same limit. */
 #define CLAIM_RETRY_MS INT64_C(100)
+/* A revoked owner lets running steps end for so long before it hands them back. */
+#define DRAIN_MS INT64_C(10000)
+/* A planned move (rule 4): an ask for the partition that does not come back in so long is given up, and the partition
+ * claimed. */
+#define HANDOVER_ASK_MS INT64_C(1000)
+/* An owner of whom nothing was heard of late has so long to answer: what a dead one costs every takeover. */
+#define HANDOVER_ANSWER_MS INT64_C(150)
+/* One that was heard of so shortly before lives: half a session timeout, if no other is known. */
+#define HANDOVER_ALIVE_MS INT64_C(3000)
+/* ... and has so long to answer, and beyond the time it named. */
+#define HANDOVER_SLACK_MS INT64_C(3000)
 /* A command older than this at its append is dead (rule 14). */
 #define LIFE_MS (INT64_C(24) * 3600 * 1000)
 /* A command may be this much "younger" than the broker's clock says (rule 14). */

@@ -21,6 +21,8 @@ enum client_exit {
     EXIT_NOT_FOUND = 3,
     EXIT_TIMED_OUT = 4,
     EXIT_UNREACHABLE = 5,
+    EXIT_MEMBER_TAKEN = 6,      /* worker: not to be started again */
+    EXIT_PARTITION_STOPPED = 7, /* worker */
 };
 
 /* An append without an answer is repeated after this long, then after twice that ... */

@@ -149,6 +149,25 @@ no_memory:
     return NULL;
 }
 
+void engine_append_uncounted(struct engine *engine, Record *record)
+{
+    record->header->t = engine->wall_ms;
+    Header *header = header_copy(record->header);
+    size_t size = 0;
+    void *data = record_encode(record, &size);
+    struct queued_output *queued = header && data ? engine_put(engine, ENGINE_OUT_APPEND) : NULL;
+    if (!queued) {
+        free(header);
+        free(data);
+        engine_stop(engine, "out of memory");
+        return;
+    }
+    queued->output.cookie = ++engine->next_cookie;
+    queued->output.data = queued->owned[0] = data;
+    queued->output.header = queued->owned[1] = header;
+    queued->output.size = size;
+}
+
 void appends_forget(struct engine *engine)
 {
     outputs_drop_appends(engine);

@@ -3,7 +3,9 @@
  *
  *   from          on                                              to
  *   FOLLOWING     assigned                                        CATCHING_UP
- *   CATCHING_UP   journal read to its end                         CLAIMING     (appends a Claim)
+ *   CATCHING_UP   journal read to its end, and nobody else owns it,
+ *                 or its owner was asked and gave it up, or said
+ *                 nothing in time (handover.c)                    CLAIMING     (appends a Claim)
  *   CATCHING_UP   revoked                                         FOLLOWING
  *   CLAIMING      own claim read back                             OWNER        (else: waits, an append deadline claims anew)
  *   CLAIMING      own claim read back, but revoked meanwhile      DRAINING
@@ -11,10 +13,11 @@
  *   CLAIMING      its claim fails                                 CLAIMING     (another one, after a growing delay)
  *   CLAIMING      any doubt, not assigned any more                FOLLOWING
  *   DRAINING      any doubt                                       FOLLOWING
- *   OWNER         revoked                                         DRAINING
+ *   OWNER         revoked, and asked for it (if owners are asked)  DRAINING
  *   OWNER         another's claim read                            FENCED       (not assigned: FOLLOWING)
  *   CLAIMING      another's claim read                            CLAIMING     (ours comes later, or the deadline)
- *   DRAINING      nothing in flight, Mark and Release read back   FOLLOWING    (assigned again meanwhile: CATCHING_UP)
+ *   DRAINING      steps ended or handed back, nothing in flight,
+ *                 Mark and Release read back (to come back: Mark)   FOLLOWING    (assigned again meanwhile: CATCHING_UP)
  *   DRAINING      assigned again before the Release left          OWNER
  *   DRAINING      another's claim read                            FOLLOWING
  *   FENCED        foreign epoch silent for the backoff, or ended  CATCHING_UP
@@ -179,27 +182,14 @@ void engine_on_fault(struct engine *engine, enum log_fault fault, const char *me
 void engine_on_assigned(struct engine *engine)
 {
     engine->assigned = true;
+    engine->handover.asked_for = engine->handover.say_leaving = false;
     if (engine->state == ENGINE_FOLLOWING) {
         engine->state = ENGINE_CATCHING_UP;
+        takeover_begin(engine);
         if (engine->began) /* asks for the end again, so that a quiet journal is seen to be read */
             engine_follow(engine);
     } else if (engine->state == ENGINE_DRAINING && !engine->release_sent) {
-        engine->state = ENGINE_OWNER;
-        inbox_follow(engine); /* what came while it drained was left to the next owner, who it is itself */
-    }
-}
-
-void engine_on_revoked(struct engine *engine)
-{
-    engine->assigned = false;
-    bool waits_to_claim = engine->state == ENGINE_CLAIMING && !engine->claim;
-    if (engine->state == ENGINE_CATCHING_UP || engine->state == ENGINE_FENCED || waits_to_claim) {
-        engine_disown(engine, NULL);
-        engine_let_go(engine);
-    } else if (engine->state == ENGINE_OWNER) {
-        engine->state = ENGINE_DRAINING;
-    } else if (engine->state == ENGINE_FOLLOWING || engine->state == ENGINE_STOPPED) {
-        engine_put(engine, ENGINE_OUT_RELEASED);
+        drain_end(engine);
     }
 }
 
@@ -216,8 +206,14 @@ static void engine_on_alarm(struct engine *engine, struct alarm *alarm)
             engine_claim(engine, "the claim before was not acknowledged");
         }
         break;
+    case ALARM_ASK:
+        handover_on_alarm(engine);
+        break;
+    case ALARM_TAKEOVER:
+        takeover_tell(engine);
+        break;
     case ALARM_MARK:
-        engine->mark_wanted = engine->changed_since_mark;
+        engine->mark_wanted = engine->mark_wanted || engine->changed_since_mark;
         break;
     case ALARM_RETENTION:
         retention_on_alarm(engine);
@@ -280,14 +276,31 @@ int64_t engine_next_wake(const struct engine *engine)
         next = engine->appends->deadline;
     if (engine->claim && engine->claim->deadline < next)
         next = engine->claim->deadline;
-    if (engine->runnable && engine->state == ENGINE_OWNER && engine->append_count < engine->limits.appends_in_flight &&
-        !(engine->appends && (engine_mark_is_wanted(engine) || retention_wants_claim(engine) || /* jobs wait for these */
-                              (engine->crashes && crashes_come_first((struct engine *)engine, false)))) &&
-        !engine->claim)
+    if (engine->state == ENGINE_DRAINING && !engine->drained && engine->drain_until < next)
+        next = engine->drain_until;
+    bool waits = engine->state == ENGINE_OWNER &&
+                 (engine->claim ||
+                  (engine->appends && (engine_mark_is_wanted(engine) || retention_wants_claim(engine) || /* jobs wait for these */
+                                       (engine->crashes && crashes_come_first((struct engine *)engine, false)))));
+    if (engine->runnable && engine_takes_turns(engine) && engine->append_count < engine->limits.appends_in_flight && !waits)
         next = engine->monotonic_ms;
-    if (engine->state == ENGINE_OWNER && retention_wants_run(engine))
+    if (engine->state == ENGINE_OWNER && engine->assigned && retention_wants_run(engine))
         next = engine->monotonic_ms;
     return next;
+}
+
+void engine_take_turns(struct engine *engine)
+{
+    engine->replays_this_turn = 0;
+    while (engine->runnable && engine->append_count < engine->limits.appends_in_flight &&
+           engine->replays_this_turn < engine->limits.replays_per_turn && engine_takes_turns(engine)) {
+        struct active *active = engine->runnable;
+        engine->runnable = active->next_queued;
+        if (!engine->runnable)
+            engine->runnable_tail = NULL;
+        active->queued = false;
+        turn_run(active);
+    }
 }
 
 void engine_run(struct engine *engine)
@@ -313,20 +326,12 @@ void engine_run(struct engine *engine)
         RULE_FIRED(MARKS);
         engine_mark(engine);
     }
-    bool crashes = crashes_come_first(engine, true);
-    engine->replays_this_turn = 0;
-    while (!crashes && engine->runnable && engine->append_count < engine->limits.appends_in_flight &&
-           engine->replays_this_turn < engine->limits.replays_per_turn && engine->state == ENGINE_OWNER) {
-        struct active *active = engine->runnable;
-        engine->runnable = active->next_queued;
-        if (!engine->runnable)
-            engine->runnable_tail = NULL;
-        active->queued = false;
-        turn_run(active);
-    }
+    if (!crashes_come_first(engine, true))
+        engine_take_turns(engine);
     if (engine->state != ENGINE_OWNER)
         return;
-    retention_run(engine);
+    if (engine->assigned) /* else there is better to do: it is to be given up */
+        retention_run(engine);
     if (engine->state != ENGINE_OWNER)
         return;
     queues_pump(engine);
@@ -359,6 +364,8 @@ static void limits_fill(struct engine_limits *limits)
     DEFAULT(retention_records, RETENTION_TURN_RECORDS);
     DEFAULT(skew_ms, CLOCK_SKEW_WARN_MS);
     DEFAULT(tasks_out, TASKS_OUT_LIMIT);
+    DEFAULT(drain_ms, DRAIN_MS);
+    DEFAULT(alive_ms, HANDOVER_ALIVE_MS);
 #undef DEFAULT
 }
 
@@ -381,6 +388,8 @@ struct engine *engine_new(const struct engine_config *config)
     engine->trim_alarm.kind = ALARM_TRIM;
     retention_init(engine);
     engine->task_alarm.kind = ALARM_TASK;
+    engine->handover.alarm.kind = ALARM_ASK;
+    engine->takeover_alarm.kind = ALARM_TAKEOVER;
     engine->claim_backoff_ms = engine->limits.claim_backoff_ms;
     engine->claim_retry_ms = CLAIM_RETRY_MS;
     engine->own_claim = -1;

@@ -62,6 +62,8 @@ struct engine_limits {        /* zero: the default of constants.h */
     size_t retention_records; /* copies and stubs of one turn */
     int64_t skew_ms;          /* how far this clock may go from the log's between two claims */
     size_t tasks_out;         /* of one queue: dispatched, not begun */
+    int64_t alive_ms;          /* an owner heard of so shortly before lives */
+    int64_t drain_ms;          /* a revoked owner lets steps end for so long; -1: not at all */
 };
 
 struct engine_config {
@@ -83,6 +85,7 @@ struct engine_config {
     size_t (*queue_limit)(void *context, const char *queue); /* instead of limits.tasks_out; 0: that. NULL: that */
     void *queue_context;
     uint64_t seed;                    /* nonces, jitter */
+    bool hands_over;                  /* several workers share the log: the owner before is asked (rule 4) */
     struct engine_limits limits;
     struct engine_host host;
     struct job_options job;
@@ -105,13 +108,35 @@ enum engine_output_kind {
     ENGINE_OUT_FORGOTTEN,      /* job `key` is forgotten (rule 20): its status record may go */
     ENGINE_OUT_DEAD,           /* copy inbox record `offset` (bytes given) to the dead letters; `text` says why */
     ENGINE_OUT_OWNED,          /* notice: the partition is ours since now */
+    ENGINE_OUT_TAKEN_OVER,     /* notice: `takeover` says how, at the first progress */
     ENGINE_OUT_LOST,           /* notice: it is not any more; `text` says why */
-    ENGINE_OUT_RELEASED,       /* notice: drained and released after engine_on_revoked() */
+    ENGINE_OUT_DRAINING,       /* notice: `count` attempts may still end; none that was not begun is to be begun: hand it back */
+    ENGINE_OUT_RELEASED,       /* notice: it owns nothing any more, after engine_on_revoked() or engine_on_stop() */
     ENGINE_OUT_REPLAYED,       /* notice: job `key` replayed `count` events in `microseconds`, goes on at `site` */
     ENGINE_OUT_REBUILD,        /* the store is not to be trusted (rule 3): drop its rows; the engine begins anew */
     ENGINE_OUT_STOPPED,        /* notice: engine is STOPPED; `text` says what, where, what to do */
     ENGINE_OUT_CRASH_DONE,     /* crash `count` of engine_on_crashed() is in the journal, or its run is over */
     ENGINE_OUT_NOTE,           /* notice for the log of the worker */
+};
+
+/* How a partition became ours. Microseconds of the host's stopwatch. */
+enum engine_takeover_cause {
+    TAKEOVER_FIRST,     /* nobody had it before */
+    TAKEOVER_RESTART,   /* we had it ourselves, before this process or before the group took it away */
+    TAKEOVER_PLANNED,   /* the owner before released it */
+    TAKEOVER_UNPLANNED, /* it did not */
+};
+struct engine_takeover {
+    enum engine_takeover_cause cause;
+    char previous[128];  /* the owner before; "": nobody */
+    int64_t silent_ms;   /* the log's time between the last record of the owner before and our claim; -1: not known */
+    bool warm;           /* it was followed already */
+    bool owned;
+    uint64_t records, bytes; /* read before the claim */
+    int64_t read_us;     /* from the assignment to the journal's end */
+    int64_t wait_us;     /* for the owner before */
+    int64_t claim_us;
+    int64_t progress_us; /* from then to the first step or event; -1: there was nothing to do */
 };
 
 struct engine_output {
@@ -129,6 +154,7 @@ struct engine_output {
     uint64_t count;
     int64_t microseconds;
     const Site *site;
+    const struct engine_takeover *takeover; /* TAKEN_OVER */
     /* STEP */
     uint64_t run;
     uint64_t op;
@@ -153,6 +179,8 @@ void engine_begin(struct engine *engine, int64_t log_start);
 void engine_on_time(struct engine *engine, int64_t wall_ms, int64_t monotonic_ms);
 void engine_on_assigned(struct engine *engine);
 void engine_on_revoked(struct engine *engine);
+/* The process ends: as if revoked. `leave`: for good; else it comes back and writes no Release. */
+void engine_on_stop(struct engine *engine, bool leave);
 void engine_on_record(struct engine *engine, const struct log_record *record);
 void engine_on_end(struct engine *engine, enum log_stream stream, int64_t end);
 void engine_on_inbox_asked(struct engine *engine, int64_t end); /* as the log says since it was asked */
@@ -164,6 +192,8 @@ void engine_on_step_ended(struct engine *engine, const char *job, uint64_t run, 
 /* Code of this run ended the worker process before: `event` is a JobCrashed whose `count` is 1 if that is its own fault, 0
  * if it was only there. Best before engine_begin(): journaled before that job runs again. */
 void engine_on_crashed(struct engine *engine, const char *job, uint64_t run, const Event *event);
+/* An attempt of ENGINE_OUT_STEP that was not begun, and will not be. */
+void engine_on_step_handed_back(struct engine *engine, const char *job, uint64_t run, uint64_t op, uint32_t attempt);
 void engine_run(struct engine *engine);
 bool engine_take(struct engine *engine, struct engine_output *out);
 /* Monotonic milliseconds at which engine_on_time() is wanted; INT64_MAX: never. */

@@ -304,6 +304,7 @@ void engine_mark(struct engine *engine)
     mark.cut = retention_mark(engine, &in_pos);
     if (mark.cut > 0)
         header.min_reader = RULE_LEVEL_RETENTION;
+    mark.leaving = handover_leaving(engine);
     record.header = &header;
     record.mark = &mark;
     struct append *append = engine_append(engine, &record);

@@ -1,7 +1,8 @@
 /*
  * What the files of the engine share.
  *   engine.c: states, what the host tells, time, life     outputs.c: what the host is told and asked for
- *   ownership.c: claims, doubt, draining                  append.c: records on their way into the journal
+ *   ownership.c: claims, doubt     drain.c: giving it up  append.c: records on their way into the journal
+ *   handover.c: moves by plan      takeover.c: their report
  *   readback.c: the journal, judged and confirmed         inbox.c: commands, replies, Marks
  *   active.c: the runs worked on, their order of use      history.c: jobs made, replayed, asked what they want
  *   turn.c: inputs and commands become appends            wake.c: what a new owner does with the runs it finds
@@ -31,6 +32,8 @@ enum alarm_kind {
     ALARM_WAKE,    /* active: evicted, a timer or retry of it is due */
     ALARM_TIMER,   /* timer: fires */
     ALARM_RETRY,   /* step: its next attempt may start */
+    ALARM_ASK,     /* engine: the owner before has not answered */
+    ALARM_TAKEOVER, /* engine: a takeover is to be told though nothing moves */
     ALARM_TIMEOUT, /* step: its attempt has run out of time */
     ALARM_QUEUE,   /* queue: its rate allows more */
     ALARM_TASK,    /* engine: a queue that took no task is tried again */
@@ -286,6 +289,19 @@ struct retention {
     struct forgotten_job *forgotten; /* since the last save */
 };
 
+/* What moves a partition by plan: handover.c. The first three are in the store. */
+struct handover {
+    char owner[128];     /* who claimed last; "": nobody yet */
+    int64_t leaving_ms;  /* it said that it is to give the partition up, in so long; 0: it did not */
+    int64_t last_ms;     /* the log's clock at the last record that counted; 0: not known */
+    bool released;       /* that record was its Release */
+    bool asked;          /* we asked it */
+    uint64_t ask_nonce;
+    bool asked_for;      /* we own it and were asked */
+    bool say_leaving;    /* the next Mark says so */
+    struct alarm alarm;
+};
+
 struct engine {
     struct engine_config config;
     struct engine_limits limits;
@@ -313,6 +329,9 @@ struct engine {
     int64_t own_claim;    /* its offset */
     int64_t claim_skew_ms; /* how far this clock was from the log's when it was appended */
     bool release_sent;
+    bool keeps_claim;     /* stops to come back: no Release */
+    bool drained;         /* no step may end any more */
+    int64_t drain_until;
 
     /* Appends. */
     struct append *appends, *appends_tail;
@@ -345,6 +364,12 @@ struct engine {
 
     struct held_crash *crashes; /* of the worker before */
     struct retention retention;
+    struct handover handover;
+    struct engine_takeover takeover;
+    bool takeover_open;       /* not told yet */
+    int64_t takeover_from_us; /* its present stage began */
+    struct alarm takeover_alarm;
+
     struct outbox outbox;
     struct queued_output *outputs, *outputs_tail, *taken;
     struct unsaved_record *unsaved, *unsaved_tail;
@@ -358,6 +383,7 @@ struct engine {
 /* engine.c */
 void engine_stop(struct engine *engine, const char *format, ...) __attribute__((format(printf, 2, 3)));
 uint64_t engine_random(struct engine *engine);
+void engine_take_turns(struct engine *engine);
 int64_t engine_due(const struct engine *engine, int64_t wall_ms); /* monotonic time of a wall time */
 
 /* outputs.c */
@@ -372,6 +398,8 @@ void outputs_clear(struct engine *engine);
 void header_init(struct engine *engine, Header *header, uint32_t kind);
 /* Sends `record` as the next append of this epoch. */
 struct append *engine_append(struct engine *engine, Record *record);
+/* A record that no reader counts and nobody waits for. */
+void engine_append_uncounted(struct engine *engine, Record *record);
 void append_free(struct append *append);
 void appends_forget(struct engine *engine);
 
@@ -386,8 +414,33 @@ void engine_on_claim(struct engine *engine, const struct log_record *record); /*
 void engine_on_claim_delivered(struct engine *engine, enum log_delivery delivery, int64_t offset);
 void engine_disown(struct engine *engine, const char *why);
 void engine_doubt(struct engine *engine, const char *why); /* rule 5 */
-void engine_drain(struct engine *engine);
 void engine_let_go(struct engine *engine);
+
+/* drain.c */
+bool engine_takes_turns(const struct engine *engine);
+void engine_drain(struct engine *engine);
+void drain_begin(struct engine *engine);
+void drain_end(struct engine *engine);
+
+/* handover.c */
+void handover_caught_up(struct engine *engine);
+void handover_on_alarm(struct engine *engine);
+bool handover_stays(struct engine *engine);
+int64_t handover_leaving(struct engine *engine);
+void handover_on_record(struct engine *engine, const struct log_record *record, const Record *decoded,
+                        enum judge_verdict verdict);
+void handover_reset(struct engine *engine);
+
+/* takeover.c */
+void takeover_begin(struct engine *engine);
+void takeover_count(struct engine *engine, size_t size);
+void takeover_read(struct engine *engine);
+void takeover_claims(struct engine *engine);
+void takeover_claimed(struct engine *engine, int64_t append_ms);
+void takeover_owned(struct engine *engine);
+void takeover_progress(struct engine *engine);
+void takeover_tell(struct engine *engine);
+void takeover_end(struct engine *engine);
 
 /* readback.c */
 void engine_follow(struct engine *engine); /* the journal, from where it is judged to */

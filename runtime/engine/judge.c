@@ -523,9 +523,11 @@ enum judge_verdict judge_events(struct judge *judge, int64_t offset, const Heade
     out->run = run;
     judge_live(judge, run, false);
     if (run->run != header->run || run->seq == 0) {
+        int64_t known_from = run->seq > 0 ? run->known_from : offset;
         run_begin_again(run);
         run->run = header->run;
         run->first = offset;
+        run->known_from = known_from;
         out->new_run = true;
     }
     run->seq = header->seq + count - 1;
@@ -656,6 +658,7 @@ struct run *judge_restore(struct judge *judge, const StoredRun *stored)
     run->digest = digest_from_bytes(stored->digest);
     run->end = stored->open ? RUN_OPEN : run_end_of(stored->state);
     run->first = stored->first;
+    run->known_from = stored->known_from;
     run->last = stored->last;
     run->t = stored->t;
     run->created = stored->created;

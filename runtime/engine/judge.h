@@ -77,6 +77,7 @@ struct run {
     enum run_end end;
     bool unknown_event; /* rule 32: an event this version does not know: the job stops here */
     bool changed;       /* since the last save */
+    int64_t known_from; /* like `first`, of the earliest run of this id whose request ids are known */
     int64_t copied;     /* the engine's: cut for which it was copied or left out */
     struct outcome *outcome;
     struct crash_tally *crashes; /* NULL: none */

@@ -80,6 +80,7 @@ static struct run *run_install(struct judge *judge, struct run *from)
     struct run *run = judge_find_or_add(judge, from->job);
     if (!run)
         return NULL;
+    int64_t known_from = run->seq > 0 && run->known_from < from->first ? run->known_from : from->first;
     judge_live(judge, run, false);
     run_begin_again(run);
     struct run place = *run;
@@ -88,6 +89,7 @@ static struct run *run_install(struct judge *judge, struct run *from)
     run_clear(run);
     place = *run;
     *run = *from;
+    run->known_from = known_from;
     run->next = place.next;
     run->hash = place.hash;
     run->job = place.job;
@@ -107,7 +109,10 @@ static enum judge_verdict copy_of_known(struct judge *judge, struct partial_copy
     const struct run *copied = partial->run;
     if (!run || run->run != copied->run || run->seq != copied->seq || !digest_equal(run->digest, copied->digest))
         return JUDGE_REJECTED;
-    run->first = partial->first;
+    for (uint32_t i = 0; i < copied->requests.recent_count; i++) /* of earlier runs: who began at the cut has not met them */
+        if (request_set_add(&run->requests, copied->requests.recent[i]) != PDR_OK)
+            return JUDGE_NO_MEMORY;
+    run->first = run->known_from = partial->first;
     run->changed = true;
     out->run = run;
     return JUDGE_COPY;
@@ -267,7 +272,10 @@ enum judge_verdict judge_stub(struct judge *judge, int64_t offset, const Record 
     enum judge_verdict verdict = JUDGE_STUB;
     judge_partial_interrupt(judge, header->job);
     if (known) {
-        run->first = offset;
+        for (size_t i = 0; i < record->stub->n_requests; i++)
+            if (request_set_add(&run->requests, record->stub->requests[i]) != PDR_OK)
+                return JUDGE_NO_MEMORY;
+        run->first = run->known_from = offset;
         run->changed = true;
         out->run = run;
     } else {

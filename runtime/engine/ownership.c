@@ -1,10 +1,12 @@
 /*
- * Who owns the partition: claims, the doubt of rule 5, being fenced, draining and letting go.
+ * Who owns the partition: claims, the doubt of rule 5, being fenced, letting go. Giving it up by plan: drain.c.
  */
 #include "engine/internal.h"
 
 static void claim_append(struct engine *engine, const char *cause)
 {
+    takeover_claims(engine);
+    alarm_clear(&engine->alarms, &engine->handover.alarm);
     Header header;
     Record record = PERDURE__V1__RECORD__INIT;
     Claim claim = PERDURE__V1__CLAIM__INIT;
@@ -57,11 +59,13 @@ void engine_disown(struct engine *engine, const char *why)
     outbox_forget_sends(engine);
     inbox_reset(engine);
     actives_drop(engine);
+    handover_reset(engine);
+    takeover_end(engine);
     alarm_clear(&engine->alarms, &engine->mark_alarm);
     alarm_clear(&engine->alarms, &engine->claim_alarm);
     alarm_clear(&engine->alarms, &engine->trim_alarm);
     engine->mark_wanted = engine->mark_first = false;
-    engine->release_sent = false;
+    engine->release_sent = engine->keeps_claim = false;
     if (why)
         engine_put_notice(engine, ENGINE_OUT_LOST, "%s", why);
 }
@@ -70,10 +74,12 @@ void engine_disown(struct engine *engine, const char *why)
 void engine_let_go(struct engine *engine)
 {
     engine->state = engine->assigned ? ENGINE_CATCHING_UP : ENGINE_FOLLOWING;
-    if (engine->assigned)
+    if (engine->assigned) {
+        takeover_begin(engine);
         engine_follow(engine); /* tells the end again, also of a quiet journal */
-    else
+    } else {
         engine_put(engine, ENGINE_OUT_RELEASED);
+    }
 }
 
 /* Rule 5: nothing more is sent in this epoch. A new claim, what is in the log is read, what is missing appended again. */
@@ -176,11 +182,14 @@ static void engine_owned(struct engine *engine)
         return;
     }
     engine->state = engine->assigned ? ENGINE_OWNER : ENGINE_DRAINING;
+    engine->drained = true; /* nothing runs yet */
     epoch_begin(engine);
     engine->claim_backoff_ms = engine->limits.claim_backoff_ms;
     engine->claim_retry_ms = CLAIM_RETRY_MS;
     engine->release_sent = false;
     engine->confirmed_in_pos = engine->judge->in_pos;
+    handover_reset(engine);
+    takeover_owned(engine);
     inbox_begin(engine);
     wake_runs(engine);
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_OWNED);
@@ -224,23 +233,4 @@ void engine_on_claim_delivered(struct engine *engine, enum log_delivery delivery
         engine_claim_failed(engine);
     else if (engine->claim->read_back && claim_is_where_it_was_read(engine))
         engine_owned(engine);
-}
-
-/* DRAINING: everything confirmed, then Mark and Release; the next owner begins at once (rule 4). */
-void engine_drain(struct engine *engine)
-{
-    if (engine->appends || engine->claim || engine->release_sent)
-        return;
-    if (engine->mark_first || engine->changed_since_mark) {
-        engine_mark(engine);
-        return;
-    }
-    Header header;
-    Record record = PERDURE__V1__RECORD__INIT;
-    header_init(engine, &header, PERDURE__V1__KIND__KIND_RELEASE);
-    Position in_pos = inbox_low(engine, false);
-    header.in_pos = &in_pos;
-    header.out_pos = outbox_position(engine);
-    record.header = &header;
-    engine->release_sent = engine_append(engine, &record) != NULL;
 }

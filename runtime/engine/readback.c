@@ -41,14 +41,15 @@ void engine_confirm(struct engine *engine)
         if (position_is_beyond(&append->in_pos, &engine->confirmed_in_pos))
             engine->confirmed_in_pos = append->in_pos;
         outbox_confirm(engine, append->offset);
-        if (append->active)
+        if (append->active) {
+            takeover_progress(engine);
             turn_confirmed(append->active, append);
-        else if (append->kind == PERDURE__V1__KIND__KIND_MARK) {
+        } else if (append->kind == PERDURE__V1__KIND__KIND_MARK) {
             inbox_mark_confirmed(engine);
             retention_mark_confirmed(engine, append->n);
-        } else if (append->kind == PERDURE__V1__KIND__KIND_COPY || append->kind == PERDURE__V1__KIND__KIND_STUB)
+        } else if (append->kind == PERDURE__V1__KIND__KIND_COPY || append->kind == PERDURE__V1__KIND__KIND_STUB) {
             retention_confirmed(engine);
-        else if (append->kind == PERDURE__V1__KIND__KIND_RELEASE) {
+        } else if (append->kind == PERDURE__V1__KIND__KIND_RELEASE) {
             append_free(append);
             engine_disown(engine, NULL);
             engine_let_go(engine);
@@ -111,6 +112,8 @@ void engine_distrust(struct engine *engine)
     retention_free(engine);
     engine->retention.journal_bytes = engine->retention.claim_bytes = 0;
     judge_reset(engine->judge);
+    engine->handover.owner[0] = '\0';
+    engine->handover.leaving_ms = engine->handover.last_ms = 0;
     engine->state = ENGINE_FOLLOWING;
     engine->from_store = false;
     engine->began = false;
@@ -183,6 +186,7 @@ static bool engine_own_fast(struct engine *engine, const struct log_record *reco
         return false;
     struct judged judged = { 0 };
     engine->judge->position = record->offset + 1;
+    engine->handover.last_ms = record->append_ms;
     enum judge_verdict verdict = judge_events(engine->judge, record->offset, append->header, append->events,
                                               append->count, append->after, &judged);
     judged.events = append->events;
@@ -243,6 +247,7 @@ void engine_on_journal(struct engine *engine, const struct log_record *record)
         engine->judge->anchor = record->offset;
         engine->judge->anchor_digest = hash64(record->data, record->size);
     }
+    handover_on_record(engine, record, decoded, verdict);
     engine_on_verdict(engine, record, decoded, verdict, &judged);
     judged_release(&judged);
     record_free(decoded);
@@ -264,5 +269,5 @@ void engine_on_journal_end(struct engine *engine, int64_t end)
                     "something else than Perdure deleted its head, open jobs are missing; restore it, or keep what is left "
                     "with `perdure export`", engine->config.partition, (long long)engine->judge->begin);
     else if (engine->state == ENGINE_CATCHING_UP)
-        engine_claim(engine, "assigned");
+        handover_caught_up(engine);
 }

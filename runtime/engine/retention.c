@@ -379,7 +379,7 @@ static struct run *next_run(struct engine *engine, struct piece *piece)
     }
     for (; r->place < judge->capacity && piece->places > 0; r->place++, piece->places--)
         for (struct run *run = judge->table[r->place]; run; run = run->next)
-            if (run->seq > 0 && run->first < r->cut && run->copied != r->cut)
+            if (run->seq > 0 && run->known_from < r->cut && run->copied != r->cut)
                 return run;
     return NULL;
 }
@@ -399,7 +399,7 @@ static void copy_some(struct engine *engine)
         if (run_is_busy(run))
             return;
         RULE_FIRED(COPY_ALL);
-        if (run->first >= r->cut) /* another run of its id has begun meanwhile */
+        if (run->known_from >= r->cut)
             run_is_done(engine, run);
         else if (!run_is_open(run))
             leave_closed(engine, run, &piece);

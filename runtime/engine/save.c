@@ -2,6 +2,7 @@
  * What goes into the store and comes out of it (rule 22): heads of open runs, stubs of closed ones, records of open runs
  * that counted since the last save, unsent outputs, and the position all this stands at.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,6 +91,10 @@ static void save_partition(struct engine *engine, const struct engine_save *save
     row.cut = judge->cut;
     row.journal_bytes = engine->retention.journal_bytes;
     row.claim_bytes = engine->retention.claim_bytes;
+    row.owner = engine->handover.owner;
+    row.leaving = engine->handover.leaving_ms;
+    row.last_append = engine->handover.last_ms;
+    row.released = engine->handover.released;
     save->partition(save->context, &row);
 }
 
@@ -127,6 +132,7 @@ static void save_run(const struct engine_save *save, struct run *run)
     row.digest = (ProtobufCBinaryData){ .len = sizeof run->digest.bytes, .data = run->digest.bytes };
     row.open = run_is_open(run);
     row.first = run->first;
+    row.known_from = run->known_from;
     row.last = run->last;
     row.t = run->t;
     row.type = (char *)(run->type ? run->type : "");
@@ -268,6 +274,10 @@ int engine_load_partition(struct engine *engine, const StoredPartition *row)
     judge->swept = row->cut > 0 ? 0 : SIZE_MAX;
     engine->retention.journal_bytes = row->journal_bytes;
     engine->retention.claim_bytes = row->claim_bytes;
+    snprintf(engine->handover.owner, sizeof engine->handover.owner, "%s", row->owner);
+    engine->handover.leaving_ms = row->leaving;
+    engine->handover.last_ms = row->last_append;
+    engine->handover.released = row->released;
     engine->from_store = true;
     if (engine->histories_below < row->position)
         engine->histories_below = row->position;

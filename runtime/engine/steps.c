@@ -231,6 +231,7 @@ static void step_start(struct step *step)
         alarm_set(&engine->alarms, &step->alarm, engine->monotonic_ms + step->policy.timeout_ms);
     }
     step->began_monotonic_ms = engine->monotonic_ms;
+    takeover_progress(engine);
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_STEP);
     if (!queued)
         return;
@@ -425,6 +426,24 @@ void engine_on_step_ended(struct engine *engine, const char *job, uint64_t run, 
     error_free(outcome->error);
     outcome->result = NULL;
     outcome->error = NULL;
+}
+
+/* It may begin again: here if the partition stays, else at the next owner. */
+void engine_on_step_handed_back(struct engine *engine, const char *job, uint64_t run, uint64_t op, uint32_t attempt)
+{
+    struct run *head = judge_find(engine->judge, job);
+    struct active *active = head ? head->user : NULL;
+    struct step *step = active && active->run == run ? step_find(active, op) : NULL;
+    if (!step || step->attempt != attempt || step->state != STEP_RUNNING || engine->state == ENGINE_STOPPED)
+        return;
+    step_stop_running(step, false);
+    alarm_clear(&engine->alarms, &step->alarm);
+    step->state = STEP_WANTED;
+    if (!step->wanted) { /* the job was evicted meanwhile: it asks again when it is replayed */
+        step_unlink(active, step);
+        step_free(step, false);
+    }
+    steps_start(active);
 }
 
 /* ---- timers -------------------------------------------------------------------------------------------------------------- */

@@ -302,7 +302,7 @@ static void turn_gather(struct turn *turn)
     struct active *active = turn->active;
     struct engine *engine = active->engine;
     while (active->inputs.head && turn_has_room(turn, active->inputs.head->event) && !turn->more &&
-           engine->state == ENGINE_OWNER) {
+           engine_takes_turns(engine)) {
         struct input *input = inputs_take(&active->inputs);
         bool crash = input->event->kind_case == PERDURE__V1__EVENT__KIND_JOB_CRASHED;
         bool last = crash && active->crash_pending; /* what comes after it wants the job */
@@ -423,7 +423,7 @@ void turn_run(struct active *active)
         return;
     if (turn_needs_job(active))
         active_replay(active);
-    if (engine->state != ENGINE_OWNER)
+    if (!engine_takes_turns(engine))
         return;
     if (!active->inputs.head && active->outgoing_next == active->outgoing_count) {
         stops_flush(active);
@@ -436,9 +436,9 @@ void turn_run(struct active *active)
         prev = digest_of_run(active->run);
     if (turn_add_outgoing(&turn, active->t > engine->wall_ms ? active->t : engine->wall_ms))
         turn_gather(&turn);
-    if (turn.count > 0 && engine->state == ENGINE_OWNER)
+    if (turn.count > 0 && engine_takes_turns(engine))
         turn_append(&turn, first_seq, prev);
-    else if (engine->state == ENGINE_OWNER)
+    else if (engine_takes_turns(engine))
         active_enqueue(active);
     if (active->job)
         active_touch(active);

@@ -221,21 +221,27 @@ void kafka_members_chores(struct kafka_log *log)
         kafka_members_serve(log, &log->member_events);
 }
 
+static bool kafka_is_member(struct kafka_log *log)
+{
+    char *id = rd_kafka_memberid(log->membership);
+    bool member = id && *id;
+    if (id)
+        rd_kafka_mem_free(log->membership, id);
+    return member;
+}
+
 void kafka_members_stop(struct kafka_log *log)
 {
     if (!log->membership)
         return;
-    /* The LeaveGroup goes out once the revocation was answered. */
+    /* The LeaveGroup goes out once the revocation was answered: from then on it has no member id. Closing before that
+     * would keep the place of a static member. */
     int64_t deadline = kafka_monotonic_ms() + KAFKA_CLOSE_TIMEOUT_MS;
-    bool any = true;
-    while (log->leaving && !log->taken && any && kafka_monotonic_ms() < deadline) {
+    while (log->leaving && !log->taken && kafka_is_member(log) && kafka_monotonic_ms() < deadline) {
         rd_kafka_event_t *event = rd_kafka_queue_poll(log->member_events.queue, 20);
         if (event && rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
             kafka_rebalance(log, event);
         rd_kafka_event_destroy(event);
-        any = false;
-        for (uint32_t p = 0; p < log->partitions; p++)
-            any = any || log->assigned[p];
     }
     kafka_source_close(&log->member_events);
     rd_kafka_consumer_close(log->membership);

@@ -126,6 +126,7 @@ static void worker_put_task(struct pdr_worker *worker, uint32_t owner, const str
 void worker_send_postponed(struct pdr_worker *worker)
 {
     struct postponed **link = &worker->postponed, *last = NULL;
+    worker_send_aside(worker);
     worker->postponed_round++;
     while (*link) {
         struct postponed *postponed = *link;
@@ -271,8 +272,9 @@ static bool inbox_is_whole(struct pdr_worker *worker, uint32_t partition, int64_
         worker_notice(worker, PDR_WARNING, "%s; going on without them", text);
         return true;
     }
-    worker_fail(worker, PDR_FAILED, "%s; look for who did, then start with --accept-lost-commands to go on without them",
-                text);
+    char why[512];
+    snprintf(why, sizeof why, "%s; look for who did, then start with --accept-lost-commands to go on without them", text);
+    worker_partition_stopped(worker, partition, why);
     return false;
 }
 
@@ -288,12 +290,18 @@ static void inbox_follow(struct pdr_worker *worker, uint32_t partition, int64_t 
         worker_fail(worker, PDR_UNREACHABLE, "%s", log->error);
 }
 
-static void dead_letter(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
+/* Attempts that no thread has begun are not run to be thrown away: the next owner begins them. */
+static void hand_back_steps(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
 {
-    struct log_record record = { LOG_INBOX, partition, out->offset, 0, -1, out->data, out->size };
-    worker->log->operations->dead(worker->log, &record, out->text);
-    worker_notice(worker, PDR_WARNING, "inbox record %u/%" PRId64 " is a dead letter: %s", partition, out->offset,
-                  out->text);
+    struct worker_partition *slot = &worker->partitions[partition];
+    uint64_t running = out->count, back = 0;
+    for (struct attempt_done *done; (done = step_pool_take_back(worker->pool, partition)); back++) {
+        engine_on_step_handed_back(slot->engine, done->job, done->run, done->op, done->attempt);
+        attempt_done_free(done);
+    }
+    if (running > 0)
+        worker_notice(worker, PDR_INFO, "partition %u is given back: %" PRIu64 " steps may end, %" PRIu64 " had not begun",
+                      partition, running - back, back);
 }
 
 static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
@@ -311,10 +319,10 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
         worker_put_task(worker, partition, out);
         break;
     case ENGINE_OUT_REPLY:
-        log->operations->reply(log, out->reply_to, out->reply);
+        worker_reply(worker, out->reply_to, out->reply);
         break;
     case ENGINE_OUT_STATUS:
-        log->operations->put_status(log, out->key, out->data, out->size);
+        worker_put_status(worker, out->key, out->data, out->size);
         break;
     case ENGINE_OUT_STEP:
         step_run(worker, partition, out);
@@ -332,7 +340,7 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
         log->operations->unfollow(log, LOG_INBOX, partition);
         break;
     case ENGINE_OUT_TRIM_INBOX:
-        log->operations->trim(log, LOG_INBOX, partition, out->offset);
+        worker_trim(worker, LOG_INBOX, partition, out->offset);
         break;
     case ENGINE_OUT_CUT_JOURNAL:
         log->operations->trim(log, LOG_JOURNAL, partition, out->offset);
@@ -349,13 +357,19 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
         log->operations->put_status(log, out->key, NULL, 0);
         break;
     case ENGINE_OUT_DEAD:
-        dead_letter(worker, partition, out);
+        worker_dead_letter(worker, partition, out);
         break;
     case ENGINE_OUT_OWNED:
         notice_owned(worker, partition);
         break;
+    case ENGINE_OUT_TAKEN_OVER:
+        worker_taken_over(worker, partition, out->takeover);
+        break;
     case ENGINE_OUT_LOST:
         notice_lost(worker, partition, out->text);
+        break;
+    case ENGINE_OUT_DRAINING:
+        hand_back_steps(worker, partition, out);
         break;
     case ENGINE_OUT_RELEASED:
         slot->owned = false;
@@ -368,7 +382,7 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
         worker_rebuild(worker, partition);
         break;
     case ENGINE_OUT_STOPPED:
-        worker_fail(worker, PDR_FAILED, "partition %u: %s", partition, out->text);
+        worker_partition_stopped(worker, partition, out->text);
         break;
     case ENGINE_OUT_CRASH_DONE:
         worker_crash_done(out->count);
@@ -384,7 +398,7 @@ bool worker_carry_out(struct pdr_worker *worker, uint32_t partition)
     struct worker_partition *slot = &worker->partitions[partition];
     struct engine_output out;
     bool any = false;
-    while (slot->engine && engine_take(slot->engine, &out)) {
+    while (slot->engine && !slot->stopped && engine_take(slot->engine, &out)) {
         any = true;
         bool released = out.kind == ENGINE_OUT_RELEASED;
         worker_carry_out_one(worker, partition, &out);
@@ -393,5 +407,7 @@ bool worker_carry_out(struct pdr_worker *worker, uint32_t partition)
             break;
         }
     }
+    if (slot->engine && slot->stopped)
+        worker_partition_close(worker, partition);
     return any;
 }

@@ -8,6 +8,8 @@
 #include "crash/slot.h"
 #include "worker/worker.h"
 
+#define COMPLAINT_INTERVAL_MS 60000
+
 static int partition_history(void *context, uint32_t partition, const char *job, uint64_t run,
                              bool (*visit)(void *visit_context, int64_t offset, const void *record, size_t size),
                              void *visit_context)
@@ -40,10 +42,13 @@ static struct engine *partition_engine(struct pdr_worker *worker, uint32_t parti
         .type_context = worker,
         .seed = (uint64_t)worker_monotonic_us(NULL) * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)(uintptr_t)worker ^
                 (uint64_t)worker_wall_ms(),
+        .hands_over = worker->log->operations->history == NULL, /* an embedded file has one owner, by its lock */
         .limits = { .live_jobs = worker->options.live_jobs, .live_bytes = worker->options.live_bytes,
                     .crash_limit = crash_limit(), .life_ms = worker->options.life_ms,
                     .keep_ms = worker->options.keep_ms, .retention_bytes = worker->options.retention_bytes,
-                    .retention_age_ms = worker->options.retention_age_ms },
+                    .retention_age_ms = worker->options.retention_age_ms,
+                    .alive_ms = worker->options.session_timeout_ms / 2,
+                    .drain_ms = worker_drain_ms(worker) > 0 ? worker_drain_ms(worker) : -1 },
         .host = { .context = worker, .history = partition_history, .stopwatch_us = worker_monotonic_us },
         .job = { .log = job_log, .log_context = worker },
     };
@@ -110,8 +115,47 @@ void worker_revoke(struct pdr_worker *worker, uint32_t partition)
 {
     struct worker_partition *slot = &worker->partitions[partition];
     slot->assigned = false;
+    free(slot->stopped); /* should it come back, it is tried again */
+    slot->stopped = NULL;
     if (slot->engine)
         engine_on_revoked(slot->engine);
+}
+
+/* ---- partitions that cannot go on ------------------------------------------------------------------------------------ */
+
+/* One of them is no reason to end the others; the engine goes when its outputs are done with. */
+void worker_partition_stopped(struct pdr_worker *worker, uint32_t partition, const char *why)
+{
+    struct worker_partition *slot = &worker->partitions[partition];
+    if (slot->stopped)
+        return;
+    slot->stopped = strdup(why);
+    slot->owned = false;
+    if (!slot->stopped) {
+        worker_fail(worker, PDR_NO_MEMORY, "out of memory");
+        return;
+    }
+    worker_notice(worker, PDR_ERROR, "partition %u is stopped: %s", partition, why);
+    worker->next_complaint_ms = worker_monotonic_ms() + COMPLAINT_INTERVAL_MS;
+    size_t assigned = 0, stopped = 0;
+    for (uint32_t p = 0; p < worker->partition_count; p++) {
+        assigned += worker->partitions[p].assigned;
+        stopped += worker->partitions[p].stopped != NULL;
+    }
+    if (stopped >= assigned)
+        worker_fail(worker, PDR_PARTITION_STOPPED, "partition %u: %s", partition, why);
+}
+
+/* Again and again, so that nobody takes a worker for healthy whose jobs stand still in one partition. */
+void worker_complain(struct pdr_worker *worker)
+{
+    if (worker_monotonic_ms() < worker->next_complaint_ms)
+        return;
+    worker->next_complaint_ms = worker_monotonic_ms() + COMPLAINT_INTERVAL_MS;
+    for (uint32_t p = 0; p < worker->partition_count; p++)
+        if (worker->partitions[p].stopped)
+            worker_notice(worker, PDR_ERROR, "partition %u is still stopped, its jobs stand still: %s", p,
+                          worker->partitions[p].stopped);
 }
 
 void worker_partition_close(struct pdr_worker *worker, uint32_t partition)

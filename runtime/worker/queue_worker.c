@@ -11,7 +11,7 @@
 #include "constants.h"
 #include "crash/slot.h"
 
-#define DRAIN_MS 30000 /* steps have so long to end when the worker is stopped */
+#define QUEUE_DRAIN_MS 30000 /* steps have so long to end when the worker is stopped */
 
 /* ---- offsets ------------------------------------------------------------------------------------------------------------ */
 
@@ -299,7 +299,7 @@ static void queue_loop(struct queue_worker *queue)
             worker_fail(worker, PDR_UNREACHABLE, "%s", queue->log->error);
         if (atomic_load(&worker->stopping) && !worker->draining) {
             worker->draining = true;
-            give_up = worker_monotonic_ms() + DRAIN_MS;
+            give_up = worker_monotonic_ms() + QUEUE_DRAIN_MS;
         }
         queue_take_ended(queue);
         if (!worker->draining)

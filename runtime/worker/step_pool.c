@@ -248,6 +248,28 @@ struct step_pool_load step_pool_load_of(struct step_pool *pool)
     return load;
 }
 
+struct attempt_done *step_pool_take_back(struct step_pool *pool, uint32_t partition)
+{
+    struct attempt_done *done = NULL;
+    pthread_mutex_lock(&pool->mutex);
+    struct queued_attempt **link = &pool->queue, *previous = NULL;
+    while (*link && (*link)->done->partition != partition) {
+        previous = *link;
+        link = &(*link)->next;
+    }
+    struct queued_attempt *found = *link;
+    if (found) {
+        *link = found->next;
+        if (pool->queue_tail == found)
+            pool->queue_tail = previous;
+        done = found->done;
+        found->done = NULL;
+        queued_attempt_free(found);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return done;
+}
+
 struct attempt_done *step_pool_take(struct step_pool *pool)
 {
     pthread_mutex_lock(&pool->mutex);

@@ -38,6 +38,8 @@ bool step_pool_give_up(struct step_pool *pool, const char *job, uint64_t run, ui
 struct step_pool_load step_pool_load_of(struct step_pool *pool);
 /* An attempt that has not begun is dropped; one that runs cannot be stopped, its outcome will be ignored. */
 void step_pool_abandon(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt);
+/* An attempt of the partition that has not begun, and now will not: names it, has no outcome. NULL: there is none. */
+struct attempt_done *step_pool_take_back(struct step_pool *pool, uint32_t partition);
 struct attempt_done *step_pool_take(struct step_pool *pool); /* NULL: nothing ended */
 void attempt_done_free(struct attempt_done *done);
 /* Drops what has not begun and waits for what runs, `patience_ms` at most. Threads that are still busy then are left

@@ -17,7 +17,8 @@
 #include "worker/queue_worker.h"
 
 #define SAVE_INTERVAL_MS 1000 /* how much journal a takeover reads again at most, in time */
-#define STOP_PATIENCE_MS 10000 /* how long a stop waits for partitions to be released and steps to end */
+#define STOP_PATIENCE_MS 10000 /* how long a stop waits for the log beyond the drain, and a failed worker for its steps */
+#define STEPS_PATIENCE_MS 500
 
 int64_t worker_wall_ms(void)
 {
@@ -106,8 +107,9 @@ static void on_fault(void *context, enum log_fault fault, uint32_t partition, co
         if (worker->partitions[p].engine && (partition == LOG_ALL || partition == p))
             engine_on_fault(worker->partitions[p].engine, fault, message);
     int fatal = worker->log->error_exit == 2 ? PDR_INVALID : PDR_UNREACHABLE; /* refused: starting again does not help */
-    if (fault == LOG_FATAL || fault == LOG_MEMBERSHIP_TAKEN)
-        worker_fail(worker, fault == LOG_FATAL ? fatal : PDR_EXISTS, "%s", message ? message : "the log cannot go on");
+    if (partition == LOG_ALL && (fault == LOG_FATAL || fault == LOG_MEMBERSHIP_TAKEN))
+        worker_fail(worker, fault == LOG_FATAL ? fatal : PDR_MEMBER_TAKEN, "%s",
+                    message ? message : "the log cannot go on");
 }
 
 /* ---- opening --------------------------------------------------------------------------------------------------------- */
@@ -251,12 +253,22 @@ static void worker_take_steps(struct pdr_worker *worker)
     }
 }
 
+int64_t worker_drain_ms(const struct pdr_worker *worker)
+{
+    int64_t wanted = worker->options.drain_timeout_ms;
+    return wanted == 0 ? DRAIN_MS : wanted > 0 ? wanted : 0;
+}
+
 static void worker_stop_begin(struct pdr_worker *worker)
 {
+    bool leave = atomic_load(&worker->leaving) || worker->options.leave;
+    atomic_store(&worker->leaving, leave);
     worker->draining = true;
-    for (uint32_t p = 0; p < worker->partition_count; p++)
+    for (uint32_t p = 0; p < worker->partition_count; p++) {
+        worker->partitions[p].assigned = false;
         if (worker->partitions[p].engine)
-            worker_revoke(worker, p);
+            engine_on_stop(worker->partitions[p].engine, leave);
+    }
 }
 
 static bool worker_has_partitions(const struct pdr_worker *worker)
@@ -297,7 +309,7 @@ static int worker_timeout(const struct pdr_worker *worker)
     }
     if (worker->next_save_ms < next && worker_has_partitions(worker))
         next = worker->next_save_ms;
-    if (worker->postponed && now + 1 < next)
+    if ((worker->postponed || worker->aside_waits) && now + 1 < next)
         next = now + 1;
     return next > now ? (int)(next - now) : 0;
 }
@@ -326,13 +338,14 @@ static void worker_loop(struct pdr_worker *worker)
             worker_fail(worker, PDR_UNREACHABLE, "%s", worker->log->error);
         if (atomic_load(&worker->stopping) && !worker->draining) {
             worker_stop_begin(worker);
-            give_up = worker_monotonic_ms() + STOP_PATIENCE_MS;
+            give_up = worker_monotonic_ms() + worker_drain_ms(worker) + STOP_PATIENCE_MS;
         }
         worker_take_steps(worker);
         worker_send_postponed(worker);
         bool busy = worker_turn(worker);
         worker->log->operations->flush(worker->log);
         worker_save_if_due(worker);
+        worker_complain(worker);
         if (worker->draining && (!worker_has_partitions(worker) || worker_monotonic_ms() > give_up))
             break;
         /* A flush of the embedded log tells of what it confirmed: look again before waiting. */
@@ -366,8 +379,11 @@ int pdr_worker_run(pdr_worker *worker)
     worker_loop(worker);
     if (!worker->failed)
         worker_save(worker);
-    worker->log->operations->leave(worker->log, false);
+    worker->log->operations->leave(worker->log, atomic_load(&worker->leaving));
     worker->log->operations->flush(worker->log);
+    for (uint32_t p = 0; p < worker->partition_count; p++)
+        if (worker->partitions[p].stopped)
+            worker_fail(worker, PDR_PARTITION_STOPPED, "partition %u: %s", p, worker->partitions[p].stopped);
     return worker->failed ? worker->code : PDR_OK;
 }
 
@@ -378,22 +394,31 @@ void pdr_worker_stop(pdr_worker *worker)
         worker->log->operations->wake(worker->log);
 }
 
+void pdr_worker_leave(pdr_worker *worker)
+{
+    atomic_store(&worker->leaving, true);
+    pdr_worker_stop(worker);
+}
+
 void pdr_worker_close(pdr_worker *worker)
 {
     if (!worker)
         return;
-    size_t stuck = step_pool_free(worker->pool, STOP_PATIENCE_MS);
+    /* After a drain they have had their time, and were handed back. */
+    size_t stuck = step_pool_free(worker->pool, worker->draining ? STEPS_PATIENCE_MS : STOP_PATIENCE_MS);
     if (stuck > 0)
         worker_notice(worker, PDR_WARNING, "%zu steps still run; they are left behind", stuck);
-    for (uint32_t p = 0; p < worker->partition_count; p++)
-        if (worker->partitions[p].engine)
-            engine_free(worker->partitions[p].engine);
+    for (uint32_t p = 0; p < worker->partition_count; p++) {
+        engine_free(worker->partitions[p].engine);
+        free(worker->partitions[p].stopped);
+    }
     free(worker->partitions);
     store_close(worker->store);
     if (worker->log)
         worker->log->operations->close(worker->log);
     worker_outputs_release(worker);
     queue_options_free(worker->queue_options);
+    worker_aside_release(worker);
     for (size_t i = 0; i < worker->known_type_count; i++)
         free(worker->known_types[i]);
     free(worker->known_types);

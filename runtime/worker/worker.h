@@ -44,6 +44,7 @@ struct worker_partition {
     uint32_t generation;   /* counts engines: deliveries for an earlier one are dropped */
     bool assigned;
     bool owned;
+    char *stopped;         /* why it cannot be worked on, until this process ends; NULL: it can */
     int64_t owned_at_ms;
     uint64_t replayed_jobs, replayed_events;
     int64_t replayed_us;
@@ -69,12 +70,16 @@ struct pdr_worker {
     struct cookie_slot *slots;
     size_t slot_count, slot_hint;
     struct postponed *postponed, *postponed_tail;
+    struct aside *aside; /* aside.c */
+    bool aside_waits;    /* for room in the log */
     struct postponed_lane *lanes; /* of each partition: journal, inbox */
     uint64_t postponed_round;
     int64_t queue_notice_ms;      /* monotonic: not said before that a queue takes nothing */
     int64_t next_save_ms;
     atomic_bool stopping;
+    atomic_bool leaving;   /* for good: what it owns is released */
     bool draining;
+    int64_t next_complaint_ms; /* when partitions that are stopped are named again */
     bool failed;
     int code;
     char error[1024];
@@ -86,9 +91,13 @@ int64_t worker_monotonic_us(void *unused);
 void worker_notice(struct pdr_worker *worker, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void worker_fail(struct pdr_worker *worker, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+int64_t worker_drain_ms(const struct pdr_worker *worker);
+
 /* partitions.c */
 void worker_assign(struct pdr_worker *worker, uint32_t partition);
 void worker_revoke(struct pdr_worker *worker, uint32_t partition);
+void worker_partition_stopped(struct pdr_worker *worker, uint32_t partition, const char *why);
+void worker_complain(struct pdr_worker *worker);
 void worker_partition_close(struct pdr_worker *worker, uint32_t partition);
 int worker_rebuild(struct pdr_worker *worker, uint32_t partition);
 void worker_save(struct pdr_worker *worker);
@@ -102,6 +111,17 @@ void worker_outputs_release(struct pdr_worker *worker);
 /* crashes.c */
 void worker_tell_crashes(struct pdr_worker *worker, uint32_t partition); /* to its engine, which is new */
 void worker_crash_done(uint64_t id);
+
+/* takeover.c */
+void worker_taken_over(struct pdr_worker *worker, uint32_t partition, const struct engine_takeover *takeover);
+
+/* aside.c */
+void worker_put_status(struct pdr_worker *worker, const char *key, const void *data, size_t size);
+void worker_dead_letter(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out);
+void worker_reply(struct pdr_worker *worker, const ReplyTo *to, const Reply *reply);
+void worker_trim(struct pdr_worker *worker, enum log_stream stream, uint32_t partition, int64_t below);
+void worker_send_aside(struct pdr_worker *worker); /* what waits for room */
+void worker_aside_release(struct pdr_worker *worker);
 
 /* registrations.c */
 int worker_register(struct pdr_worker *worker);

@@ -35,12 +35,13 @@ struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct
         .worker = worker->name,
         .boot_id = "boot",
         .registry = world->registry,
+        .hands_over = profile->hands_over,
         .seed = world->options.seed * 1000 + worker->incarnation * 10 + (uint64_t)worker->id,
         .limits = { .live_jobs = profile->live_jobs, .life_ms = profile->life_ms, .keep_ms = profile->keep_ms,
                     .retention_bytes = profile->retention_bytes, .retention_age_ms = profile->retention_age_ms,
                     .retention_records = profile->retention_records, .skew_ms = 2000,
                     .append_deadline_ms = 3000, .mark_interval_ms = 400, .claim_backoff_ms = 300,
-                    .trim_delay_ms = 2000, .status_delay_ms = 200, .turn_bytes = profile->turn_bytes,
+                    .trim_delay_ms = 2000, .status_delay_ms = 200, .drain_ms = 300, .turn_bytes = profile->turn_bytes,
                     .crash_limit = 2 },
         .host = { .context = store, .history = host_history },
         .job = { .stack_bytes = 64 * 1024 },
@@ -103,7 +104,7 @@ static void seat_choose_store(struct seat *seat, uint32_t partition)
 void worker_start(struct worker *worker)
 {
     worker->alive = true;
-    worker->restarting = false;
+    worker->restarting = worker->stopping = false;
     worker->incarnation++;
     worker->asleep_until = 0;
     worker->monotonic_base = world->now - (int64_t)rng_below(&world->schedule, 1000000);
@@ -168,6 +169,22 @@ void worker_free(struct worker *worker)
         rows_clear(&worker->seats[p].store);
         rows_clear(&worker->seats[p].old_store);
     }
+}
+
+void worker_stop(struct worker *worker, bool leave)
+{
+    trace("%s is told to stop%s", worker->name, leave ? " for good" : "");
+    worker->stopping = true;
+    for (uint32_t p = 0; p < world->profile.partitions; p++)
+        engine_on_stop(worker->seats[p].engine, leave);
+}
+
+static bool worker_has_stopped(const struct worker *worker)
+{
+    for (uint32_t p = 0; p < world->profile.partitions; p++)
+        if (worker->seats[p].state != ENGINE_FOLLOWING && worker->seats[p].state != ENGINE_STOPPED)
+            return false;
+    return worker->stopping;
 }
 
 /* A named fault point: crash or stall there. True: the driver must stop what it does. */
@@ -349,6 +366,8 @@ static void out_append(struct worker *worker, uint32_t p, const struct engine_ou
     }
     if (out->kind == ENGINE_OUT_APPEND && out->header->kind != PERDURE__V1__KIND__KIND_CLAIM)
         pending.nonce = out->header->nonce;
+    if (out->kind == ENGINE_OUT_APPEND && out->header->kind == PERDURE__V1__KIND__KIND_MARK && out->header->claim < 0)
+        fault_count(FAULT_ASKED);
     if (TRACING)
         trace("%s/%u %s %s", worker->name, p, out->kind == ENGINE_OUT_APPEND ? "appends" : "sends",
               record_text(out->data, out->size));
@@ -547,7 +566,7 @@ static void seat_save(struct worker *worker, uint32_t p)
     engine_on_histories_kept(seat->engine, seat->store.position);
 }
 
-static void seat_hints(struct seat *seat)
+static void seat_hints(const struct worker *worker, struct seat *seat)
 {
     if (seat->truncated) {
         seat->truncated = false;
@@ -555,7 +574,7 @@ static void seat_hints(struct seat *seat)
         engine_on_fault(seat->engine, LOG_TRUNCATED, "the journal's end is below what was read");
         seat_note_state(seat);
     }
-    if (seat->assigned != seat->told) {
+    if (seat->assigned != seat->told && !worker->stopping) {
         seat->told = seat->assigned;
         if (seat->assigned)
             engine_on_assigned(seat->engine);
@@ -572,7 +591,7 @@ bool seat_pump(struct worker *worker, uint32_t p, bool all)
     bool did = false;
     engine_on_time(seat->engine, worker_wall(worker), worker_monotonic(worker));
     seat_note_state(seat);
-    seat_hints(seat);
+    seat_hints(worker, seat);
     if (all || rng_chance(schedule, 8000))
         did = seat_read(worker, p, LOG_JOURNAL, all ? 1000 : rng_between(schedule, 1, 12)) || did;
     if (!worker->restarting && (all || rng_chance(schedule, 6000)))
@@ -596,7 +615,7 @@ bool worker_turn(struct worker *worker)
     for (uint32_t p = 0; p < world->profile.partitions && !worker->restarting; p++)
         if (world->quiet || rng_chance(&world->schedule, 7500))
             did = seat_pump(worker, p, world->quiet) || did;
-    if (worker->restarting)
+    if (worker->restarting || worker_has_stopped(worker))
         worker_crash(worker);
     return did;
 }

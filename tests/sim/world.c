@@ -326,6 +326,8 @@ static void fault_workers(void)
             worker_crash(worker);
             continue;
         }
+        if (!worker->stopping && fault_now(FAULT_STOPPED))
+            worker_stop(worker, rng_chance(&world->faults, 5000));
         if (fault_now(FAULT_PAUSE)) {
             worker->asleep_until = world->now + rng_between(&world->faults, 500, 15000);
             trace("%s is stopped", worker->name);
@@ -457,6 +459,7 @@ static void profile_draw(struct profile *profile, const struct options *options)
         { FAULT_REBALANCE, 15 }, { FAULT_REVOKE_LATE, 4000 }, { FAULT_STORE_OLD, 3000 }, { FAULT_STORE_LOST, 1000 },
         { FAULT_STORE_DAMAGED, 1500 }, { FAULT_CLOCK_LEAP, 12 }, { FAULT_CLOCK_SKEW, 12 }, { FAULT_COMMAND_OLD, 300 },
         { FAULT_COMMAND_REPEATED, 2500 }, { FAULT_START_AGAIN, 2500 }, { FAULT_FUTURE_EVENT, 3 },
+        { FAULT_STOPPED, 6 },
     };
     struct rng rng;
     rng_seed(&rng, options->seed, 1);
@@ -493,6 +496,7 @@ static void profile_draw(struct profile *profile, const struct options *options)
     profile->client_chance = 1200;
     profile->land_chance = (unsigned[]){ 2500, 5000, 8000 }[rng_below(&rng, 3)];
     profile->save_chance = (unsigned[]){ 50, 200, 600 }[rng_below(&rng, 3)];
+    profile->hands_over = rng_below(&rng, 4) != 0;
 }
 
 static void world_begin(const struct options *options)

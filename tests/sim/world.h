@@ -57,6 +57,8 @@
     X(REBALANCE, "partition assigned to another worker")                   \
     X(REVOKE_LATE, "revoked late: two owners by the group")                \
     X(DRAINED, "planned handover")                                         \
+    X(ASKED, "an owner is asked for its partition")                        \
+    X(STOPPED, "worker told to stop, to come back or for good")            \
     X(STORE_SAVED, "store committed")                                      \
     X(STORE_OLD, "restart from an old store")                              \
     X(STORE_LOST, "restart without the store")                             \
@@ -198,6 +200,7 @@ struct seat { /* one partition on one worker */
 struct worker {
     int id;
     bool alive;
+    bool stopping;   /* told to: ends when it owns nothing any more */
     bool restarting; /* its state was torn: crash at the next safe point */
     int64_t asleep_until;
     int64_t restart_at;
@@ -281,6 +284,7 @@ struct profile { /* drawn from the seed: what this run is like; chances in 1 of 
     unsigned client_chance;
     unsigned land_chance;
     unsigned save_chance;
+    bool hands_over; /* the owner before is asked */
 };
 
 struct options {
@@ -363,6 +367,7 @@ void journal_truncate(uint32_t partition, bool lossy);
 /* worker.c */
 void worker_start(struct worker *worker);
 void worker_crash(struct worker *worker);
+void worker_stop(struct worker *worker, bool leave);
 bool worker_turn(struct worker *worker); /* one turn of its driver; true when something happened */
 bool seat_pump(struct worker *worker, uint32_t partition, bool all);
 int64_t worker_wall(const struct worker *worker);

@@ -146,6 +146,7 @@ struct trial_worker *trial_worker(struct trial *trial, int number, const struct 
         .has_queues = trial->has_queues,
         .queue_take = trial->queue_take,
         .seed = (uint64_t)number + 1,
+        .hands_over = trial->hands_over,
         .host = { .context = trial, .history = trial_history },
     };
     if (limits)
@@ -180,10 +181,25 @@ static void trial_step(struct trial_worker *worker, const struct engine_output *
     snprintf(job, sizeof job, "%s", out->key);
     if (worker->hold_steps) {
         worker->steps_held++;
+        snprintf(worker->held.job, sizeof worker->held.job, "%s", job);
+        worker->held.run = run;
+        worker->held.op = op;
+        worker->held.attempt = attempt;
         return;
     }
     attempt_run(&request, &outcome);
     engine_on_step_ended(worker->engine, job, run, op, attempt, &outcome, worker->trial->wall_ms);
+}
+
+void trial_step_end(struct trial_worker *worker, const char *text)
+{
+    Payload result = PERDURE__V1__PAYLOAD__INIT;
+    result.type = (char *)"text";
+    result.data.data = (uint8_t *)(uintptr_t)text;
+    result.data.len = strlen(text);
+    struct attempt_outcome outcome = { .result = payload_copy(&result) };
+    engine_on_step_ended(worker->engine, worker->held.job, worker->held.run, worker->held.op, worker->held.attempt,
+                         &outcome, worker->trial->wall_ms);
 }
 
 static void trial_status(struct trial_worker *worker, const struct engine_output *out)
@@ -235,6 +251,9 @@ static void trial_take(struct trial_worker *worker, const struct engine_output *
         break;
     case ENGINE_OUT_STATUS:
         trial_status(worker, out);
+        break;
+    case ENGINE_OUT_TAKEN_OVER:
+        worker->takeover = *out->takeover;
         break;
     case ENGINE_OUT_STOPPED:
     case ENGINE_OUT_NOTE:

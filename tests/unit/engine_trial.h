@@ -40,6 +40,7 @@ struct trial_worker {
     size_t outputs[ENGINE_OUT_NOTE + 1];
     size_t replies, refused, stops;
     char last_text[256];
+    struct engine_takeover takeover; /* the last */
     char last_answer[32];
     char last_state[32];          /* of the last status record */
     bool hold_steps;              /* steps are not run */
@@ -47,6 +48,7 @@ struct trial_worker {
     struct trial_task *tasks;     /* as they came into the queues */
     size_t task_count;
     bool refuse_tasks;
+    struct { char job[256]; uint64_t run, op; uint32_t attempt; } held; /* the last of them */
 };
 
 struct trial {
@@ -54,6 +56,7 @@ struct trial {
     struct trial_stream journal, inbox;
     struct trial_worker workers[2];
     Genesis genesis;
+    bool hands_over; /* of workers made from now on: the owner before is asked */
     int64_t wall_ms, monotonic_ms;
     bool has_queues; /* before trial_worker() */
     bool (*queue_take)(void *context, const char *queue, int64_t now, int64_t *again);
@@ -68,6 +71,7 @@ void trial_run(struct trial_worker *worker);     /* run and take: appends are he
 size_t trial_land(struct trial_worker *worker);  /* held appends go into the log; none is acknowledged, none read */
 void trial_acknowledge(struct trial_worker *worker, uint64_t cookie, enum log_delivery delivery, int64_t offset);
 void trial_read(struct trial_worker *worker);    /* hands over what it follows, and the end */
+void trial_step_end(struct trial_worker *worker, const char *text); /* the last step held returns this */
 void trial_lose(struct trial_worker *worker);    /* held appends are gone */
 /* Until nothing moves: lands, acknowledges, reads, for all workers. */
 void trial_settle(struct trial *trial);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "constants.h"
 #include "command/duration.h"
 #include "command/retention_flags.h"
 #include "command/session.h"
@@ -30,7 +31,10 @@ static void worker_on_signal(int number)
         (void)ignored;
         _exit(128 + number);
     }
-    pdr_worker_stop(worker);
+    if (number == SIGUSR1)
+        pdr_worker_leave(worker);
+    else
+        pdr_worker_stop(worker);
 }
 
 static void worker_catch_signals(void)
@@ -39,6 +43,7 @@ static void worker_catch_signals(void)
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
     action.sa_handler = SIG_IGN; /* a reader that goes away must not end the worker */
     sigaction(SIGPIPE, &action, NULL);
     sigaction(SIGXFSZ, &action, NULL); /* a limit on file sizes is a full disk: appends wait until there is room */
@@ -83,6 +88,38 @@ static void worker_notice(void *context, int level, const char *text)
     buffer_free(&line);
 }
 
+/* With --json, beside the line for people. */
+static void worker_takeover(void *context, const pdr_takeover *takeover)
+{
+    struct worker_output *output = context;
+    struct buffer line = {0};
+    if (!output->json || output->least > PDR_INFO)
+        return;
+    buffer_byte(&line, '{');
+    show_int(&line, "time", client_wall_ms());
+    show_string(&line, "level", "info");
+    show_key(&line, "takeover");
+    buffer_byte(&line, '{');
+    show_int(&line, "partition", takeover->partition);
+    show_string(&line, "cause", takeover->cause);
+    show_string(&line, "previous", takeover->previous);
+    show_int(&line, "silent_ms", takeover->silent_ms);
+    show_bool(&line, "followed", takeover->followed);
+    show_int(&line, "records", (int64_t)takeover->records);
+    show_int(&line, "bytes", (int64_t)takeover->bytes);
+    show_int(&line, "read_us", takeover->read_us);
+    show_int(&line, "wait_us", takeover->wait_us);
+    show_int(&line, "claim_us", takeover->claim_us);
+    show_int(&line, "progress_us", takeover->progress_us);
+    buffer_text(&line, "}}\n");
+    pthread_mutex_lock(&output->lock);
+    if (!line.failed)
+        fwrite(line.data, 1, line.size, output->file);
+    fflush(output->file);
+    pthread_mutex_unlock(&output->lock);
+    buffer_free(&line);
+}
+
 /* ---- running ------------------------------------------------------------------------------------ */
 
 #define FLAGS_OF_BOTH \
@@ -93,6 +130,7 @@ static void worker_notice(void *context, int level, const char *text)
     {"session-timeout", "DURATION", "Kafka: a worker silent for so long loses its partitions (default: 10s)", false}, \
     {"queue-rate", "QUEUE=N/s,...", "remote steps that this worker dispatches at most", false}, \
     {"queue-limit", "QUEUE=N,...", "tasks of a partition that wait for their workers at most (default: 1000)", false}, \
+    {"drain-timeout", "DURATION", "how long running steps may end before a partition is given up (default: 10s)", false}, \
     {"accept-lost-commands", NULL, "go on though the log has lost commands that no job has taken", false}, \
     RETENTION_FLAGS, \
     {"quiet", NULL, "print warnings and errors only", false}
@@ -101,6 +139,7 @@ static const struct flag worker_flags[] = {
     FLAGS_OF_BOTH,
     {"queue", "NAME", "a step worker: runs no jobs, but the steps that wait in this queue, --threads at a time (Kafka only)",
      false},
+    {"leave", NULL, "Kafka: SIGTERM and SIGINT leave for good: others take over at once (SIGUSR1 does so always)", false},
     {"watchdog", "DURATION", "a job that runs so long without an await ends its worker (default: 10s; 0s: never)", false},
     {"crash-limit", "N", "a job that crashed the worker so often in a row is quarantined (default: 3)", false},
     {"no-supervisor", NULL, "run in this process: a crash ends it, and no job is told apart for it", false},
@@ -117,6 +156,10 @@ static int worker_exit(int code)
     case PDR_UNREACHABLE:
     case PDR_NO_MEMORY:
         return EXIT_UNREACHABLE;
+    case PDR_MEMBER_TAKEN:
+        return EXIT_MEMBER_TAKEN;
+    case PDR_PARTITION_STOPPED:
+        return EXIT_PARTITION_STOPPED;
     default:
         return EXIT_USAGE;
     }
@@ -155,6 +198,7 @@ static int worker_start(struct arguments *arguments, FILE *file)
     if (arguments->repeat_count == 0)
         return arguments_wrong(arguments, "--module is missing: which jobs should it run?");
     if (!arguments_duration(arguments, "session-timeout", 0, &options.session_timeout_ms) ||
+        !arguments_duration(arguments, "drain-timeout", DRAIN_MS, &options.drain_timeout_ms) ||
         !arguments_number(arguments, "threads", 1, 1024, 0, &threads) || !retention_flags(arguments, &options))
         return EXIT_USAGE;
     output.least = arguments_get(arguments, "quiet") ? PDR_WARNING : PDR_INFO;
@@ -163,11 +207,15 @@ static int worker_start(struct arguments *arguments, FILE *file)
     options.name = arguments_get(arguments, "name");
     options.queue = arguments_get(arguments, "queue");
     options.step_threads = (int)threads;
+    if (options.drain_timeout_ms == 0)
+        options.drain_timeout_ms = -1;
+    options.leave = arguments_get(arguments, "leave") != NULL;
     options.accept_lost_commands = arguments_get(arguments, "accept-lost-commands") != NULL;
     options.queue_rates = arguments_get(arguments, "queue-rate");
     options.queue_limits = arguments_get(arguments, "queue-limit");
     options.notice = worker_notice;
     options.notice_context = &output;
+    options.takeover = worker_takeover;
     int code = pdr_worker_open(&options, &worker);
     if (code != PDR_OK)
         code = session_fail(arguments, worker_exit(code), "%s", worker ? pdr_worker_error(worker) : "out of memory");
@@ -186,6 +234,7 @@ static int worker_supervise(struct arguments *arguments)
     if (!arguments_duration(arguments, "watchdog", WATCHDOG_MS, &watchdog_ms) ||
         !arguments_number(arguments, "crash-limit", 1, 1000, 0, &number) ||
         !arguments_number(arguments, "threads", 1, 1024, 0, &number) ||
+        !arguments_duration(arguments, "drain-timeout", 0, &number) ||
         !arguments_duration(arguments, "session-timeout", 0, &number) || !retention_flags(arguments, &options))
         return EXIT_USAGE;
     if (arguments->repeat_count == 0)
@@ -219,8 +268,11 @@ const struct verb verb_worker = {
     .synopsis = "--module FILE.so [--module FILE.so ...] [options]",
     .summary = "run jobs",
     .help = "Runs the jobs and steps of the modules until it is told to stop: SIGTERM or SIGINT once, and it lets what\n"
-            "it has begun be confirmed; a second time, and it ends at once, which is safe too. What happens is printed\n"
-            "to standard error, with --json as one object a line: {\"time\",\"level\",\"text\"}.\n\n"
+            "it has begun be confirmed; a second time, and it ends at once, which is safe too. On Kafka it stays a member\n"
+            "and gets its partitions back when it is started again before its session timeout; told to leave (--leave,\n"
+            "or SIGUSR1) it releases them, so that others go on at once. What happens is printed to standard error, with\n"
+            "--json as one object a line: {\"time\",\"level\",\"text\"}. Exit codes of its own: 6 another worker has its\n"
+            "name, do not start it again; 7 a partition could not be worked on.\n\n"
             "The process that runs them is a child of a small supervisor: when a job or step crashes it, when it is\n"
             "killed, or when a job does not await for --watchdog, the supervisor starts it again, under the same name, at\n"
             "once; a job that has crashed it --crash-limit times in a row is quarantined until `perdure resume`.\n\n"

@@ -66,7 +66,9 @@ extern "C" {
     X(EXISTS, -8, "the id is taken by another job")                                          \
     X(UNREACHABLE, -9, "the log cannot be reached")                                          \
     X(INVALID, -10, "a module, a setting or an input is not valid")                          \
-    X(LATER, -11, "the attempt is completed from outside, later")
+    X(LATER, -11, "the attempt is completed from outside, later")                    \
+    X(MEMBER_TAKEN, -12, "another worker has the same name: give each a data directory")     \
+    X(PARTITION_STOPPED, -13, "a part of the log could not be worked on")
 
 enum pdr_code {
     PDR_OK = 0,
@@ -518,6 +520,19 @@ typedef struct pdr_module {
 
 /* ---- a worker in your own program ----------------------------------------------------------------------------------- */
 
+/* How a worker became the owner of a partition of the log, and what it took. */
+typedef struct pdr_takeover {
+    size_t size;          /* of this struct */
+    uint32_t partition;
+    const char *cause;    /* "first", "restart": it was ours before, "planned", "unplanned" */
+    const char *previous; /* name of the owner before; "": nobody */
+    int64_t silent_ms;    /* from its last record to our claim, by the log's clock; -1: not known */
+    bool followed;        /* we read along before it was ours */
+    uint64_t records, bytes; /* read for it */
+    int64_t read_us, wait_us, claim_us; /* reading, waiting for the owner before, claiming */
+    int64_t progress_us;  /* from then to the first step or event; -1: there was nothing to do */
+} pdr_takeover;
+
 typedef struct pdr_worker_options {
     size_t size PDR_ZERO;
     const char *log PDR_ZERO;              /* "sqlite:PATH" or "kafka://HOST:PORT/NAMESPACE"; default: $PERDURE_LOG, then
@@ -541,6 +556,11 @@ typedef struct pdr_worker_options {
     int64_t retention_bytes PDR_ZERO;      /* a journal is cut when it has grown to about this; default: 64 MiB;
                                               negative: never */
     int64_t retention_age_ms PDR_ZERO;     /* ... and after this, however little was written; default: as keep_ms */
+    int64_t drain_timeout_ms PDR_ZERO;     /* how long running steps may end before a partition is given up, then their
+                                              attempts are handed back; default: 10 s; -1: not at all */
+    /* The same for takeovers, each also told as a notice; `notice_context` is its context. Default: nowhere. */
+    void (*takeover)(void *context, const pdr_takeover *takeover) PDR_ZERO;
+    bool leave PDR_ZERO;                   /* pdr_worker_stop() means for good, as pdr_worker_leave() does */
 } pdr_worker_options;
 
 /* Opens the log. `*out` is set also on failure, for pdr_worker_error(), unless PDR_NO_MEMORY; close it in any case.
@@ -550,10 +570,14 @@ PDR_API int pdr_worker_open(const pdr_worker_options *options, pdr_worker **out)
 PDR_API int pdr_worker_add(pdr_worker *worker, const pdr_module *module) PDR_NODISCARD;
 /* The same from a shared object. */
 PDR_API int pdr_worker_load(pdr_worker *worker, const char *path) PDR_NODISCARD;
-/* Runs jobs until it is stopped (PDR_OK) or cannot go on. The calling thread runs the jobs. */
+/* Runs jobs until it is stopped (PDR_OK) or cannot go on. The calling thread runs the jobs. PDR_PARTITION_STOPPED: it ran
+ * and was stopped, or had nothing left to run: pdr_worker_error() names a partition that it could not work on, and why. */
 PDR_API int pdr_worker_run(pdr_worker *worker) PDR_NODISCARD;
-/* Makes pdr_worker_run() return soon, with everything confirmed. Any thread; safe in a signal handler. */
+/* Makes pdr_worker_run() return soon, with everything confirmed, to come back: on Kafka the worker stays a member and
+ * keeps its partitions until its session timeout. Any thread; safe in a signal handler. */
 PDR_API void pdr_worker_stop(pdr_worker *worker);
+/* The same for good: its partitions are released and its membership ends, so that others go on at once. */
+PDR_API void pdr_worker_leave(pdr_worker *worker);
 /* Not while it runs. NULL is fine. */
 PDR_API void pdr_worker_close(pdr_worker *worker);
 /* Why the last call failed; "" if none did. Lives until the next call on the worker. */

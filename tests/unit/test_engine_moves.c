@@ -1,0 +1,445 @@
+/*
+ * A partition that changes hands by plan: what a drain lets end, what it hands back, what it writes.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "constants.h"
+#include "engine_trial.h"
+
+PDR_JOB(twice, pdr_text, pdr_text)
+PDR_STEP(work, pdr_text, pdr_text)
+
+int twice(pdr_job *job, const pdr_text *in, pdr_text *out)
+{
+    pdr_text *got;
+    PDR_TRY(pdr_await(job, work, in, &got));
+    PDR_TRY(pdr_await(job, work, got, &got));
+    *out = *got;
+    return PDR_OK;
+}
+
+int work(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
+{
+    out->chars = pdr_attempt_format(attempt, "%s.", in->chars);
+    return PDR_OK;
+}
+
+PDR_MODULE(moving, PDR_RUNS(twice), PDR_RUNS(work));
+
+static const pdr_module *const modules[] = { &pdr_module_moving, NULL };
+
+/* An owner whose one job waits for its first step. */
+static struct trial *at_work_as(struct trial_worker **worker, bool hands_over)
+{
+    struct trial *trial = trial_new(modules);
+    trial->hands_over = hands_over;
+    *worker = trial_worker(trial, 0, NULL);
+    (*worker)->hold_steps = true;
+    engine_on_assigned((*worker)->engine);
+    trial_start(trial, "j", "twice", "a", "r1");
+    trial_settle(trial);
+    assert_int_equal(engine_state_of((*worker)->engine), ENGINE_OWNER);
+    assert_int_equal((*worker)->steps_held, 1);
+    return trial;
+}
+
+static struct trial *at_work(struct trial_worker **worker) { return at_work_as(worker, false); }
+
+static uint32_t last_kind(const struct trial *trial, size_t back)
+{
+    return trial_kind(trial, trial->journal.count - back);
+}
+
+static void a_running_step_ends_first(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = at_work(&worker);
+    size_t before = trial->journal.count;
+    (void)state;
+    engine_on_revoked(worker->engine);
+    trial_settle(trial);
+    assert_int_equal(worker->outputs[ENGINE_OUT_DRAINING], 1);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_DRAINING);
+    assert_int_equal(trial->journal.count, before);
+    trial_step_end(worker, "done");
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FOLLOWING);
+    assert_int_equal(last_kind(trial, 3), PERDURE__V1__KIND__KIND_EVENT);
+    assert_int_equal(last_kind(trial, 2), PERDURE__V1__KIND__KIND_MARK);
+    assert_int_equal(last_kind(trial, 1), PERDURE__V1__KIND__KIND_RELEASE);
+    assert_int_equal(worker->steps_held, 1); /* the second is the next owner's */
+    trial_free(trial);
+}
+
+static void a_step_that_does_not_end_is_handed_back(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = at_work(&worker);
+    (void)state;
+    engine_on_revoked(worker->engine);
+    trial_settle(trial);
+    assert_true(engine_next_wake(worker->engine) <= trial->monotonic_ms + DRAIN_MS);
+    trial_advance(trial, DRAIN_MS);
+    trial_settle(trial);
+    assert_int_equal(last_kind(trial, 1), PERDURE__V1__KIND__KIND_RELEASE);
+    assert_int_equal(worker->outputs[ENGINE_OUT_ABANDON_STEP], 1);
+    trial_step_end(worker, "late"); /* counts for nothing */
+    trial_settle(trial);
+    struct trial_worker *second = trial_worker(trial, 1, NULL);
+    engine_on_assigned(second->engine);
+    trial_settle(trial);
+    assert_string_equal(second->last_state, "completed");
+    assert_int_equal(second->outputs[ENGINE_OUT_STEP], 2);
+    trial_free(trial);
+}
+
+static void no_time_to_drain(void **state)
+{
+    struct engine_limits limits = { .drain_ms = -1 };
+    struct trial *trial = trial_new(modules);
+    struct trial_worker *worker = trial_worker(trial, 0, &limits);
+    (void)state;
+    worker->hold_steps = true;
+    engine_on_assigned(worker->engine);
+    trial_start(trial, "j", "twice", "a", "r1");
+    trial_settle(trial);
+    engine_on_revoked(worker->engine);
+    trial_settle(trial);
+    assert_int_equal(last_kind(trial, 1), PERDURE__V1__KIND__KIND_RELEASE);
+    trial_free(trial);
+}
+
+static void who_comes_back_writes_no_release(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = at_work(&worker);
+    (void)state;
+    engine_on_stop(worker->engine, false);
+    trial_step_end(worker, "done");
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FOLLOWING);
+    assert_int_equal(worker->outputs[ENGINE_OUT_RELEASED], 1);
+    assert_int_equal(last_kind(trial, 1), PERDURE__V1__KIND__KIND_MARK);
+    trial_free(trial);
+}
+
+static void who_leaves_writes_a_release(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = at_work(&worker);
+    (void)state;
+    engine_on_stop(worker->engine, true);
+    trial_step_end(worker, "done");
+    trial_settle(trial);
+    assert_int_equal(last_kind(trial, 1), PERDURE__V1__KIND__KIND_RELEASE);
+    trial_free(trial);
+}
+
+/* Taken from it before it stops to come back: somebody waits for the Release. */
+static void who_stops_while_it_drains_writes_a_release(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = at_work(&worker);
+    (void)state;
+    engine_on_revoked(worker->engine);
+    engine_on_stop(worker->engine, false);
+    trial_step_end(worker, "done");
+    trial_settle(trial);
+    assert_int_equal(last_kind(trial, 1), PERDURE__V1__KIND__KIND_RELEASE);
+    trial_free(trial);
+}
+
+static void an_attempt_that_never_began_delays_nothing(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = at_work(&worker);
+    (void)state;
+    engine_on_revoked(worker->engine);
+    engine_on_step_handed_back(worker->engine, worker->held.job, worker->held.run, worker->held.op,
+                               worker->held.attempt);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FOLLOWING);
+    assert_int_equal(last_kind(trial, 1), PERDURE__V1__KIND__KIND_RELEASE);
+    trial_free(trial);
+}
+
+/* The steps that were wanted while it drained begin after all. */
+static void assigned_again_it_goes_on(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = at_work(&worker);
+    (void)state;
+    engine_on_revoked(worker->engine);
+    trial_step_end(worker, "done");
+    trial_run(worker); /* the result is in flight; the second step is wanted */
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_DRAINING);
+    engine_on_assigned(worker->engine);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_OWNER);
+    trial_settle(trial);
+    assert_int_equal(worker->steps_held, 2);
+    trial_step_end(worker, "done");
+    trial_settle(trial);
+    assert_string_equal(trial_state(trial, "j"), "completed");
+    trial_free(trial);
+}
+
+static void assigned_again_after_its_result_was_confirmed(void **state)
+{
+    struct engine_limits limits = { 0 };
+    struct trial *trial = trial_new(modules);
+    struct trial_worker *worker = trial_worker(trial, 0, &limits);
+    (void)state;
+    worker->hold_steps = true;
+    engine_on_assigned(worker->engine);
+    trial_start(trial, "other", "twice", "b", "r2"); /* its step keeps the drain open */
+    trial_settle(trial);
+    trial_start(trial, "j", "twice", "a", "r1");
+    trial_settle(trial);
+    engine_on_revoked(worker->engine);
+    trial_step_end(worker, "done");
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_DRAINING);
+    assert_int_equal(worker->steps_held, 2);
+    engine_on_assigned(worker->engine);
+    trial_settle(trial);
+    assert_int_equal(worker->steps_held, 3);
+    assert_string_equal(worker->held.job, "j");
+    trial_free(trial);
+}
+
+/* ---- between two live workers (rule 4) ----------------------------------------------------------------------------- */
+
+static Record *record_at(const struct trial *trial, size_t back)
+{
+    const struct trial_record *record = &trial->journal.records[trial->journal.count - back];
+    Record *decoded = NULL;
+    assert_int_equal(record_decode(record->data, record->size, &decoded), WIRE_OK);
+    return decoded;
+}
+
+static bool is_leaving_mark(const struct trial *trial, size_t back)
+{
+    Record *record = record_at(trial, back);
+    bool is = record->mark && record->mark->leaving == DRAIN_MS;
+    record_free(record);
+    return is;
+}
+
+static bool is_ask(const struct trial *trial, size_t back)
+{
+    Record *record = record_at(trial, back);
+    bool is = record->mark && record->header->claim == -1 && strcmp(record->mark->asks, "second") == 0;
+    record_free(record);
+    return is;
+}
+
+static void revoked_it_goes_on_until_it_is_asked(void **state)
+{
+    struct trial_worker *first;
+    struct trial *trial = at_work_as(&first, true);
+    (void)state;
+    engine_on_revoked(first->engine);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(first->engine), ENGINE_OWNER);
+    assert_true(is_leaving_mark(trial, 1));
+    trial_step_end(first, "done");
+    trial_settle(trial);
+    assert_int_equal(first->steps_held, 2); /* works on */
+    struct trial_worker *second = trial_worker(trial, 1, NULL);
+    engine_on_assigned(second->engine);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(first->engine), ENGINE_DRAINING);
+    assert_int_equal(engine_state_of(second->engine), ENGINE_CATCHING_UP);
+    trial_advance(trial, DRAIN_MS / 2); /* it said that this may take so long */
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(second->engine), ENGINE_CATCHING_UP);
+    trial_step_end(first, "done");
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(first->engine), ENGINE_FOLLOWING);
+    assert_int_equal(engine_state_of(second->engine), ENGINE_OWNER);
+    assert_string_equal(second->last_state, "completed");
+    assert_int_equal(second->outputs[ENGINE_OUT_STEP], 0); /* nothing was done twice */
+    trial_advance(trial, 2000); /* nothing is left to do: told all the same */
+    trial_settle(trial);
+    assert_int_equal(second->takeover.progress_us, -1);
+    assert_int_equal(second->takeover.cause, TAKEOVER_PLANNED);
+    assert_string_equal(second->takeover.previous, "first");
+    trial_free(trial);
+}
+
+static void asked_before_it_is_revoked(void **state)
+{
+    struct trial_worker *first;
+    struct trial *trial = at_work_as(&first, true);
+    (void)state;
+    struct trial_worker *second = trial_worker(trial, 1, NULL);
+    engine_on_assigned(second->engine);
+    trial_run(second);
+    trial_read(second);
+    trial_run(second);
+    trial_land(second);
+    assert_true(is_ask(trial, 1));
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(first->engine), ENGINE_OWNER); /* it is still assigned, so it answers only */
+    assert_true(is_leaving_mark(trial, 1));
+    engine_on_revoked(first->engine);
+    assert_int_equal(engine_state_of(first->engine), ENGINE_DRAINING);
+    trial_step_end(first, "done");
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(second->engine), ENGINE_OWNER);
+    trial_free(trial);
+}
+
+static void asked_for_nothing_it_stays(void **state)
+{
+    struct trial_worker *first;
+    struct trial *trial = at_work_as(&first, true);
+    (void)state;
+    engine_on_revoked(first->engine);
+    engine_on_assigned(first->engine);
+    trial_step_end(first, "done");
+    trial_settle(trial);
+    trial_step_end(first, "done");
+    trial_settle(trial);
+    assert_int_equal(first->outputs[ENGINE_OUT_OWNED], 1); /* its claim stands: no new one */
+    assert_string_equal(trial_state(trial, "j"), "completed");
+    trial_free(trial);
+}
+
+/* `spoke_ms` before it was asked, the owner was last heard of: then it is dead. How long does the next one wait? */
+static void waits_for_a_dead_owner(int64_t spoke_ms, int64_t waits_ms)
+{
+    struct trial_worker *first;
+    struct trial *trial = at_work_as(&first, true);
+    engine_free(first->engine);
+    first->engine = NULL;
+    trial_advance(trial, spoke_ms);
+    struct trial_worker *second = trial_worker(trial, 1, NULL);
+    engine_on_assigned(second->engine);
+    trial_settle(trial);
+    assert_true(is_ask(trial, 1));
+    trial_advance(trial, waits_ms - 1);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(second->engine), ENGINE_CATCHING_UP);
+    trial_advance(trial, 1);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(second->engine), ENGINE_OWNER);
+    assert_int_equal(second->takeover.cause, TAKEOVER_UNPLANNED);
+    assert_int_equal(second->takeover.silent_ms, spoke_ms + waits_ms);
+    trial_free(trial);
+}
+
+static void a_dead_owner_costs_a_moment(void **state)
+{
+    (void)state;
+    waits_for_a_dead_owner(HANDOVER_ALIVE_MS, HANDOVER_ANSWER_MS);
+}
+
+static void one_heard_of_just_now_is_waited_for(void **state)
+{
+    (void)state;
+    waits_for_a_dead_owner(HANDOVER_ALIVE_MS - 1, HANDOVER_SLACK_MS);
+}
+
+static void an_ask_that_is_lost_ends_too(void **state)
+{
+    struct trial_worker *first;
+    struct trial *trial = at_work_as(&first, true);
+    (void)state;
+    struct trial_worker *second = trial_worker(trial, 1, NULL);
+    engine_on_assigned(second->engine);
+    trial_run(second);
+    trial_read(second);
+    trial_run(second);
+    assert_int_equal(second->append_count, 1);
+    trial_lose(second);
+    assert_int_equal(engine_next_wake(second->engine), trial->monotonic_ms + HANDOVER_ASK_MS);
+    trial_advance(trial, HANDOVER_ASK_MS);
+    trial_run(second);
+    assert_int_equal(engine_state_of(second->engine), ENGINE_CLAIMING);
+    trial_free(trial);
+}
+
+static void after_a_restart_nobody_is_asked(void **state)
+{
+    struct trial_worker *first;
+    struct trial *trial = at_work_as(&first, true);
+    (void)state;
+    engine_free(first->engine);
+    first = trial_worker(trial, 0, NULL);
+    engine_on_assigned(first->engine);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(first->engine), ENGINE_OWNER);
+    assert_int_equal(first->takeover.cause, TAKEOVER_RESTART);
+    trial_free(trial);
+}
+
+static void stopped_after_it_was_revoked_it_releases(void **state)
+{
+    struct trial_worker *first;
+    struct trial *trial = at_work_as(&first, true);
+    (void)state;
+    engine_on_revoked(first->engine);
+    trial_settle(trial);
+    engine_on_stop(first->engine, false);
+    assert_int_equal(engine_state_of(first->engine), ENGINE_DRAINING);
+    trial_step_end(first, "done");
+    trial_settle(trial);
+    assert_int_equal(last_kind(trial, 1), PERDURE__V1__KIND__KIND_RELEASE);
+    trial_free(trial);
+}
+
+static void claimed_by_a_third_it_asks_again(void **state)
+{
+    struct trial_worker *first;
+    struct trial *trial = at_work_as(&first, true);
+    (void)state;
+    struct trial_worker *second = trial_worker(trial, 1, NULL);
+    engine_on_assigned(second->engine);
+    trial_run(second);
+    trial_read(second);
+    trial_run(second);
+    trial_land(second);
+    assert_true(is_ask(trial, 1));
+    engine_on_fault(first->engine, LOG_PRODUCER_REPLACED, "test"); /* the owner claims anew, and forgets the ask */
+    trial_run(first);
+    trial_land(first);
+    trial_read(second);
+    trial_run(second);
+    trial_land(second);
+    assert_true(is_ask(trial, 1));
+    trial_free(trial);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_running_step_ends_first),
+        cmocka_unit_test(a_step_that_does_not_end_is_handed_back),
+        cmocka_unit_test(no_time_to_drain),
+        cmocka_unit_test(who_comes_back_writes_no_release),
+        cmocka_unit_test(who_leaves_writes_a_release),
+        cmocka_unit_test(who_stops_while_it_drains_writes_a_release),
+        cmocka_unit_test(an_attempt_that_never_began_delays_nothing),
+        cmocka_unit_test(assigned_again_it_goes_on),
+        cmocka_unit_test(assigned_again_after_its_result_was_confirmed),
+        cmocka_unit_test(revoked_it_goes_on_until_it_is_asked),
+        cmocka_unit_test(asked_before_it_is_revoked),
+        cmocka_unit_test(asked_for_nothing_it_stays),
+        cmocka_unit_test(a_dead_owner_costs_a_moment),
+        cmocka_unit_test(one_heard_of_just_now_is_waited_for),
+        cmocka_unit_test(an_ask_that_is_lost_ends_too),
+        cmocka_unit_test(after_a_restart_nobody_is_asked),
+        cmocka_unit_test(stopped_after_it_was_revoked_it_releases),
+        cmocka_unit_test(claimed_by_a_third_it_asks_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
