@@ -126,6 +126,13 @@ struct kafka_shape {         /* of a namespace, as its brokers describe it */
 /* Asks the brokers; an exit code. */
 int kafka_topics_shape(rd_kafka_t *client, const struct kafka_uri *uri, struct kafka_notes *notes, int timeout_ms,
                        struct kafka_shape *shape, char *error, size_t error_size);
+/* Each setting that a topic needs, beside what it is; for `perdure check`, which wants them all. */
+struct kafka_verdict {
+    const char *name, *found, *needed, *words, *why; /* `found` NULL: not told; `words`: "", "at least " ... */
+    bool right;
+};
+void kafka_topics_judge(const rd_kafka_ConfigResource_t *resource, int plan, bool dev,
+                        void (*visit)(void *context, const struct kafka_verdict *verdict), void *context);
 int kafka_topics_check_partitions(const struct kafka_uri *uri, const struct kafka_shape *shape, char *error,
                                   size_t error_size);
 int kafka_topics_check_settings(rd_kafka_t *client, const struct kafka_uri *uri, const struct kafka_shape *shape,

@@ -172,10 +172,39 @@ static bool kafka_need_met(const struct kafka_need_row *row, const char *needed,
     return row->need == AT_LEAST ? have >= want : have <= want;
 }
 
+void kafka_topics_judge(const rd_kafka_ConfigResource_t *resource, int plan, bool dev,
+                        void (*visit)(void *context, const struct kafka_verdict *verdict), void *context)
+{
+    static const char *const words[] = { "", "", "at least ", "at most " };
+    size_t count;
+    const rd_kafka_ConfigEntry_t **entries = rd_kafka_ConfigResource_configs(resource, &count);
+    for (const struct kafka_need_row *row = kafka_plans[plan].rows; row->name; row++) {
+        struct kafka_verdict verdict = { .name = row->name, .needed = kafka_need_value(row, dev), .words = words[row->need],
+                                         .why = row->why };
+        for (size_t i = 0; i < count && !verdict.found; i++)
+            if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), row->name) == 0)
+                verdict.found = rd_kafka_ConfigEntry_value(entries[i]);
+        verdict.right = verdict.found && kafka_need_met(row, verdict.needed, verdict.found);
+        if (row->need != CREATED)
+            visit(context, &verdict);
+    }
+}
+
+struct kafka_first_wrong {
+    bool any;
+    struct kafka_verdict verdict;
+};
+
+static void kafka_take_first_wrong(void *context, const struct kafka_verdict *verdict)
+{
+    struct kafka_first_wrong *first = context;
+    if (!verdict->right && !first->any)
+        *first = (struct kafka_first_wrong){ true, *verdict };
+}
+
 static int kafka_topics_compare(const struct kafka_uri *uri, const rd_kafka_ConfigResource_t *resource,
                                 enum kafka_topic topic, bool dev, char *error, size_t error_size)
 {
-    static const char *const words[] = { "", "", "at least ", "at most " };
     const char *name = rd_kafka_ConfigResource_name(resource);
     if (kafka_is_unauthorised(rd_kafka_ConfigResource_error(resource))) {
         kafka_unauthorised(uri, "read the settings (DescribeConfigs) of", name, error, error_size);
@@ -186,21 +215,15 @@ static int kafka_topics_compare(const struct kafka_uri *uri, const rd_kafka_Conf
                  rd_kafka_ConfigResource_error_string(resource));
         return 2;
     }
-    size_t count;
-    const rd_kafka_ConfigEntry_t **entries = rd_kafka_ConfigResource_configs(resource, &count);
-    for (const struct kafka_need_row *row = kafka_plans[topic].rows; row->name; row++) {
-        const char *found = NULL, *needed = kafka_need_value(row, dev);
-        for (size_t i = 0; i < count && !found; i++)
-            if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), row->name) == 0)
-                found = rd_kafka_ConfigEntry_value(entries[i]);
-        if (row->need == CREATED || (found && kafka_need_met(row, needed, found)))
-            continue;
+    struct kafka_first_wrong first = { 0 };
+    kafka_topics_judge(resource, (int)topic, dev, kafka_take_first_wrong, &first);
+    const struct kafka_verdict *wrong = &first.verdict;
+    if (first.any)
         snprintf(error, error_size, "topic %s: %s is %s, must be %s%s: %s. Set it with kafka-configs.sh --alter "
-                 "--entity-type topics --entity-name %s --add-config %s=%s", name, row->name, found ? found : "not told",
-                 words[row->need], needed, row->why, name, row->name, needed);
-        return 2;
-    }
-    return 0;
+                 "--entity-type topics --entity-name %s --add-config %s=%s", name, wrong->name,
+                 wrong->found ? wrong->found : "not told", wrong->words, wrong->needed, wrong->why, name, wrong->name,
+                 wrong->needed);
+    return first.any ? 2 : 0;
 }
 
 static int kafka_topics_check_replicas(const struct kafka_uri *uri, const struct kafka_shape *shape, char *error,

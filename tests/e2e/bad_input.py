@@ -85,11 +85,11 @@ def commands(log):
 def usage(log):
     """Verbs and their options."""
     for verb in ("dev", "worker", "start", "signal", "cancel", "terminate", "result", "describe", "list", "history",
-                 "export", "replay", "namespace", "verify", "version"):
+                 "export", "replay", "namespace", "check", "verify", "version"):
         done = log.run(verb, "--help")
         check(done.returncode == 0 and "usage" in done.stdout.lower() and len(done.stdout) > 40,
               "%s --help: exit %d\n%s%s" % (verb, done.returncode, done.stdout, done.stderr))
-    for verb in ("resume", "complete", "query", "update", "debug", "fork", "reset", "schedule", "top", "check"):
+    for verb in ("resume", "complete", "query", "update", "debug", "fork", "reset", "schedule", "top"):
         log.refused(2, "not in this version", verb)
         log.refused(2, "not in this version", verb, "something", "--json")
     log.refused(2, "frobnicate", "frobnicate")

@@ -147,6 +147,9 @@ def work(cluster):
     check(viewer.state("one") == "completed" and len(viewer.lines("history", "one")) > 2 and len(viewer.lines("list")) == 2,
           "what the viewer sees")
     check(viewer.run("verify").returncode == 0, "verify by the viewer")
+    done = viewer.run("check")
+    check(done.returncode == 1 and "not authorised to read the settings (DescribeConfigs) of shop.inbox as User:viewer" in
+          done.stdout, done.stdout)
     return worker
 
 
@@ -212,6 +215,8 @@ def main():
                  ["check", "--dev"]):
         done = maker.run("namespace", *verb)
         check(done.returncode == 0, "namespace %s: %s" % (verb, done.stderr))
+    done = maker.run("check", "--write")
+    check(done.returncode == 0 and "sasl.password=***" in done.stdout and "shop.tasks.mail" in done.stdout, done.stdout)
     connections(cluster)
     worker = work(cluster)
     step_worker(cluster)

@@ -3,6 +3,8 @@ Topics whose settings would lose data: a worker does not start on them, and says
 and what it must be. So it is with a topic that was made anew, or has got more partitions, under our feet.
 """
 
+import json
+
 from harness import Cluster, Log, Worker, check
 
 # Those of the journal, so that its being new is all that is wrong with it.
@@ -36,6 +38,10 @@ def refused(log, *words):
     print(worker.text().strip().splitlines()[-1][:300], flush=True)
     done = log.run("namespace", "check", "--dev")
     check(done.returncode == 2 and words[0] in done.stderr, "namespace check: exit %d %s" % (done.returncode, done.stderr))
+    done = log.run("check", "--json", "--write")
+    found = [one for one in json.loads(done.stdout)["findings"] if one["level"] == "loss" and words[0] in one["text"]]
+    check(done.returncode == 1 and found and words[1] == found[0]["subject"] and all(
+        word in found[0]["subject"] + found[0]["text"] for word in words), "check: exit %d %s" % (done.returncode, done.stdout))
 
 
 def main():
@@ -49,6 +55,9 @@ def main():
     check(log.result("one") == "2 steps", "wrong result")
     check(worker.stop() == 0, "the worker failed: " + worker.text())
     check(log.run("namespace", "check", "--dev").returncode == 0, "a good namespace is called bad")
+    done = log.run("check", "--write", "--data", worker.data)
+    check(done.returncode == 0 and all(word in done.stdout for word in ("all 2 partitions begin with log", "ms", "whole",
+                                                                       "librdkafka", name + ".journal")), done.stdout)
 
     for topic, setting, value in (("journal", "retention.ms", "604800000"), ("inbox", "cleanup.policy", "compact"),
                                   ("journal", "max.message.bytes", "1000")):

@@ -31,13 +31,13 @@ static const struct verb verb_version = {
 
 static const struct verb *const main_verbs[] = {
     &verb_dev,    &verb_worker,   &verb_start, &verb_signal,  &verb_complete, &verb_cancel, &verb_terminate, &verb_resume,
-    &verb_result, &verb_describe, &verb_list,  &verb_history, &verb_export, &verb_replay,    &verb_namespace,
+    &verb_result, &verb_describe, &verb_list,  &verb_history, &verb_export, &verb_replay,    &verb_namespace, &verb_check,
     &verb_version,
 };
 #define MAIN_VERBS (sizeof main_verbs / sizeof *main_verbs)
 
 static const char *const main_later[] = {"query", "update", "debug", "fork",
-                                         "reset",  "schedule", "top",   "check"};
+                                         "reset",  "schedule", "top"};
 
 static int main_help(FILE *out)
 {

@@ -1,0 +1,3 @@
+#!/bin/bash
+# perdure check on a file.
+exec python3 "$(dirname "$0")/check.py"
