@@ -14,7 +14,8 @@
 
 bool kafka_is_unauthorised(rd_kafka_resp_err_t code)
 {
-    return code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ||
+    return code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+           code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ||
            code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
 }
 
@@ -26,8 +27,10 @@ bool kafka_is_refused(rd_kafka_resp_err_t code)
 
 void kafka_unauthorised(const struct kafka_uri *uri, const char *what, const char *resource, char *text, size_t size)
 {
-    snprintf(text, size, "not authorised to %s %s as %s. The ACLs of Kafka at %s decide; docs/security.md lists those that "
-             "each role needs", what, resource, kafka_settings_principal(uri->settings), uri->brokers);
+    snprintf(text, size,
+             "not authorised to %s %s as %s. The ACLs of Kafka at %s decide; docs/security.md lists those that "
+             "each role needs",
+             what, resource, kafka_settings_principal(uri->settings), uri->brokers);
 }
 
 /* What librdkafka says of TLS is exact, but in OpenSSL's words. */
@@ -44,17 +47,21 @@ static const char *kafka_refusal_hint(const char *reason)
         { "is for another", "the broker's certificate is for another name than the address has" },
         { "certificate verify failed", HINT_AUTHORITY },
         { "alert certificate expired", "our certificate (ssl.certificate.location) has expired" },
-        { "certificate required", "the broker wants a certificate of ours: set ssl.certificate.location and ssl.key.location" },
+        { "certificate required",
+          "the broker wants a certificate of ours: set ssl.certificate.location and ssl.key.location" },
         { "bad certificate", HINT_OURS " (are they set?)" },
         { "alert certificate", HINT_OURS },
         { "unknown ca", "the broker does not know who signed our certificate (ssl.certificate.location)" },
         { "wrong version number", "the broker does not speak TLS on this port: look at security.protocol" },
-        { "unexpected eof", "the broker does not speak TLS on this port, or no version that we know: look at security.protocol" },
-        { "incorrect security.protocol", "the broker wants TLS or SASL on this port, which security.protocol does not say" },
+        { "unexpected eof",
+          "the broker does not speak TLS on this port, or no version that we know: look at security.protocol" },
+        { "incorrect security.protocol",
+          "the broker wants TLS or SASL on this port, which security.protocol does not say" },
         { "nsupported SASL mechanism", "the broker does not offer this sasl.mechanism" },
 #if RD_KAFKA_VERSION < 0x020601ff
-        { "mechanism SCRAM", HINT_PASSWORD "; or it is this librdkafka, which cannot do SCRAM with Kafka 4 (its bug "
-          "4895, gone in 2.6.1): then use PLAIN over TLS, a certificate, or a newer librdkafka" },
+        { "mechanism SCRAM",
+          HINT_PASSWORD "; or it is this librdkafka, which cannot do SCRAM with Kafka 4 (its bug "
+                        "4895, gone in 2.6.1): then use PLAIN over TLS, a certificate, or a newer librdkafka" },
 #endif
         { "uthentication failed", HINT_PASSWORD },
         { NULL, NULL },
@@ -77,7 +84,8 @@ static void kafka_refusal_take(rd_kafka_queue_t *queue, struct kafka_notes *note
     char said[256];
     rd_kafka_event_t *event;
     while ((event = rd_kafka_queue_poll(queue, 0))) {
-        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR && kafka_is_refused(rd_kafka_event_error(event)) && !*reason)
+        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR && kafka_is_refused(rd_kafka_event_error(event)) &&
+            !*reason)
             snprintf(reason, size, "%s", rd_kafka_event_error_string(event));
         rd_kafka_event_destroy(event);
     }
@@ -96,9 +104,10 @@ static void kafka_metadata_failed(const struct kafka_uri *uri, struct kafka_note
 {
     char said[256];
     kafka_notes_get(notes, said, sizeof said);
-    snprintf(error, error_size, "no Kafka broker at %s answered within %d s (%s). Is Kafka running there, is the address "
-             "right, may this machine connect to it?", uri->brokers, (int)((waited_ms + 500) / 1000),
-             *said ? said : rd_kafka_err2str(code));
+    snprintf(error, error_size,
+             "no Kafka broker at %s answered within %d s (%s). Is Kafka running there, is the address "
+             "right, may this machine connect to it?",
+             uri->brokers, (int)((waited_ms + 500) / 1000), *said ? said : rd_kafka_err2str(code));
 }
 
 /* On librdkafka's threads, for each certificate of a broker's chain; we change no verdict, only remember why. The numbers

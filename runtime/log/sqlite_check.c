@@ -20,14 +20,16 @@ static void sqlite_check_content(struct findings *findings, const struct sqlite_
         result = sqlite_lock_database(&lock, paths);
     if (result == SQLITE_LOCK_HELD) {
         finding_tell(findings, FINDING_RIGHT, "lock", NULL, "free: no worker has the log open");
-        findings_of_database(findings, "content", paths->database, "keep a copy of all its files; `perdure verify` says which "
+        findings_of_database(findings, "content", paths->database,
+                             "keep a copy of all its files; `perdure verify` says which "
                              "histories are whole, `perdure export` saves them");
     } else if (result == SQLITE_LOCK_BUSY) {
-        finding_tell(findings, FINDING_RIGHT, "lock", NULL, "held by %s; the content is that process's, and was not looked at",
+        finding_tell(findings, FINDING_RIGHT, "lock", NULL,
+                     "held by %s; the content is that process's, and was not looked at",
                      *holder ? holder : "another process");
     } else {
-        finding_tell(findings, FINDING_LOSS, "lock", "may this user write the folder and the lock file?", "%s cannot be had",
-                     paths->lock);
+        finding_tell(findings, FINDING_LOSS, "lock", "may this user write the folder and the lock file?",
+                     "%s cannot be had", paths->lock);
     }
     sqlite_lock_release(&lock);
 }

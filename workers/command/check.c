@@ -22,7 +22,8 @@ struct check_page {
     bool json, quiet, any;
 };
 
-static void check_tell(void *context, enum finding_level level, const char *subject, const char *text, const char *repair)
+static void check_tell(void *context, enum finding_level level, const char *subject, const char *text,
+                       const char *repair)
 {
     static const char *const words[FINDING_LEVELS] = {"right", "note", "slow", "LOSS"};
     static const char *const names[FINDING_LEVELS] = {"right", "note", "slow", "loss"};
@@ -54,7 +55,8 @@ static void check_data(struct findings *findings, const char *folder)
     findings_of_disk(findings, "data", folder);
     snprintf(store, sizeof store, "%s/store.db", folder);
     if (access(store, F_OK) == 0)
-        findings_of_database(findings, "data", store, "delete it: it is a cache, and the worker rebuilds it from the journal");
+        findings_of_database(findings, "data", store,
+                             "delete it: it is a cache, and the worker rebuilds it from the journal");
     else if (access(folder, F_OK) == 0)
         finding_tell(findings, FINDING_NOTE, "data", NULL, "%s: no store yet; a worker makes it", folder);
 }
@@ -108,10 +110,12 @@ const struct verb verb_check = {
     .name = "check",
     .synopsis = "[--data DIR] [--write] [--dev] [--quiet]",
     .summary = "look for what would lose data or cost speed",
-    .help = "Looks at the log: on Kafka at every setting of every topic, replication now, Genesis, clocks, settings of the\n"
-            "client and known bugs of its library; on a file at its place, lock and content. Each thing found stands with\n"
-            "what repairs it. Nothing is changed. Exit codes: 0 nothing would lose data or stop work, 1 something would,\n"
-            "2 refused, 3 no such log, 5 it cannot be reached.",
+    .help =
+        "Looks at the log: on Kafka at every setting of every topic, replication now, Genesis, clocks, settings of "
+        "the\n"
+        "client and known bugs of its library; on a file at its place, lock and content. Each thing found stands with\n"
+        "what repairs it. Nothing is changed. Exit codes: 0 nothing would lose data or stop work, 1 something would,\n"
+        "2 refused, 3 no such log, 5 it cannot be reached.",
     .flags = check_flags,
     .run = check_run,
 };
