@@ -681,6 +681,7 @@ struct run *judge_restore(struct judge *judge, const StoredRun *stored)
         run->parent->run = stored->parent_run;
         run->parent->op = stored->parent_op;
     }
+    run->unknown_event = stored->unknown_at_level >= RULE_LEVEL; /* a later version looks for itself */
     if (crash_restore(run, stored->crashes) != PDR_OK)
         return NULL;
     judge_live(judge, run, true);

@@ -154,6 +154,7 @@ static void save_run(const struct engine_save *save, struct run *run)
         row.parent_run = run->parent->run;
         row.parent_op = run->parent->op;
     }
+    row.unknown_at_level = run->unknown_event ? RULE_LEVEL : 0;
     if (run->crashes) {
         save_crashes(&crashes, counts, pointers, run->crashes);
         row.crashes = &crashes;
