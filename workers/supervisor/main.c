@@ -194,6 +194,10 @@ static void tell_manager(struct supervisor *supervisor)
         supervisor->heartbeat = heartbeat;
         supervisor->heartbeat_ms = now;
     }
+    if (supervisor->ready_told && supervisor->heartbeat_ms == now && now - supervisor->health_ms >= 1000) {
+        supervisor->health_ms = now;
+        health_touch();
+    }
     bool lives = now - supervisor->heartbeat_ms < 2 * supervisor->notify_every_ms + 2000;
     if (supervisor->notify_every_ms > 0 && supervisor->ready_told && lives &&
         now - supervisor->notified_ms >= supervisor->notify_every_ms) {

@@ -1,9 +1,11 @@
 /*
  * sd_notify(3): one datagram to the socket that $NOTIFY_SOCKET names.
  */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -24,6 +26,16 @@ void notify(const char *state)
     socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
     ssize_t ignored = sendto(file, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&address, size);
     (void)ignored;
+    close(file);
+}
+
+void health_touch(void)
+{
+    const char *path = getenv("PERDURE_HEALTH_FILE");
+    int file = path != NULL ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644) : -1;
+    if (file < 0)
+        return;
+    futimens(file, NULL);
     close(file);
 }
 

@@ -2,7 +2,7 @@
  * The supervisor of a worker: a small process that starts it, again when it crashes, and says whose code it was. Nothing
  * of the runtime is in it but the layout of the memory the two share. What the files share.
  *   main.c: command line, signals, the loop    child.c: starting and reaping     watch.c: the watchdog
- *   report.c: whose crash it was               symbols.c: names for addresses    notify.c: the service manager
+ *   report.c: whose crash it was               symbols.c: names for addresses    notify.c: the service manager, health
  */
 #ifndef PERDURE_SUPERVISOR_H
 #define PERDURE_SUPERVISOR_H
@@ -41,6 +41,7 @@ struct supervisor {
     int64_t notified_ms;
     uint64_t heartbeat;
     int64_t heartbeat_ms;
+    int64_t health_ms;       /* the health file was touched last */
 };
 
 int64_t supervisor_now_ms(void);
@@ -72,5 +73,8 @@ void symbol_of(const struct crash_record *record, uint64_t address, char *text, 
 /* notify.c: sd_notify(3), without its library. Does nothing when no service manager asks for it. */
 void notify(const char *state);
 int64_t notify_interval_ms(void); /* 0: no watchdog is asked for */
+/* The file that $PERDURE_HEALTH_FILE names, if it does, is as old as the last sign of life of the worker's loop: what the
+ * health check of a container looks at. */
+void health_touch(void);
 
 #endif
