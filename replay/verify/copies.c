@@ -60,6 +60,7 @@ static void part_of_unknown(struct check *c, const struct message *m, const reco
     c->copying = true;
     pv_check_events(c, &first, r, run);
     c->copying = false;
+    pv_note_counted(c, m, r->header);
     memcpy(run->digest, r->header->digest.data, DIGEST);
     run->seq += r->n_events;
     run->last = m->offset;

@@ -207,7 +207,7 @@ void pv_check_ending(struct check *c, const struct where *w, struct run *run, co
         uint64_t key = pv_hash_text(ending->requests[i]);
         pv_table_put(&named, key, NULL);
         /* What an earlier run of the job id absorbed is still known: a late repetition must not start it again. */
-        pv_hold(c, pv_table_find(&c->known, pv_hash_two(run->job, key)) != NULL, 20, w,
+        pv_hold(c, pv_table_find(&c->known, pv_hash_two(run->job, key)) != NULL || pv_was_cut(c, w->job), 20, w,
                 "the ending names request '%s', which the job never absorbed", ending->requests[i]);
     }
     const char *own = request_of(event); /* a Terminated names its request itself */

@@ -214,6 +214,13 @@ static void check_second_value(struct check *c, const struct message *m, const h
     }
 }
 
+void pv_note_counted(struct check *c, const struct message *m, const header_pb *h)
+{
+    uint64_t run = pv_hash_two(pv_hash_text(h->job), h->run);
+    struct value *value = pv_table_put(&c->counted, pv_hash_two(run, h->seq), NULL);
+    *value = (struct value){.digest = digest_key(&h->digest), .epoch = epoch_of(m, h)};
+}
+
 bool pv_was_counted(const struct check *c, const header_pb *h)
 {
     uint64_t run = pv_hash_two(pv_hash_text(h->job), h->run);

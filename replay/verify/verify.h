@@ -316,6 +316,7 @@ bool pv_count_append(struct check *c, struct partition *p, const struct where *w
 bool pv_check_header(struct check *c, const struct partition *p, const struct message *m, const record_pb *r);
 bool pv_digest_agrees(const record_pb *r);
 bool pv_was_counted(const struct check *c, const header_pb *h); /* a record of this run, seq and digest */
+void pv_note_counted(struct check *c, const struct message *m, const header_pb *h);
 struct run *pv_begin_run(struct check *c, const struct message *m, uint32_t job, const header_pb *h);
 void pv_add_live(const struct check *c, struct partition *p, const struct run *run, bool add);
 void pv_end_life(struct run *run);

@@ -102,9 +102,12 @@ const char *record_text(const void *data, size_t size)
                      (unsigned long long)record->mark->live_count);
         if (h->kind == PERDURE__V1__KIND__KIND_MARK && record->mark && record->mark->cut > 0)
             snprintf(text + strlen(text), sizeof text - strlen(text), " cut %lld", (long long)record->mark->cut);
-        if (h->kind == PERDURE__V1__KIND__KIND_STUB)
-            snprintf(text + used, sizeof text - used, " %s run %08x seq %llu %s", h->job, (unsigned)h->run,
-                     (unsigned long long)h->seq, record->stub->state);
+        if (h->kind == PERDURE__V1__KIND__KIND_STUB) {
+            used += (size_t)snprintf(text + used, sizeof text - used, " %s run %08x seq %llu %s, knows", h->job,
+                                     (unsigned)h->run, (unsigned long long)h->seq, record->stub->state);
+            for (size_t i = 0; i < record->stub->n_requests && used < sizeof text; i++)
+                used += (size_t)snprintf(text + used, sizeof text - used, " %s", record->stub->requests[i]);
+        }
         if (h->kind == PERDURE__V1__KIND__KIND_COPY)
             used += (size_t)snprintf(text + used, sizeof text - used, " part %u of %u", h->copy->part, h->copy->parts);
         if (h->kind == PERDURE__V1__KIND__KIND_EVENT || h->kind == PERDURE__V1__KIND__KIND_COPY) {
