@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -59,7 +60,8 @@ class Fleet:
         uri, wrap = self.log.uri, []
         if name == self.inside:
             wrap, uri = self.net.command(), uri.replace(self.log.brokers, self.brokers_inside)
-        arguments = ("--name", name, "--session-timeout", "%ds" % SESSION)
+        # The judge wants the whole journal: nothing is cut off.
+        arguments = ("--name", name, "--session-timeout", "%ds" % SESSION, "--retention", "off")
         self.workers[name] = Worker(self.log, "chaos", data=os.path.join(self.log.folder, name), arguments=arguments,
                                     environment=environment, wrap=wrap, uri=uri, supervised=True)
 
@@ -327,6 +329,7 @@ def some_results(log, folder, problems):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number)) # brokers and namespace go too
     net, why = chaos_net.make() if os.environ.get("PERDURE_KAFKA") else (None, "")
     os.environ["PERDURE_ALLOW_PLAINTEXT"] = "1" # the network namespace is another machine by its address
     # A broker that is often started needs its time for starting.

@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import chaos_jobs
 import chaos_log
@@ -217,10 +218,11 @@ class Judge:
         return moved, again
 
     def longest_pause(self):
-        """Longest time in which nothing was recorded: (anywhere, in one partition while a job was open in it)."""
+        """Longest time in which nothing was recorded: (anywhere, (in one partition while a job was open in it, the partition,
+        since when))."""
         times = sorted(self.history.times)
         whole = max([b[0] - a[0] for a, b in zip(times, times[1:])], default=0)
-        single = 0
+        single = 0, 0, 0
         for partition in self.history.epochs:
             spans = sorted((run.begin, getattr(run, "end", times[-1][0])) for run in self.history.runs.values()
                            if run.partition == partition)
@@ -231,7 +233,7 @@ class Judge:
                 reach = max(reach or end, end)
             own = [ms for ms, p in times if p == partition]
             idle = set(ends)
-            single = max([single] + [b - a for a, b in zip(own, own[1:]) if a not in idle])
+            single = max([single] + [(b - a, partition, a) for a, b in zip(own, own[1:]) if a not in idle])
         return whole, single
 
     def table(self):
@@ -246,7 +248,8 @@ class Judge:
                 ("of these without a record, others", self.extra),
                 *(("  begun in an epoch that was " + how, count) for how, count in sorted(self.extras.items())),
                 ("  made when another was the owner", self.late), ("  the latest of these, ms", self.latest),
-                ("longest time without progress, ms", whole), ("  of one partition with open jobs, ms", single)]
+                ("longest time without progress, ms", whole), ("  of one partition with open jobs, ms", single[0]),
+                ("    partition, since when", "%d %s" % (single[1], time.strftime("%H:%M:%S", time.localtime(single[2] / 1000))))]
 
 
 def main():
