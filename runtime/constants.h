@@ -95,9 +95,9 @@
 #define CRASHES_ALL_FACTOR 10
 /* A remote step is not heard of for so long: its worker is gone. Three heartbeats of a worker that sends one in 20 s. */
 #define TASK_HEARTBEAT_MS INT64_C(60000)
-/* A task that nobody has begun is dispatched again after this, then twice as long, up to the limit: a topic may lose it. */
+/* A task that nobody has begun is dispatched again after this: a topic may have lost it, or a worker that died just when the
+ * owner changed. Its older copy is dropped by whoever finds it then. */
 #define TASK_REDISPATCH_MS (INT64_C(3600) * 1000)
-#define TASK_REDISPATCH_MAX_MS (8 * TASK_REDISPATCH_MS)
 /* Clocks of step workers and owners: what may no longer be begun is dispatched again only after this. */
 #define TASK_SKEW_MS INT64_C(60000)
 /* What a heartbeat said is journaled at most so often: a new owner knows then that the attempt has begun. */

@@ -8,7 +8,7 @@
 #   tests/chaos/X.c              perdure-chaos-X, for kafka/chaos
 #   tests/modules/NAME/        test-modules/NAME.so
 
-set(PERDURE_SEEDS 20000 CACHE STRING "seeds that the test sim/seeds runs")
+set(PERDURE_SEEDS 5000 CACHE STRING "seeds that the test sim/seeds runs")
 set(PERDURE_TIMEOUT_FACTOR 1 CACHE STRING "multiplies the time limits of tests: for sanitizers, long runs, slow machines")
 set(TESTS ${PROJECT_SOURCE_DIR}/tests)
 set(TEST_ENVIRONMENT PERDURE_BUILD=${PROJECT_BINARY_DIR} PERDURE_SOURCE=${PROJECT_SOURCE_DIR})

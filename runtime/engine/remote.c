@@ -212,15 +212,6 @@ static void limit_note(enum remote_limit limit, int64_t at, int64_t *first, enum
 
 static int64_t later_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* After so many dispatches twice as long each time: a topic without workers is not filled. */
-static int64_t redispatch_ms(uint32_t dispatch)
-{
-    int64_t wait = TASK_REDISPATCH_MS;
-    for (uint32_t i = 1; i < dispatch && wait < TASK_REDISPATCH_MAX_MS; i++)
-        wait *= 2;
-    return wait;
-}
-
 /* The limit that is reached first, and when. */
 static enum remote_limit remote_limit(const struct step *step, int64_t *at)
 {
@@ -242,7 +233,7 @@ static enum remote_limit remote_limit(const struct step *step, int64_t *at)
         limit_note(LIMIT_HEARTBEAT, remote->heard + policy->heartbeat_ms, at, &which);
     if (out && !remote->begun && remote->queue)
         limit_note(LIMIT_LOST,
-                   later_of(engine_due(engine, remote->dispatched_ms + redispatch_ms(remote->dispatch) + TASK_SKEW_MS),
+                   later_of(engine_due(engine, remote->dispatched_ms + TASK_REDISPATCH_MS + TASK_SKEW_MS),
                             remote->trusted),
                    at, &which);
     return which;

@@ -17,7 +17,7 @@ static const Perdure__V1__TaskReport *report_of(const struct command_context *c)
 /* The run's steps must be known: after a takeover, by replaying it. Absorbing runs no code that was not run before. */
 static void report_make_known(struct active *active)
 {
-    if (active->known || active->parked || active->job || active->in_flight || active->inputs.head ||
+    if (active->known || active->parked || active->job || active->in_flight || active->crash_pending ||
         !run_is_open(active->head) || active->run != active->head->run)
         return;
     active_replay(active);
@@ -253,6 +253,8 @@ static bool step_from_events(struct step *step, Event *const *events, size_t cou
     bool out = false;
     for (size_t i = 0; i < count; i++) {
         const Event *event = events[i];
+        if (event->kind_case == PERDURE__V1__EVENT__KIND__NOT_SET)
+            return false; /* of a later version: it may say anything (rule 32) */
         if (event->op != step->op)
             continue;
         switch (event->kind_case) {
@@ -286,8 +288,9 @@ static bool step_from_events(struct step *step, Event *const *events, size_t cou
     return out;
 }
 
-/* A run without its module, or diverged: absorbed all the same (rule 12), as far as the history tells what it waits for. */
-static void report_end_parked(const struct command_context *c, struct active *active)
+/* A run without its module, diverged, or not to be rebuilt just now: absorbed all the same (rule 12), as far as the
+ * history tells what it waits for. After an event of a later version it does not: the attempt's silence will be that version's to judge. */
+static void report_end_unknown(const struct command_context *c, struct active *active)
 {
     const Perdure__V1__TaskReport *report = report_of(c);
     struct step step = { .active = active, .op = report->op, .attempt = 1, .state = STEP_OUT };
@@ -349,8 +352,8 @@ void command_task_report(const struct command_context *c)
         report_declined(c, step);
     else if (step)
         report_end_of(c, step);
-    else if (active->parked)
-        report_end_parked(c, active);
+    else if (!active->known)
+        report_end_unknown(c, active);
     else
         report_refuse(c);
     active_settle(active);

@@ -33,8 +33,6 @@ struct task_source {
 static int64_t task_start_by(const struct task_source *source)
 {
     int64_t by = source->dispatched_ms + TASK_REDISPATCH_MS;
-    for (uint32_t i = 1; i < source->dispatch && by < source->dispatched_ms + TASK_REDISPATCH_MAX_MS; i++)
-        by += by - source->dispatched_ms;
     if (source->step->schedule_to_start_ms > 0 && source->since_ms + source->step->schedule_to_start_ms < by)
         by = source->since_ms + source->step->schedule_to_start_ms;
     return by;

@@ -179,6 +179,7 @@ static void rerun_take(struct rerun *rerun, const struct oracle_run *run)
 static bool is_command_event(const Event *event)
 {
     switch (event->kind_case) {
+    case PERDURE__V1__EVENT__KIND_STEP_SCHEDULED:
     case PERDURE__V1__EVENT__KIND_TIMER_STARTED:
     case PERDURE__V1__EVENT__KIND_SIGNAL_SENT:
     case PERDURE__V1__EVENT__KIND_CHILD_REQUESTED:

@@ -6,7 +6,7 @@
 #include "world.h"
 
 static const char *const job_types[] = { "chain", "family", "race", "gather", "sleeper",
-                                         "saga",  "mailbox", "dicer", "poster", "family" };
+                                         "saga",  "mailbox", "dicer", "poster", "errand" };
 
 /* ---- requests ---------------------------------------------------------------------------------------------- */
 

@@ -15,6 +15,8 @@ PDR_STEP(work, pdr_text, pdr_text, .backoff_ms = 50, .backoff_max_ms = 400)
 PDR_STEP(quick, pdr_text, pdr_text, .in_place = true, .backoff_ms = 20, .backoff_max_ms = 100)
 PDR_STEP(undo, pdr_text, pdr_none, .backoff_ms = 50, .backoff_max_ms = 200)
 PDR_STEP(hang, pdr_text, pdr_text, .timeout_ms = 300, .backoff_ms = 50, .backoff_max_ms = 200)
+PDR_STEP(far, pdr_text, pdr_text, .queue = "far", .heartbeat_ms = 3000, .backoff_ms = 50, .backoff_max_ms = 200)
+PDR_STEP(asked, pdr_text, pdr_text, .backoff_ms = 50)
 PDR_SIGNAL(go, pdr_text)
 PDR_SIGNAL(poke, pdr_text)
 PDR_SIGNAL(stop, pdr_text)
@@ -29,6 +31,7 @@ PDR_JOB(mailbox, pdr_text, pdr_text)
 PDR_JOB(dicer, pdr_text, pdr_text)
 PDR_JOB(poster, pdr_text, pdr_text)
 PDR_JOB(sink, pdr_text, pdr_text)
+PDR_JOB(errand, pdr_text, pdr_text)
 
 /* ---- the outside ----------------------------------------------------------------------------------------- */
 
@@ -55,6 +58,18 @@ int work(pdr_attempt *attempt, const pdr_text *in, pdr_text *out) { return act(a
 int quick(pdr_attempt *attempt, const pdr_text *in, pdr_text *out) { return act(attempt, in, out); }
 int hang(pdr_attempt *attempt, const pdr_text *in, pdr_text *out) { return act(attempt, in, out); }
 
+int far(pdr_attempt *attempt, const pdr_text *in, pdr_text *out) { return act(attempt, in, out); }
+
+/* Somebody outside has the answer. */
+int asked(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
+{
+    unsigned value = 0;
+    (void)out;
+    sscanf(in->chars, "%u", &value);
+    people_ask(pdr_attempt_token(attempt), in->chars, mix(value));
+    return PDR_LATER;
+}
+
 int undo(pdr_attempt *attempt, const pdr_text *in, pdr_none *out)
 {
     (void)out;
@@ -78,6 +93,8 @@ int chain(pdr_job *job, const pdr_text *in, pdr_text *out)
         pdr_text *done, input = { pdr_format(job, "%u %u", value, i == 1 ? failures : 0) };
         if (i % 3 == 2)
             PDR_TRY(pdr_await(job, quick, &input, &done));
+        else if (i % 4 == 3)
+            PDR_TRY(pdr_await(job, far, &input, &done));
         else if (i % 5 == 4)
             PDR_TRY(pdr_await(job, hang, &input, &done));
         else
@@ -270,9 +287,31 @@ int sink(pdr_job *job, const pdr_text *in, pdr_text *out)
     return PDR_OK;
 }
 
+/* "VALUE COUNT FAILURES": errands for others: all at once, of different worth; then one after another, the last asked of
+ * somebody. */
+int errand(pdr_job *job, const pdr_text *in, pdr_text *out)
+{
+    unsigned value = 0, count = 3, failures = 0, sum = 0;
+    sscanf(in->chars, "%u %u %u", &value, &count, &failures);
+    pdr_future(far) *steps = pdr_array(job, pdr_future(far), count);
+    for (unsigned i = 0; i < count; i++) {
+        pdr_text input = { pdr_format(job, "%u %u", value + i, i == 0 ? failures : 0) };
+        steps[i] = pdr_start(job, far, &input, .priority = (int)i, .timeout_ms = i == 1 ? 4000 : 0);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        pdr_text *done;
+        PDR_TRY(pdr_join(job, far, steps[i], &done));
+        sum += value_of(done);
+    }
+    pdr_text *last, input = { pdr_format(job, "%u", sum % 1000) };
+    PDR_TRY(pdr_await(job, asked, &input, &last));
+    out->chars = pdr_format(job, "%u", value_of(last));
+    return PDR_OK;
+}
+
 PDR_MODULE(sim, PDR_RUNS(chain), PDR_RUNS(family), PDR_RUNS(leaf), PDR_RUNS(race), PDR_RUNS(gather), PDR_RUNS(sleeper),
            PDR_RUNS(saga), PDR_RUNS(mailbox), PDR_RUNS(dicer), PDR_RUNS(poster), PDR_RUNS(sink), PDR_RUNS(work),
-           PDR_RUNS(quick), PDR_RUNS(undo), PDR_RUNS(hang));
+           PDR_RUNS(quick), PDR_RUNS(undo), PDR_RUNS(hang), PDR_RUNS(errand), PDR_RUNS(far), PDR_RUNS(asked));
 
 const pdr_module *sim_module(void) { return &pdr_module_sim; }
 
@@ -300,6 +339,12 @@ bool job_expected(const char *type, const char *input, uint64_t *value)
         for (unsigned i = 0; i < b; i++)
             sum += mix(a + i);
         *value = sum % 100003u;
+    } else if (strcmp(type, "sim/errand") == 0) {
+        unsigned sum = 0;
+        sscanf(input, "%u %u %u", &a, &b, &c);
+        for (unsigned i = 0; i < b; i++)
+            sum += mix(a + i);
+        *value = mix(sum % 1000);
     } else if (strcmp(type, "sim/sleeper") == 0) {
         sscanf(input, "%u %u", &a, &b);
         *value = mix_times(a, 3);

@@ -61,6 +61,13 @@ static void session_report(struct session *session, const struct pending *pendin
     session->reports_tail = &report->next;
 }
 
+/* Of what does not go to the log: a task. */
+void session_tell(struct session *session, uint32_t from, uint64_t cookie, enum log_delivery delivery)
+{
+    struct pending pending = { .cookie = cookie, .from = from };
+    session_report(session, &pending, delivery, -1, false);
+}
+
 bool session_is_empty(const struct session *session)
 {
     for (int stream = 0; stream < STREAMS; stream++)

@@ -188,6 +188,9 @@ static void check_aside(const struct oracle_run *run, uint64_t at, const Event *
                event->kind_case == PERDURE__V1__EVENT__KIND_COMPLETED ||
                event->kind_case == PERDURE__V1__EVENT__KIND_FAILED ||
                event->kind_case == PERDURE__V1__EVENT__KIND_CANCELLED;
+    bool outside = run_find(run, at, PERDURE__V1__EVENT__KIND_STEP_SCHEDULED, event->op) ||
+                   run_find(run, at, PERDURE__V1__EVENT__KIND_STEP_DISPATCHED, event->op);
+    own = own && !(event->op > 0 && outside); /* what others did is absorbed, rule 12 */
     for (uint64_t i = at; own && i-- > 0;) {
         const Event *before = run->events[i].event;
         if (before->kind_case == PERDURE__V1__EVENT__KIND_RESUMED)
@@ -274,7 +277,8 @@ static void check_input(uint32_t p, const struct oracle_run *run, const InputRef
         world_bad("refused, then absorbed: %s of %s", input->request, run->job);
     const Command *command = note->record->command;
     bool dies = command->kind_case != PERDURE__V1__COMMAND__KIND_CHILD_RESULT &&
-                command->kind_case != PERDURE__V1__COMMAND__KIND_REFUSAL;
+                command->kind_case != PERDURE__V1__COMMAND__KIND_REFUSAL &&
+                command->kind_case != PERDURE__V1__COMMAND__KIND_TASK_REPORT;
     int64_t life = note->record->header->life > 0 ? note->record->header->life : world->profile.life_ms;
     if (dies && note->append_ms - note->record->header->born > life)
         world_bad("%s absorbs %s, which was too old when it was appended", run->job, input->request);
@@ -297,6 +301,10 @@ static bool event_is_output(const struct oracle_run *run, const Event *event)
 {
     if (event_is_terminal(event))
         return run->events[0].event->started->parent_job[0] != '\0';
+    if (event->kind_case == PERDURE__V1__EVENT__KIND_STEP_SCHEDULED)
+        return !event->step_scheduled->held;
+    if (event->kind_case == PERDURE__V1__EVENT__KIND_STEP_DISPATCHED)
+        return strcmp(event->step_dispatched->reason, DISPATCH_LATER) != 0;
     return event->kind_case == PERDURE__V1__EVENT__KIND_CHILD_REQUESTED ||
            event->kind_case == PERDURE__V1__EVENT__KIND_SIGNAL_SENT;
 }
@@ -362,7 +370,7 @@ void truth_on_record(uint32_t p, int64_t offset, const Record *record, enum orac
 
 /* ---- what leaves an engine --------------------------------------------------------------------------------------------- */
 
-static const char *const output_names[] = { "APPEND", "SEND", "REPLY", "STATUS", "STEP", "ABANDON_STEP",
+static const char *const output_names[] = { "APPEND", "SEND", "TASK", "REPLY", "STATUS", "STEP", "ABANDON_STEP",
                                             "FOLLOW_JOURNAL", "FOLLOW_INBOX", "UNFOLLOW_INBOX", "TRIM_INBOX", "CUT_JOURNAL", "ASK_INBOX_END", "FORGOTTEN", "DEAD" };
 
 /* Rule 8: a status, to whomever it goes, tells only what counts. */
@@ -415,6 +423,33 @@ static void check_send(struct worker *worker, uint32_t p, const struct engine_ou
         world_bad("%s/%u sends a command %s: to %s", worker->name, p, what, text);
 }
 
+/* Rules 8, 10: a task follows from an event that counts, and its attempt is not over by what counts. */
+static void check_task(struct worker *worker, uint32_t p, const struct engine_output *out)
+{
+    Record *record = NULL;
+    if (record_decode(out->data, out->size, &record) != WIRE_OK || !record->task)
+        world_bad("%s/%u puts a task that cannot be decoded", worker->name, p);
+    const Perdure__V1__Task *task = record->task;
+    const struct oracle_run *run = oracle_find_run(&world->oracles[p], task->job, task->run);
+    bool follows = false;
+    for (uint64_t i = 0; run && i < run->seq; i++) {
+        const Event *event = run->events[i].event;
+        if (event->op != task->op)
+            continue;
+        if (event->kind_case == PERDURE__V1__EVENT__KIND_STEP_SCHEDULED)
+            follows = !event->step_scheduled->held && task->attempt == 1 && task->dispatch == 1;
+        else if (event->kind_case == PERDURE__V1__EVENT__KIND_STEP_DISPATCHED)
+            follows = follows || (event->step_dispatched->attempt == task->attempt &&
+                                  event->step_dispatched->dispatch == task->dispatch);
+    }
+    char text[128];
+    snprintf(text, sizeof text, "%s op %llu attempt %u dispatch %u", task->job, (unsigned long long)task->op, task->attempt,
+             task->dispatch);
+    record_free(record);
+    if (!follows)
+        world_bad("%s/%u puts a task that follows from no event that counts: %s", worker->name, p, text);
+}
+
 /* One value for one (epoch, run, seq), and for one (epoch, n) (rule 5). */
 static void check_append(struct worker *worker, uint32_t p, const struct engine_output *out)
 {
@@ -453,7 +488,7 @@ static void check_append(struct worker *worker, uint32_t p, const struct engine_
 void truth_on_output(struct worker *worker, uint32_t p, const struct engine_output *out)
 {
     const struct seat *seat = &worker->seats[p];
-    bool leaves = out->kind == ENGINE_OUT_SEND || out->kind == ENGINE_OUT_REPLY || out->kind == ENGINE_OUT_STATUS ||
+    bool leaves = out->kind == ENGINE_OUT_SEND || out->kind == ENGINE_OUT_TASK || out->kind == ENGINE_OUT_REPLY || out->kind == ENGINE_OUT_STATUS ||
                   out->kind == ENGINE_OUT_STEP; /* a trim stands on what was confirmed, whoever owns it now */
     char who[32];
     snprintf(who, sizeof who, "%s/%u", worker->name, p);
@@ -463,6 +498,8 @@ void truth_on_output(struct worker *worker, uint32_t p, const struct engine_outp
         return;
     if (out->kind == ENGINE_OUT_SEND)
         check_send(worker, p, out);
+    else if (out->kind == ENGINE_OUT_TASK)
+        check_task(worker, p, out);
     else if (out->kind == ENGINE_OUT_APPEND)
         check_append(worker, p, out);
     else if (out->kind == ENGINE_OUT_REPLY && out->reply->status)

@@ -36,13 +36,14 @@ struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct
         .boot_id = "boot",
         .registry = world->registry,
         .hands_over = profile->hands_over,
+        .has_queues = true,
         .seed = world->options.seed * 1000 + worker->incarnation * 10 + (uint64_t)worker->id,
         .limits = { .live_jobs = profile->live_jobs, .life_ms = profile->life_ms, .keep_ms = profile->keep_ms,
                     .retention_bytes = profile->retention_bytes, .retention_age_ms = profile->retention_age_ms,
                     .retention_records = profile->retention_records, .skew_ms = 2000,
                     .append_deadline_ms = 3000, .mark_interval_ms = 400, .claim_backoff_ms = 300,
                     .trim_delay_ms = 2000, .status_delay_ms = 200, .drain_ms = 300, .turn_bytes = profile->turn_bytes,
-                    .crash_limit = 2 },
+                    .tasks_out = profile->tasks_out, .crash_limit = 2 },
         .host = { .context = store, .history = host_history },
         .job = { .stack_bytes = 64 * 1024 },
     };
@@ -302,7 +303,7 @@ static void task_execute(struct worker *worker, struct seat *seat, struct task *
                              .claim = task->claim, .at = world->now };
     (void)seat;
     struct attempt_request request = { .callable = task->step, .job = task->job, .run = task->run, .op = task->op,
-                                       .attempt = task->attempt, .input = task->input };
+                                       .attempt = task->attempt, .input = task->input, .log_id = world->log_id };
     effect.input_digest = payload_digest(task->input->type, task->input->data.data, task->input->data.len);
     uint64_t before = world->token;
     attempt_run(&request, &task->outcome);
@@ -438,6 +439,7 @@ static bool output_point(struct worker *worker, enum engine_output_kind kind)
     switch (kind) {
     case ENGINE_OUT_APPEND:
     case ENGINE_OUT_SEND:
+    case ENGINE_OUT_TASK:
         return worker_point(worker, FAULT_CRASH_BEFORE_APPEND);
     case ENGINE_OUT_REPLY:
         return worker_point(worker, FAULT_CRASH_BEFORE_REPLY);
@@ -482,8 +484,14 @@ static void seat_output(struct worker *worker, uint32_t p, const struct engine_o
     case ENGINE_OUT_SEND:
         out_append(worker, p, out);
         break;
+    case ENGINE_OUT_TASK:
+        remote_put_task(worker, p, out);
+        break;
     case ENGINE_OUT_REPLY:
-        clients_reply(out->reply, p);
+        if (out->reply->client == 7)
+            clients_reply(out->reply, p);
+        else
+            remote_reply(out->reply);
         break;
     case ENGINE_OUT_STATUS:
         break;

@@ -463,6 +463,9 @@ static void profile_draw(struct profile *profile, const struct options *options)
         { FAULT_STORE_DAMAGED, 1500 }, { FAULT_CLOCK_LEAP, 12 }, { FAULT_CLOCK_SKEW, 12 }, { FAULT_COMMAND_OLD, 300 },
         { FAULT_COMMAND_REPEATED, 2500 }, { FAULT_START_AGAIN, 2500 }, { FAULT_FUTURE_EVENT, 3 },
         { FAULT_STOPPED, 6 },
+        { FAULT_TASK_REFUSED, 300 }, { FAULT_TASK_IN_DOUBT, 300 }, { FAULT_TASK_LATE, 300 }, { FAULT_TASK_TWICE, 600 },
+        { FAULT_TASK_LOST, 100 }, { FAULT_TASK_DECLINED, 600 }, { FAULT_STEP_WORKER_DIES, 300 },
+        { FAULT_HEARTBEAT_LOST, 3000 }, { FAULT_REPORT_LATE, 600 }, { FAULT_REPORT_TWICE, 600 },
     };
     struct rng rng;
     rng_seed(&rng, options->seed, 1);
@@ -491,6 +494,7 @@ static void profile_draw(struct profile *profile, const struct options *options)
     profile->retention_age_ms = profile->keep_ms / (int64_t[]){ 1, 2, 4 }[rng_below(&rng, 3)];
     profile->live_jobs = (size_t[]){ 1, 3, 6, 1000 }[rng_below(&rng, 4)];
     profile->turn_bytes = rng_below(&rng, 3) ? 0 : 200;
+    profile->tasks_out = (size_t[]){ 1, 3, 0 }[options->seed % 3];
     profile->stores = rng_below(&rng, 4) != 0;
     profile->truncates = !options->no_faults && rng_below(&rng, 4) == 0;
     profile->lossy = options->lossy && rng_below(&rng, 2) == 0;
@@ -556,6 +560,7 @@ static void world_active(void)
             fault_log();
         }
         sessions_turn();
+        remote_turn();
         for (int w = 0; w < WORKERS; w++)
             if (world->workers[w].alive && world->workers[w].asleep_until <= world->now &&
                 rng_chance(&world->schedule, 6000))
@@ -577,7 +582,7 @@ static size_t world_open_runs(bool sinks)
 
 static bool world_settled(const struct worker *worker, bool sinks)
 {
-    if (world_open_runs(sinks) > 0)
+    if (world_open_runs(sinks) > 0 || !remote_is_idle())
         return false;
     for (uint32_t p = 0; p < world->profile.partitions; p++) {
         struct engine_counts counts;
@@ -595,8 +600,9 @@ static bool world_settled(const struct worker *worker, bool sinks)
 static bool world_settle(struct worker *worker, bool sinks)
 {
     int64_t limit = world->now + INT64_C(4) * 3600 * 1000;
-    for (int turn = 0; turn < 60000; turn++) {
-        bool did = sessions_turn();
+    for (int turn = 0; turn < 500000; turn++) { /* an hour passes before a lost task goes out again */
+        bool did = remote_turn();
+        did = sessions_turn() || did;
         did = worker_turn(worker) || did;
         if (did)
             continue;
@@ -604,7 +610,8 @@ static bool world_settle(struct worker *worker, bool sinks)
             return true;
         if (crashes_resume(true))
             continue;
-        int64_t next = worker_next(worker);
+        int64_t next = worker_next(worker), remote = remote_next();
+        next = remote < next ? remote : next;
         if (next == INT64_MAX || next > limit)
             return false;
         world->now = next > world->now ? next : world->now + 1;
@@ -714,6 +721,7 @@ static void world_end(void)
             memory_stream_clear(&world->streams[stream][p]);
     }
     truth_clear();
+    remote_free_all();
     clients_free();
     for (size_t i = 0; i < world->effect_count; i++)
         free(world->effects[i].job);

@@ -69,6 +69,17 @@
     X(COMMAND_REPEATED, "client repeats a command")                        \
     X(START_AGAIN, "client starts a used id again")                        \
     X(FUTURE_EVENT, "an event of a later version")                         \
+    X(TASK_REFUSED, "a queue takes no task")                               \
+    X(TASK_IN_DOUBT, "a task is in its queue, then reported in doubt")     \
+    X(TASK_LATE, "a task waits long in its queue")                         \
+    X(TASK_TWICE, "a task is in its queue twice")                          \
+    X(TASK_LOST, "a queue loses a task")                                   \
+    X(TASK_DECLINED, "a step worker declines a task")                      \
+    X(STEP_WORKER_DIES, "a step worker dies with its attempt")             \
+    X(HEARTBEAT_LOST, "a heartbeat is lost")                               \
+    X(REPORT_LATE, "a report of an end comes late")                        \
+    X(REPORT_TWICE, "a report comes twice")                                \
+    X(STEP_STOPPED, "a step worker is told to stop")                       \
     X(STEP_FAILED, "a step attempt fails")                                 \
     X(JOB_CRASHED, "code of a job crashes its worker")                     \
     X(STEP_CRASHED, "a step crashes its worker")                           \
@@ -276,6 +287,7 @@ struct profile { /* drawn from the seed: what this run is like; chances in 1 of 
     size_t retention_records;
     size_t live_jobs;
     size_t turn_bytes;
+    size_t tasks_out;
     bool stores;
     bool truncates;
     bool lossy;
@@ -333,6 +345,10 @@ struct world {
     bool truncated_lossy;
     int64_t last_landed;
     uint64_t session_count;
+    struct execution *executions;      /* remote.c */
+    struct ask *asks;
+    struct report_due *remote_reports;
+    uint64_t execution_count;
     bool rejudging; /* after a truncation: other partitions are not whole yet */
 
     struct crashes *crashes;
@@ -360,6 +376,7 @@ void session_push(struct session *session, enum log_stream stream, uint32_t part
 void session_orphan(struct session *session); /* its worker is gone: what is queued may land late, or never */
 void session_free(struct session *session);
 bool sessions_turn(void); /* lands some of what is queued; true when something happened */
+void session_tell(struct session *session, uint32_t from, uint64_t cookie, enum log_delivery delivery);
 bool session_is_empty(const struct session *session);
 void sessions_drop_zombies(void);
 void journal_truncate(uint32_t partition, bool lossy);
@@ -399,6 +416,15 @@ void truth_check_family(const struct oracle_run *run); /* parents and children a
 void truth_on_effect(const struct effect *effect);
 void truth_clear(void);
 void truth_check_store(uint32_t partition, const struct rows *rows, const char *who);
+
+/* remote.c */
+bool remote_turn(void); /* of the queues and their workers */
+int64_t remote_next(void);
+bool remote_is_idle(void);
+void remote_put_task(struct worker *worker, uint32_t partition, const struct engine_output *out);
+void remote_reply(const Reply *reply);
+void people_ask(const char *token, const char *input, unsigned value); /* somebody will complete this attempt */
+void remote_free_all(void);
 
 /* checks.c: what is checked when all is quiet */
 void checks_at_end(void);
