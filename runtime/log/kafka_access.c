@@ -10,6 +10,7 @@
 
 /* Another broker of the list may take what one refused, and one that is just starting may refuse what it takes later. */
 #define KAFKA_REFUSAL_GRACE_MS 2000
+#define SECURITY_PROTOCOL_GUESS "incorrect security.protocol" /* librdkafka's, when a plain connection is hung up */
 #define KAFKA_METADATA_FIRST_MS 250
 
 bool kafka_is_unauthorised(rd_kafka_resp_err_t code)
@@ -55,8 +56,8 @@ static const char *kafka_refusal_hint(const char *reason)
         { "wrong version number", "the broker does not speak TLS on this port: look at security.protocol" },
         { "unexpected eof",
           "the broker does not speak TLS on this port, or no version that we know: look at security.protocol" },
-        { "incorrect security.protocol",
-          "the broker wants TLS or SASL on this port, which security.protocol does not say" },
+        { SECURITY_PROTOCOL_GUESS,
+          "it hung up: it starts or stops just now, or it wants TLS or SASL on this port, which security.protocol does not say" },
         { "nsupported SASL mechanism", "the broker does not offer this sasl.mechanism" },
 #if RD_KAFKA_VERSION < 0x020601ff
         { "mechanism SCRAM",
@@ -90,7 +91,7 @@ static void kafka_refusal_take(rd_kafka_queue_t *queue, struct kafka_notes *note
         rd_kafka_event_destroy(event);
     }
     kafka_notes_get(notes, said, sizeof said);
-    if (!*reason && (strstr(said, "SSL alert number") || strstr(said, "incorrect security.protocol")))
+    if (!*reason && (strstr(said, "SSL alert number") || strstr(said, SECURITY_PROTOCOL_GUESS)))
         snprintf(reason, size, "%s", said);
     kafka_notes_certificate(notes, said, sizeof said); /* more exact than what an error says */
     if (*reason && *said && !strstr(reason, said)) {
@@ -175,7 +176,7 @@ int kafka_metadata(rd_kafka_t *client, const struct kafka_uri *uri, struct kafka
             code = 2;
         } else if (*reason && now >= refused_ms + KAFKA_REFUSAL_GRACE_MS) {
             kafka_refused(uri, reason, error, error_size);
-            code = 2;
+            code = strstr(reason, SECURITY_PROTOCOL_GUESS) ? 5 : 2; /* a broker that just starts or stops hangs up too */
         } else if (now >= deadline) {
             kafka_metadata_failed(uri, notes, now - begin, result, error, error_size);
             code = 5;

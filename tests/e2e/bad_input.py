@@ -89,7 +89,7 @@ def usage(log):
         done = log.run(verb, "--help")
         check(done.returncode == 0 and "usage" in done.stdout.lower() and len(done.stdout) > 40,
               "%s --help: exit %d\n%s%s" % (verb, done.returncode, done.stdout, done.stderr))
-    for verb in ("resume", "complete", "query", "update", "debug", "fork", "reset", "schedule", "top"):
+    for verb in ("query", "update", "debug", "fork", "reset", "schedule", "top"):
         log.refused(2, "not in this version", verb)
         log.refused(2, "not in this version", verb, "something", "--json")
     log.refused(2, "frobnicate", "frobnicate")

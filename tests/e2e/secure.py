@@ -90,9 +90,9 @@ def connections(cluster):
     """TLS and SASL that work, and each way in which they do not."""
     ca = os.path.join(cluster.ssl, "ca.pem")
 
-    def refused(words, listener="sasl", **settings):
+    def refused(words, listener="sasl", code=2, **settings):
         log = SecureLog(cluster, None, listener, cluster.config("wrong", **settings))
-        return log.refused(2, words, "list")
+        return log.refused(code, words, "list")
 
     right = cluster.password_of("admin")
     refused("sasl.password is wrong", **{**right, "sasl.password": "no-such-password"})
@@ -101,7 +101,7 @@ def connections(cluster):
     refused("ssl.ca.location", **{**right, "ssl.ca.location": "/no/such/file"})
     refused(["has expired", "clock"], "expired", **{"security.protocol": "SSL", "ssl.ca.location": ca})
     refused("our certificate", "mtls", **{"security.protocol": "SSL", "ssl.ca.location": ca})
-    refused("wants TLS or SASL", **{"client.id": "plain"})
+    refused("wants TLS or SASL", code=5, **{"client.id": "plain"})
     refused(["192.0.2.7", "--allow-plaintext"], "away", **{"client.id": "plain"})
     for listener, settings in (("mtls", cluster.certificate_of("admin")),
                                ("sasl", {**right, "sasl.mechanism": "OAUTHBEARER", "sasl.oauthbearer.config": "principal=admin",

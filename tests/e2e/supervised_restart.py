@@ -14,7 +14,7 @@ from harness import Log, Worker, check, effects, wait_until
 
 KILLS = 5
 APART = 2.5 # seconds between kills: crashes in quick succession are answered more slowly each time
-STEPS = 2000
+STEPS = 6000 # more than can be done before the last kill
 
 
 def gone(pid):

@@ -84,8 +84,8 @@ class Fleet:
         code = worker.process.poll()
         if code is None:
             return
-        if code == 5 and name == self.inside and not worker.text().count("is ours"):
-            self.begin(name) # begun while it was cut off: no log, no worker
+        if code == 5 and not worker.text().count("is ours"):
+            self.begin(name) # begun while brokers were gone or it was cut off: no log, no worker; a service manager tries again
             return
         self.problems.append("%s ended by itself with %d:\n%s" % (name, code, worker.text()[-3000:]))
         say("%s ended by itself with %d" % (name, code))
