@@ -128,6 +128,10 @@ static bool arguments_parse(struct arguments *arguments, int argc, char **argv)
     const struct verb *verb = arguments->verb;
     size_t count = arguments_count_flags(verb->flags) + arguments_count_flags(arguments_common);
     struct option options[ARGUMENTS_FLAGS + 1] = {0};
+    if (count > ARGUMENTS_FLAGS) {
+        arguments_wrong(arguments, "has %zu options, and room for %d: a mistake of its makers", count, ARGUMENTS_FLAGS);
+        return false;
+    }
     for (size_t i = 0; i < count; i++) {
         const struct flag *flag = arguments_flag(verb, i);
         options[i] = (struct option){flag->name, flag->argument ? required_argument : no_argument, NULL, (int)i + 1000};
