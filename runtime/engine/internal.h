@@ -3,7 +3,8 @@
  *   engine.c: states, what the host tells, time, life     outputs.c: what the host is told and asked for
  *   ownership.c: claims, doubt     drain.c: giving it up  append.c: records on their way into the journal
  *   handover.c: moves by plan      takeover.c: their report
- *   readback.c: the journal, judged and confirmed         inbox.c: commands, replies, Marks
+ *   readback.c: the journal, judged and confirmed         inbox.c: what was read, and from where
+ *   refusals.c: replies, refusals, Marks                  commands.c: what a command does
  *   active.c: the runs worked on, their order of use      history.c: jobs made, replayed, asked what they want
  *   turn.c: inputs and commands become appends            wake.c: what a new owner does with the runs it finds
  *   steps.c: attempts and timers                          outbox.c: what leaves for other jobs
@@ -533,6 +534,27 @@ void steps_drop_remote(struct active *active); /* told to nobody */
 void steps_drop_unwanted(struct active *active); /* after a replay: remote ones that the job does not wait for */
 
 /* inbox.c */
+void inbox_begin(struct engine *engine);
+void inbox_follow(struct engine *engine); /* from inbox_next */
+void inbox_end(struct engine *engine, int64_t end);
+void inbox_record(struct engine *engine, const struct log_record *record);
+struct inbox_entry *inbox_find(struct engine *engine, int64_t offset); /* NULL: behind us */
+void inbox_done(struct engine *engine, int64_t offset);
+/* Append time of the lowest input that is not behind in_pos; -1: all that was read is. */
+int64_t inbox_low_ms(const struct engine *engine, const Position *in_pos);
+Position inbox_low(const struct engine *engine, bool in_mark);
+void inbox_reset(struct engine *engine);
+
+/* refusals.c */
+void inbox_release_replies(struct engine *engine);
+void inbox_refuse(struct engine *engine, int64_t offset, const Header *header, const Command *command,
+                  const char *code, const char *format, ...) __attribute__((format(printf, 6, 7)));
+void inbox_answer(struct engine *engine, int64_t offset, const ReplyTo *to, Reply *reply);
+void engine_mark(struct engine *engine);
+void inbox_mark_confirmed(struct engine *engine);
+bool inbox_has_refusals(const struct engine *engine); /* that no Mark carries yet */
+
+/* commands.c */
 /* A command that was read. */
 struct command_context {
     struct engine *engine;
@@ -544,22 +566,8 @@ struct command_context {
 struct input *input_make(const struct command_context *c);
 /* The run that a command is for; NULL: answered. */
 struct active *command_target(const struct command_context *c);
-void inbox_begin(struct engine *engine);
-void inbox_follow(struct engine *engine); /* from inbox_next */
-void inbox_end(struct engine *engine, int64_t end);
-void inbox_record(struct engine *engine, const struct log_record *record);
-void inbox_done(struct engine *engine, int64_t offset);
-/* Append time of the lowest input that is not behind in_pos; -1: all that was read is. */
-int64_t inbox_low_ms(const struct engine *engine, const Position *in_pos);
-Position inbox_low(const struct engine *engine, bool in_mark);
-void inbox_reset(struct engine *engine);
-void inbox_release_replies(struct engine *engine);
-void inbox_refuse(struct engine *engine, int64_t offset, const Header *header, const Command *command,
-                  const char *code, const char *format, ...) __attribute__((format(printf, 6, 7)));
-void inbox_answer(struct engine *engine, int64_t offset, const ReplyTo *to, Reply *reply);
-void engine_mark(struct engine *engine);
-void inbox_mark_confirmed(struct engine *engine);
-bool inbox_has_refusals(const struct engine *engine); /* that no Mark carries yet */
+bool command_is_alive(const struct command_context *c); /* else it is refused (rule 14) */
+void command_dispatch(struct command_context *c);
 
 /* outbox.c */
 void outbox_collect(struct engine *engine, struct run *run, const struct judged *judged, int64_t offset);

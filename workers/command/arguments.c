@@ -1,5 +1,6 @@
 #include "command/arguments.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
@@ -128,6 +129,7 @@ static bool arguments_parse(struct arguments *arguments, int argc, char **argv)
     const struct verb *verb = arguments->verb;
     size_t count = arguments_count_flags(verb->flags) + arguments_count_flags(arguments_common);
     struct option options[ARGUMENTS_FLAGS + 1] = {0};
+    assert(count <= ARGUMENTS_FLAGS);
     for (size_t i = 0; i < count; i++) {
         const struct flag *flag = arguments_flag(verb, i);
         options[i] = (struct option){flag->name, flag->argument ? required_argument : no_argument, NULL, (int)i + 1000};

@@ -27,7 +27,7 @@ struct verb {
     int (*run)(struct arguments *arguments);
 };
 
-#define ARGUMENTS_FLAGS 24
+#define ARGUMENTS_FLAGS 48
 #define ARGUMENTS_REPEATS 64
 
 struct arguments {
