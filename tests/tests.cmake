@@ -106,6 +106,8 @@ file(GLOB sim_sources CONFIGURE_DEPENDS ${TESTS}/sim/*.c)
 list(FILTER sim_sources EXCLUDE REGEX "/test_[^/]*\\.c$")
 if(sim_sources)
     add_executable(perdure-sim ${sim_sources})
+    # Sites stand in events, and their size decides when a journal is cut: a seed means the same wherever it was built.
+    target_compile_options(perdure-sim PRIVATE -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=)
     target_include_directories(perdure-sim PRIVATE ${TESTS}/sim)
     target_link_libraries(perdure-sim PRIVATE perdure_flags ${verify} perdure_mutations)
     math(EXPR sim_timeout "(1500 + ${PERDURE_SEEDS} / 10) * ${PERDURE_TIMEOUT_FACTOR}")
