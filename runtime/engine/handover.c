@@ -54,11 +54,11 @@ static void handover_ask(struct engine *engine)
 /* The journal is read to its end: now is the moment to own it. */
 void handover_caught_up(struct engine *engine)
 {
-    if (!owner_may_live(engine)) {
+    if (!engine->handover.asked)
         takeover_read(engine);
+    if (!owner_may_live(engine)) {
         engine_claim(engine, "assigned");
     } else if (!engine->handover.asked) {
-        takeover_read(engine);
         handover_ask(engine);
     }
 }

@@ -100,6 +100,7 @@ bool kafka_consume_assign(struct kafka_log *log, struct kafka_source *source, in
     }
     source->position = from;
     source->end_told = -1;
+    source->read_ms = kafka_monotonic_ms();
     source->short_seen = 0;
     rd_kafka_topic_partition_list_t *list = kafka_list_of(log, source, from);
     rd_kafka_error_t *error = rd_kafka_incremental_assign(log->reader, list);
@@ -280,12 +281,15 @@ static void kafka_following_serve(struct kafka_log *log, struct kafka_source *so
         }
         rd_kafka_message_destroy(message);
     }
-    if (any)
+    if (any) {
+        source->read_ms = kafka_monotonic_ms();
         kafka_reachable(log);
+    }
     if (count == KAFKA_TURN_MESSAGES)
         atomic_store(&source->ready, true);
-    else if (any)
+    else if (any || source->look)
         kafka_look_for_end(log, source);
+    source->look = false;
 }
 
 /* ---- operations ----------------------------------------------------------------------------------------------------- */
@@ -299,6 +303,12 @@ int kafka_follow(struct log *base, enum log_stream stream, uint32_t partition, i
         return LOG_FAILED;
     struct kafka_source *source = kafka_following(log, stream, partition);
     source->serve = kafka_following_serve;
+    if (source->followed && source->position == from) { /* it is being read: only the end is wanted (again) */
+        source->look = source->end_told >= 0;
+        source->end_told = -1;
+        atomic_store(&source->ready, true);
+        return LOG_OK;
+    }
     return kafka_consume_assign(log, source, from) ? LOG_OK : LOG_FAILED;
 }
 
@@ -344,14 +354,27 @@ static void kafka_check_end(struct kafka_log *log, struct kafka_source *source)
     kafka_lost(log, source);
 }
 
+/* A partition that was assigned, taken back and assigned again in one breath is sometimes not fetched by librdkafka 2.0.2,
+ * for ever. Whoever is not told an end in this time asks once more; while no broker answers that changes nothing. */
+#define KAFKA_SILENT_MS 5000
+
+static void kafka_check_silent(struct kafka_log *log, struct kafka_source *source)
+{
+    if (source->end_told >= 0 || kafka_monotonic_ms() - source->read_ms < KAFKA_SILENT_MS)
+        return;
+    kafka_consume_assign(log, source, source->position);
+}
+
 void kafka_consume_chores(struct kafka_log *log)
 {
     if (log->doubted && !log->dead)
         kafka_same_log(log, 0);
     log->doubted = false;
     for (uint32_t i = 0; log->reader && i < log->partitions * 2 && kafka_may_ask(log); i++)
-        if (log->followings[i].followed)
+        if (log->followings[i].followed) {
+            kafka_check_silent(log, &log->followings[i]);
             kafka_check_end(log, &log->followings[i]);
+        }
 }
 
 static void *kafka_reader_destroy(void *reader)

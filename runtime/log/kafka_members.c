@@ -10,6 +10,8 @@
 #include "log/kafka_internal.h"
 
 #define KAFKA_SESSION_TIMEOUT_MS 10000
+/* Only with a heartbeat a member hears that partitions move: this adds to every takeover. */
+#define KAFKA_HEARTBEAT_MS 200
 /* Being taken for another twice within this time is no accident. */
 #define KAFKA_FENCED_AGAIN_MS INT64_C(600000)
 
@@ -152,7 +154,7 @@ int kafka_join(struct log *base)
         return kafka_fail(log, "opened as a client: only a worker with a member id can join");
     int64_t timeout = log->session_timeout_ms > 0 ? log->session_timeout_ms : KAFKA_SESSION_TIMEOUT_MS;
     snprintf(session, sizeof session, "%" PRId64, timeout);
-    snprintf(heartbeat, sizeof heartbeat, "%" PRId64, timeout / 5 < 3000 ? timeout / 5 : 3000);
+    snprintf(heartbeat, sizeof heartbeat, "%" PRId64, timeout / 10 < KAFKA_HEARTBEAT_MS ? timeout / 10 : KAFKA_HEARTBEAT_MS);
     snprintf(poll, sizeof poll, "%" PRId64, timeout > 300000 ? timeout : 300000);
     const struct kafka_setting settings[] = {
         { "group.id", log->uri.name },

@@ -382,7 +382,10 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
         worker_rebuild(worker, partition);
         break;
     case ENGINE_OUT_STOPPED:
-        worker_partition_stopped(worker, partition, out->text);
+        if (slot->standby)
+            worker_standby_stopped(worker, partition, out->text);
+        else
+            worker_partition_stopped(worker, partition, out->text);
         break;
     case ENGINE_OUT_CRASH_DONE:
         worker_crash_done(out->count);
@@ -402,12 +405,15 @@ bool worker_carry_out(struct pdr_worker *worker, uint32_t partition)
         any = true;
         bool released = out.kind == ENGINE_OUT_RELEASED;
         worker_carry_out_one(worker, partition, &out);
-        if (released && !slot->assigned) {
+        if (!released || slot->assigned)
+            continue;
+        slot->standby = worker_standby_keeps(worker, partition);
+        if (!slot->standby) {
             worker_partition_close(worker, partition);
             break;
         }
     }
-    if (slot->engine && slot->stopped)
+    if (slot->engine && (slot->stopped || slot->standby_ends))
         worker_partition_close(worker, partition);
     return any;
 }

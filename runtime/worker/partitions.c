@@ -88,27 +88,45 @@ static void partition_begin(struct pdr_worker *worker, uint32_t partition)
     engine_begin(engine, start);
 }
 
+static bool partition_new(struct pdr_worker *worker, uint32_t partition)
+{
+    struct worker_partition *slot = &worker->partitions[partition];
+    slot->engine = partition_engine(worker, partition);
+    if (!slot->engine) {
+        worker_fail(worker, PDR_NO_MEMORY, "out of memory");
+        return false;
+    }
+    slot->generation++;
+    if (worker->log->operations->history)
+        engine_on_histories_kept(slot->engine, INT64_MAX);
+    partition_load(worker, partition, slot->engine);
+    return true;
+}
+
+bool worker_follow(struct pdr_worker *worker, uint32_t partition)
+{
+    if (!partition_new(worker, partition))
+        return false;
+    worker->partitions[partition].standby = true;
+    worker->partitions[partition].standby_ends = false;
+    partition_begin(worker, partition);
+    return true;
+}
+
 void worker_assign(struct pdr_worker *worker, uint32_t partition)
 {
     struct worker_partition *slot = &worker->partitions[partition];
+    bool is_new = !slot->engine;
     slot->assigned = true;
-    if (!slot->engine) {
-        slot->engine = partition_engine(worker, partition);
-        if (!slot->engine) {
-            worker_fail(worker, PDR_NO_MEMORY, "out of memory");
-            return;
-        }
-        slot->generation++;
-        slot->owned_at_ms = worker_monotonic_ms();
-        if (worker->log->operations->history)
-            engine_on_histories_kept(slot->engine, INT64_MAX);
-        partition_load(worker, partition, slot->engine);
-        worker_tell_crashes(worker, partition);
-        engine_on_assigned(slot->engine);
-        partition_begin(worker, partition);
+    slot->owned_at_ms = worker_monotonic_ms();
+    if (is_new && !partition_new(worker, partition))
         return;
-    }
+    if (is_new || slot->standby)
+        worker_tell_crashes(worker, partition);
+    slot->standby = false;
     engine_on_assigned(slot->engine);
+    if (is_new)
+        partition_begin(worker, partition);
 }
 
 void worker_revoke(struct pdr_worker *worker, uint32_t partition)
@@ -167,7 +185,7 @@ void worker_partition_close(struct pdr_worker *worker, uint32_t partition)
     worker->log->operations->unfollow(worker->log, LOG_JOURNAL, partition);
     engine_free(slot->engine);
     slot->engine = NULL;
-    slot->owned = false;
+    slot->owned = slot->standby = slot->standby_ends = false;
 }
 
 /* Rule 3: what the store said is dropped; the journal is read from its start. */

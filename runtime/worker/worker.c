@@ -309,6 +309,8 @@ static int worker_timeout(const struct pdr_worker *worker)
     }
     if (worker->next_save_ms < next && worker_has_partitions(worker))
         next = worker->next_save_ms;
+    if (worker->options.standby > 0 && worker->next_standby_ms < next)
+        next = worker->next_standby_ms;
     if ((worker->postponed || worker->aside_waits) && now + 1 < next)
         next = now + 1;
     return next > now ? (int)(next - now) : 0;
@@ -346,6 +348,7 @@ static void worker_loop(struct pdr_worker *worker)
         worker->log->operations->flush(worker->log);
         worker_save_if_due(worker);
         worker_complain(worker);
+        worker_standby(worker);
         if (worker->draining && (!worker_has_partitions(worker) || worker_monotonic_ms() > give_up))
             break;
         /* A flush of the embedded log tells of what it confirmed: look again before waiting. */

@@ -44,6 +44,9 @@ struct worker_partition {
     uint32_t generation;   /* counts engines: deliveries for an earlier one are dropped */
     bool assigned;
     bool owned;
+    bool standby;          /* followed, not assigned */
+    bool standby_ends;     /* it cannot be */
+    int64_t standby_from_ms; /* not before */
     char *stopped;         /* why it cannot be worked on, until this process ends; NULL: it can */
     int64_t owned_at_ms;
     uint64_t replayed_jobs, replayed_events;
@@ -79,6 +82,7 @@ struct pdr_worker {
     atomic_bool stopping;
     atomic_bool leaving;   /* for good: what it owns is released */
     bool draining;
+    int64_t next_standby_ms;
     int64_t next_complaint_ms; /* when partitions that are stopped are named again */
     bool failed;
     int code;
@@ -94,6 +98,7 @@ void worker_fail(struct pdr_worker *worker, int code, const char *format, ...) _
 int64_t worker_drain_ms(const struct pdr_worker *worker);
 
 /* partitions.c */
+bool worker_follow(struct pdr_worker *worker, uint32_t partition); /* without owning it */
 void worker_assign(struct pdr_worker *worker, uint32_t partition);
 void worker_revoke(struct pdr_worker *worker, uint32_t partition);
 void worker_partition_stopped(struct pdr_worker *worker, uint32_t partition, const char *why);
@@ -111,6 +116,11 @@ void worker_outputs_release(struct pdr_worker *worker);
 /* crashes.c */
 void worker_tell_crashes(struct pdr_worker *worker, uint32_t partition); /* to its engine, which is new */
 void worker_crash_done(uint64_t id);
+
+/* standby.c */
+void worker_standby(struct pdr_worker *worker);
+bool worker_standby_keeps(const struct pdr_worker *worker, uint32_t partition);
+void worker_standby_stopped(struct pdr_worker *worker, uint32_t partition, const char *why);
 
 /* takeover.c */
 void worker_taken_over(struct pdr_worker *worker, uint32_t partition, const struct engine_takeover *takeover);

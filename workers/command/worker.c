@@ -139,6 +139,7 @@ static const struct flag worker_flags[] = {
     FLAGS_OF_BOTH,
     {"queue", "NAME", "a step worker: runs no jobs, but the steps that wait in this queue, --threads at a time (Kafka only)",
      false},
+    {"standby", "N", "Kafka: follow N partitions of other workers, so that taking them over is quick (default: 0)", false},
     {"leave", NULL, "Kafka: SIGTERM and SIGINT leave for good: others take over at once (SIGUSR1 does so always)", false},
     {"watchdog", "DURATION", "a job that runs so long without an await ends its worker (default: 10s; 0s: never)", false},
     {"crash-limit", "N", "a job that crashed the worker so often in a row is quarantined (default: 3)", false},
@@ -193,12 +194,13 @@ static int worker_start(struct arguments *arguments, FILE *file)
 {
     struct worker_output output = {.lock = PTHREAD_MUTEX_INITIALIZER, .file = file, .json = arguments->json};
     pdr_worker_options options = {.size = sizeof options};
-    int64_t threads;
+    int64_t threads, standby;
     pdr_worker *worker = NULL;
     if (arguments->repeat_count == 0)
         return arguments_wrong(arguments, "--module is missing: which jobs should it run?");
     if (!arguments_duration(arguments, "session-timeout", 0, &options.session_timeout_ms) ||
         !arguments_duration(arguments, "drain-timeout", DRAIN_MS, &options.drain_timeout_ms) ||
+        !arguments_number(arguments, "standby", 0, 4096, 0, &standby) ||
         !arguments_number(arguments, "threads", 1, 1024, 0, &threads) || !retention_flags(arguments, &options))
         return EXIT_USAGE;
     output.least = arguments_get(arguments, "quiet") ? PDR_WARNING : PDR_INFO;
@@ -207,6 +209,7 @@ static int worker_start(struct arguments *arguments, FILE *file)
     options.name = arguments_get(arguments, "name");
     options.queue = arguments_get(arguments, "queue");
     options.step_threads = (int)threads;
+    options.standby = (int)standby;
     if (options.drain_timeout_ms == 0)
         options.drain_timeout_ms = -1;
     options.leave = arguments_get(arguments, "leave") != NULL;
@@ -235,6 +238,7 @@ static int worker_supervise(struct arguments *arguments)
         !arguments_number(arguments, "crash-limit", 1, 1000, 0, &number) ||
         !arguments_number(arguments, "threads", 1, 1024, 0, &number) ||
         !arguments_duration(arguments, "drain-timeout", 0, &number) ||
+        !arguments_number(arguments, "standby", 0, 4096, 0, &number) ||
         !arguments_duration(arguments, "session-timeout", 0, &number) || !retention_flags(arguments, &options))
         return EXIT_USAGE;
     if (arguments->repeat_count == 0)

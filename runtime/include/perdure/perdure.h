@@ -560,6 +560,8 @@ typedef struct pdr_worker_options {
                                               attempts are handed back; default: 10 s; -1: not at all */
     /* The same for takeovers, each also told as a notice; `notice_context` is its context. Default: nowhere. */
     void (*takeover)(void *context, const pdr_takeover *takeover) PDR_ZERO;
+    int standby PDR_ZERO;                  /* Kafka: so many partitions of others are followed, so that taking them over
+                                              is quick; default: none */
     bool leave PDR_ZERO;                   /* pdr_worker_stop() means for good, as pdr_worker_leave() does */
 } pdr_worker_options;
 
