@@ -112,10 +112,14 @@
 
 #define SLOT_COUNT 4096
 #define FORMAT_VERSION 1
-/* The highest level whose rules this version knows; a new namespace gets it (rule 32). */
-#define RULE_LEVEL 2
+/* The highest level whose rules this version knows (rule 32). */
+#define RULE_LEVEL 3
+/* What a new namespace begins with. */
+#define RULE_LEVEL_NEW 2
 /* Level of namespaces whose owners write Copy, Stub and cuts (rules 17 to 21). Readers below it must not meet them. */
 #define RULE_LEVEL_RETENTION 2
+/* Readers below it must not meet SlotOut and SlotIn (rules 24, 25). */
+#define RULE_LEVEL_SLOTS 3
 /* Everything else can be read from level 1 on. */
 #define RULE_LEVEL_LOWEST 1
 

@@ -255,6 +255,8 @@ static const char *client_command_name(const Command *command)
         return "resume";
     case PERDURE__V1__COMMAND__KIND_TASK_REPORT:
         return "complete";
+    case PERDURE__V1__COMMAND__KIND_GROW:
+        return "grow";
     default:
         return "watch";
     }
@@ -302,7 +304,7 @@ static bool client_encode(struct client *client, struct question *question, Comm
 
 static bool client_append(struct client *client, struct question *question)
 {
-    struct log_message message = {question->job, question->record, question->size, &question->header};
+    struct log_message message = {*question->job ? question->job : NULL, question->record, question->size, &question->header};
     struct log *log = client->log;
     int code = log->operations->append(log, LOG_INBOX, question->partition, &message, question->correlation);
     int64_t now = client_monotonic_ms();
@@ -362,13 +364,8 @@ static void client_unlink(struct client *client, struct question *question)
     *bucket = question->next_in_bucket;
 }
 
-struct question *client_ask(struct client *client, const char *job, Command *command)
+static struct question *client_ask_at(struct client *client, const char *job, uint32_t partition, Command *command)
 {
-    const char *wrong = client_job_id_error(job);
-    if (wrong) {
-        client_fail(client, EXIT_USAGE, "%s", wrong);
-        return NULL;
-    }
     if (client_payload_size(command) > PAYLOAD_LIMIT_BYTES) { /* H20 */
         client_fail(client, EXIT_USAGE, "the payload has %zu bytes, at most %d fit; store it elsewhere and pass its place",
                     client_payload_size(command), PAYLOAD_LIMIT_BYTES);
@@ -390,7 +387,7 @@ struct question *client_ask(struct client *client, const char *job, Command *com
         snprintf(question->request, sizeof question->request, "c-%016llx%016llx", (unsigned long long)random[0],
                  (unsigned long long)random[1]);
     question->correlation = ++client->correlation;
-    question->partition = partition_of(job, client->log->genesis.partitions);
+    question->partition = partition;
     question->resend_after = CLIENT_RESEND_MS;
     client_link(client, question);
     if (!client_encode(client, question, command)) {
@@ -402,6 +399,21 @@ struct question *client_ask(struct client *client, const char *job, Command *com
     }
     client_forget(client, question);
     return NULL;
+}
+
+struct question *client_ask(struct client *client, const char *job, Command *command)
+{
+    const char *wrong = client_job_id_error(job);
+    if (wrong) {
+        client_fail(client, EXIT_USAGE, "%s", wrong);
+        return NULL;
+    }
+    return client_ask_at(client, job, partition_of(job, client->log->genesis.partitions), command);
+}
+
+struct question *client_ask_partition(struct client *client, uint32_t partition, Command *command)
+{
+    return client_ask_at(client, "", partition, command);
 }
 
 void client_forget(struct client *client, struct question *question)

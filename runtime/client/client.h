@@ -88,6 +88,8 @@ struct question *client_ask(struct client *client, const char *job, Command *com
 /* Completes an attempt of a step from outside; fills in what its token says. NULL: client_error(): no token, of another
  * namespace, or as client_ask(). */
 struct question *client_complete(struct client *client, const char *token, Perdure__V1__TaskReport *report);
+/* The same for a partition. */
+struct question *client_ask_partition(struct client *client, uint32_t partition, Command *command);
 /* Lets the log work, for at most so long; appends again what is due. False: it cannot go on, client_error(). */
 bool client_poll(struct client *client, int64_t timeout_ms);
 void client_forget(struct client *client, struct question *question);

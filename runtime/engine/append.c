@@ -14,7 +14,7 @@ void header_init(struct engine *engine, Header *header, uint32_t kind)
     header->min_reader = RULE_LEVEL_LOWEST;
     header->log = (uint32_t)engine->config.genesis.log_id;
     header->kind = kind;
-    header->map_version = engine->config.genesis.map_version;
+    header->map_version = engine->judge->map.version ? engine->judge->map.version : engine->config.genesis.map_version;
 }
 
 void append_free(struct append *append)

@@ -258,7 +258,8 @@ struct active *command_target(const struct command_context *c)
     /* Also what the run before absorbed, when the next one's start is still under way. */
     bool repeated = head->seq > 0 && request_set_has(&head->requests, c->command->request);
     struct input *first = input_under_way(active, c->command->request);
-    bool absorbed = open && !starting && engine->inbox_generation == head->last_generation &&
+    bool absorbed = open && !starting && engine->config.partition == head->last_partition &&
+                    engine->inbox_generation == head->last_generation &&
                     c->at->offset <= head->last_input;
     if (RULE(REQUEST_IDS) && first && !repeated && !absorbed) { /* rule 13 */
         RULE_FIRED(REQUEST_IDS);

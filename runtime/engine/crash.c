@@ -92,6 +92,8 @@ static void crash_push(struct active *active, const struct held_crash *held)
 
 void crashes_attach(struct engine *engine, bool again)
 {
+    if (!slots_are_here(engine))
+        return; /* rule 25: when the jobs begin here */
     for (struct held_crash *held = engine->crashes, *next; held; held = next) {
         struct run *run = judge_find(engine->judge, held->job);
         uint64_t id = held->event->job_crashed->crash;
@@ -152,7 +154,7 @@ bool crashes_come_first(struct engine *engine, bool run)
         struct run *head = held->pushed ? judge_find(engine->judge, held->job) : NULL;
         struct active *active = head ? head->user : NULL;
         next = held->next;
-        if (!active || active->run != held->run)
+        if (!active || active->run != held->run || !slots_keep(engine, held->job))
             continue;
         any = true;
         if (!run || !active->crash_pending || active->in_flight || engine->state != ENGINE_OWNER)

@@ -62,7 +62,7 @@ static bool results_wait(const struct engine *engine)
     for (size_t i = 0; i < engine->judge->capacity; i++)
         for (const struct run *run = engine->judge->table[i]; run; run = run->next) {
             const struct active *active = run->user;
-            if (!active || active->parked)
+            if (!active || active->parked || !slots_keep(engine, run->job))
                 continue;
             for (const struct input *input = active->inputs.head; input; input = input->next)
                 if (input->offset < 0 && input->event->kind_case != PERDURE__V1__EVENT__KIND_TIMER_FIRED)

@@ -264,7 +264,7 @@ void engine_on_time(struct engine *engine, int64_t wall_ms, int64_t monotonic_ms
 static bool engine_mark_is_wanted(const struct engine *engine)
 {
     return engine->mark_wanted || engine->mark_first || retention_wants_mark(engine) || inbox_has_refusals(engine) ||
-           (engine->held_replies && !engine->appends);
+           (!engine->appends && inbox_replies_could_go(engine));
 }
 
 int64_t engine_next_wake(const struct engine *engine)
@@ -299,7 +299,10 @@ void engine_take_turns(struct engine *engine)
         if (!engine->runnable)
             engine->runnable_tail = NULL;
         active->queued = false;
-        turn_run(active);
+        if (slots_keep(engine, active->head->job)) /* rule 25: else it goes on where its slot goes */
+            turn_run(active);
+        else
+            slots_stand_still(active);
     }
 }
 
@@ -326,6 +329,8 @@ void engine_run(struct engine *engine)
         RULE_FIRED(MARKS);
         engine_mark(engine);
     }
+    if (!slots_run(engine))
+        return;
     if (!crashes_come_first(engine, true))
         engine_take_turns(engine);
     if (engine->state != ENGINE_OWNER)
@@ -383,6 +388,7 @@ struct engine *engine_new(const struct engine_config *config)
         free(engine);
         return NULL;
     }
+    engine->judge->partition = config->partition;
     engine->claim_alarm.kind = ALARM_CLAIM;
     engine->mark_alarm.kind = ALARM_MARK;
     engine->trim_alarm.kind = ALARM_TRIM;
@@ -405,6 +411,7 @@ void engine_free(struct engine *engine)
     engine->state = ENGINE_STOPPED;
     appends_forget(engine);
     inbox_reset(engine);
+    slots_clear(engine);
     for (size_t i = 0; i < engine->judge->capacity; i++)
         for (struct run *run = engine->judge->table[i]; run; run = run->next)
             if (run->user)

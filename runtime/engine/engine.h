@@ -106,6 +106,8 @@ enum engine_output_kind {
     ENGINE_OUT_CUT_JOURNAL,    /* journal records below `offset` may go (rule 17); `count` runs were copied or stubbed */
     ENGINE_OUT_ASK_INBOX_END,  /* where does the inbox end now? Answer, if it can be had, with engine_on_inbox_asked() */
     ENGINE_OUT_FORGOTTEN,      /* job `key` is forgotten (rule 20): its status record may go */
+    ENGINE_OUT_MAP,            /* read the namespace's slot map again; answer with engine_on_map() (rule 25) */
+    ENGINE_OUT_READ_SOURCE,    /* hand over the journal of `partition` from its start through `offset`: engine_on_source() */
     ENGINE_OUT_DEAD,           /* copy inbox record `offset` (bytes given) to the dead letters; `text` says why */
     ENGINE_OUT_OWNED,          /* notice: the partition is ours since now */
     ENGINE_OUT_TAKEN_OVER,     /* notice: `takeover` says how, at the first progress */
@@ -142,7 +144,7 @@ struct engine_takeover {
 struct engine_output {
     enum engine_output_kind kind;
     uint64_t cookie;
-    uint32_t partition;        /* SEND: target */
+    uint32_t partition;        /* SEND: target; READ_SOURCE: the other one */
     int64_t offset;
     const char *key;
     const void *data;          /* all pointers: valid until the next engine_take() or input */
@@ -185,6 +187,11 @@ void engine_on_record(struct engine *engine, const struct log_record *record);
 void engine_on_end(struct engine *engine, enum log_stream stream, int64_t end);
 void engine_on_inbox_asked(struct engine *engine, int64_t end); /* as the log says since it was asked */
 void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delivery delivery, int64_t offset);
+/* The slot map of the namespace, as its newest partition's genesis tells it: told when asked, and when it was seen. */
+void engine_on_map(struct engine *engine, const Genesis *genesis);
+/* What READ_SOURCE asked for, in order; NULL: from the start again. Then, once, that all of it was handed over. */
+void engine_on_source(struct engine *engine, const struct log_record *record);
+void engine_on_source_end(struct engine *engine);
 void engine_on_fault(struct engine *engine, enum log_fault fault, const char *message);
 /* Takes over what `outcome` points to. */
 void engine_on_step_ended(struct engine *engine, const char *job, uint64_t run, uint64_t op, uint32_t attempt,

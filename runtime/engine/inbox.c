@@ -50,6 +50,14 @@ struct inbox_entry *inbox_find(struct engine *engine, int64_t offset)
     return window_at(engine, low);
 }
 
+static const struct inbox_entry *window_first_parked(const struct engine *engine)
+{
+    for (size_t i = 0; i < engine->window_count; i++)
+        if (window_at(engine, i)->state == INBOX_PARKED)
+            return window_at(engine, i);
+    return NULL;
+}
+
 void inbox_done(struct engine *engine, int64_t offset)
 {
     struct inbox_entry *entry = inbox_find(engine, offset);
@@ -73,7 +81,8 @@ Position inbox_low(const struct engine *engine, bool in_mark)
         return low;
     for (size_t i = 0; i < engine->window_count; i++) {
         const struct inbox_entry *entry = window_at(engine, i);
-        if (entry->state == INBOX_PENDING || (entry->state == INBOX_IN_MARK && !in_mark)) {
+        if (entry->state == INBOX_PENDING || entry->state == INBOX_PARKED ||
+            (entry->state == INBOX_IN_MARK && !in_mark)) {
             RULE_FIRED(IN_POS);
             low.offset = entry->offset;
             break;
@@ -90,12 +99,27 @@ int64_t inbox_low_ms(const struct engine *engine, const Position *in_pos)
     return -1;
 }
 
+/* From what comes next; before that, what was parked is told again, or it would be taken after what came later. */
 void inbox_follow(struct engine *engine)
 {
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_FOLLOW_INBOX);
+    const struct inbox_entry *parked = window_first_parked(engine);
     if (queued)
-        queued->output.offset = engine->inbox_next;
+        queued->output.offset = parked ? parked->offset : engine->inbox_next;
     engine->inbox_turns_back = true;
+}
+
+void inbox_park(struct engine *engine, int64_t offset)
+{
+    struct inbox_entry *entry = inbox_find(engine, offset);
+    if (entry && entry->state == INBOX_PENDING)
+        entry->state = INBOX_PARKED;
+}
+
+void inbox_reread(struct engine *engine)
+{
+    if (window_first_parked(engine))
+        inbox_follow(engine);
 }
 
 void inbox_begin(struct engine *engine)
@@ -159,15 +183,28 @@ static void inbox_bury(struct engine *engine, const struct log_record *record, c
     inbox_done(engine, record->offset);
 }
 
+/* What comes next, or was parked. */
+static bool inbox_takes(struct engine *engine, const struct log_record *record)
+{
+    if (record->offset >= engine->inbox_next) {
+        engine->inbox_next = record->offset + 1;
+        return window_push(engine, record->offset, record->append_ms);
+    }
+    struct inbox_entry *entry = inbox_find(engine, record->offset);
+    if (!entry || entry->state != INBOX_PARKED)
+        return false;
+    entry->state = INBOX_PENDING;
+    return true;
+}
+
 void inbox_record(struct engine *engine, const struct log_record *record)
 {
-    if (!engine_owns(engine) || record->offset < engine->inbox_next || engine->inbox_turns_back)
+    if (!engine_owns(engine) || engine->inbox_turns_back)
         return;
     if (engine->state == ENGINE_DRAINING)
         return; /* the next owner reads it */
-    engine->inbox_next = record->offset + 1;
     retention_on_inbox(engine, record->append_ms);
-    if (!window_push(engine, record->offset, record->append_ms))
+    if (!inbox_takes(engine, record))
         return;
     Record *decoded = NULL;
     enum wire_error error = record_decode(record->data, record->size, &decoded);
@@ -180,16 +217,22 @@ void inbox_record(struct engine *engine, const struct log_record *record)
         return;
     }
     struct command_context context = { engine, record, decoded->header, decoded->command, NULL };
-    if (decoded->header->kind != PERDURE__V1__KIND__KIND_COMMAND || !decoded->command || !decoded->header->job[0] ||
+    const struct slots_context slots = { record, decoded->header, decoded->command };
+    if (decoded->header->kind != PERDURE__V1__KIND__KIND_COMMAND || !decoded->command ||
         decoded->header->log != (uint32_t)engine->config.genesis.log_id)
         inbox_bury(engine, record, "no command of this log");
+    else if (slots_command(engine, &slots))
+        ;
     else if (strlen(decoded->command->request) > REQUEST_ID_LIMIT_BYTES)
         inbox_bury(engine, record, "its request id is too long"); /* a terminal event must hold many of them */
     else if (strlen(decoded->header->job) > JOB_ID_LIMIT_BYTES)
         inbox_refuse(engine, record->offset, decoded->header, decoded->command, "BadId",
                      "a job id may have at most %d bytes", JOB_ID_LIMIT_BYTES);
-    else if (partition_of(decoded->header->job, engine->config.genesis.partitions) != engine->config.partition)
+    else if (engine->judge->map.version <= 1 &&
+             partition_of(decoded->header->job, engine->judge->map.partitions) != engine->config.partition)
         inbox_bury(engine, record, "the job belongs to another partition");
+    else if (slots_elsewhere(engine, record, decoded->header->job))
+        ;
     else if (command_is_alive(&context))
         command_dispatch(&context);
     payload_free(context.payload);

@@ -166,7 +166,8 @@ struct append {
 };
 
 /* One inbox record that was read: in order of offsets. */
-enum inbox_state { INBOX_PENDING, INBOX_DONE, INBOX_IN_MARK };
+/* PARKED: pending, and to be read again when its slot has moved (rule 25). */
+enum inbox_state { INBOX_PENDING, INBOX_DONE, INBOX_IN_MARK, INBOX_PARKED };
 struct inbox_entry {
     int64_t offset;
     int64_t append_ms;
@@ -200,6 +201,9 @@ struct outbox_entry {
     size_t size;
     bool confirmed;
     bool sending;
+    bool forward;          /* a command of another partition's slot: `inbox_offset` is done when it is delivered */
+    int64_t inbox_offset;
+    uint32_t from_slot;    /* of the sending job; SLOT_COUNT: none */
     uint32_t slot;   /* in outbox.slots while sending */
     struct outbox_task *task; /* NULL: a command to a job */
 };
@@ -219,6 +223,7 @@ struct send_slot {
 
 struct outbox {
     struct outbox_entry *oldest, *newest;
+    struct outbox_entry *forwards, *forwards_newest; /* the same lists, of what stands in no journal */
     struct outbox_target **targets;
     size_t target_capacity;
     struct send_slot *slots;
@@ -260,6 +265,7 @@ enum retention_phase { RETENTION_IDLE, RETENTION_LOOKING, RETENTION_MARKING, RET
 
 struct forgotten_job {
     struct forgotten_job *next;
+    uint64_t run; /* its records go too; 0: they went before */
     char job[];
 };
 
@@ -301,6 +307,41 @@ struct handover {
     bool asked_for;      /* we own it and were asked */
     bool say_leaving;    /* the next Mark says so */
     struct alarm alarm;
+};
+
+/* A command to the partition that waits until slots have moved. */
+struct slot_command {
+    struct slot_command *next;
+    int64_t offset;
+    uint32_t version;
+    uint32_t partition; /* which says that its slots arrived; else: offers them */
+    bool arrived;
+};
+
+/* All records of a run in the partition that its slot comes from. */
+struct source_run {
+    struct source_run *next;
+    uint64_t run;
+    struct copy_run copy;
+};
+#define SOURCE_BUCKETS 4096
+
+/* Moving slots (rule 25): slots.c. All of it is empty in a namespace that never grew. */
+struct slots {
+    struct slot_command *held;
+    bool frozen;               /* jobs whose slots leave do not run */
+    bool sent;                 /* SlotOut, or SlotIn, is on its way */
+    bool unconfirmed;          /* SlotOut, or SlotIn, was read back: nothing follows from it yet (rule 8) */
+    struct slot_map claimed;   /* what our claim says of the map */
+    /* The new partition's side. */
+    uint32_t source_partition;
+    int64_t source_end;        /* offset of the SlotOut that was offered; 0: none */
+    bool source_asked, source_whole, source_left;
+    struct judge *source;
+    struct source_run **runs;
+    size_t bucket;             /* the next of the source's table to be copied */
+    struct run *copying;
+    size_t part;               /* of it that was appended last */
 };
 
 struct engine {
@@ -372,6 +413,7 @@ struct engine {
     struct alarm takeover_alarm;
 
     struct outbox outbox;
+    struct slots slots;
     struct queued_output *outputs, *outputs_tail, *taken;
     struct unsaved_record *unsaved, *unsaved_tail;
     struct unsaved_bucket *unsaved_buckets; /* NULL until there is one */
@@ -540,6 +582,8 @@ void inbox_end(struct engine *engine, int64_t end);
 void inbox_record(struct engine *engine, const struct log_record *record);
 struct inbox_entry *inbox_find(struct engine *engine, int64_t offset); /* NULL: behind us */
 void inbox_done(struct engine *engine, int64_t offset);
+void inbox_park(struct engine *engine, int64_t offset);
+void inbox_reread(struct engine *engine); /* from the first that is parked */
 /* Append time of the lowest input that is not behind in_pos; -1: all that was read is. */
 int64_t inbox_low_ms(const struct engine *engine, const Position *in_pos);
 Position inbox_low(const struct engine *engine, bool in_mark);
@@ -547,6 +591,7 @@ void inbox_reset(struct engine *engine);
 
 /* refusals.c */
 void inbox_release_replies(struct engine *engine);
+bool inbox_replies_could_go(const struct engine *engine); /* with another Mark */
 void inbox_refuse(struct engine *engine, int64_t offset, const Header *header, const Command *command,
                   const char *code, const char *format, ...) __attribute__((format(printf, 6, 7)));
 void inbox_answer(struct engine *engine, int64_t offset, const ReplyTo *to, Reply *reply);
@@ -569,7 +614,33 @@ struct active *command_target(const struct command_context *c);
 bool command_is_alive(const struct command_context *c); /* else it is refused (rule 14) */
 void command_dispatch(struct command_context *c);
 
+/* slots.c */
+struct slots_context {
+    const struct log_record *at;
+    const Header *header;
+    const Command *command;
+};
+bool slots_allow_cut(const struct engine *engine); /* rule 17: the journal may begin with our claim */
+bool slots_want_out(const struct engine *engine);
+bool slots_run(struct engine *engine); /* false: jobs wait for a moment */
+bool slots_keep(const struct engine *engine, const char *job); /* false: it leaves, and does not run any more */
+void slots_stand_still(struct active *active); /* in place of its turn */
+bool slots_command(struct engine *engine, const struct slots_context *context); /* false: it is for a job */
+/* Parks or forwards a command that is not for now, or not for here. True: done with it. */
+bool slots_elsewhere(struct engine *engine, const struct log_record *record, const char *job);
+bool slots_are_here(const struct engine *engine); /* false: a new partition, before its SlotIn */
+void slots_on_out(struct engine *engine, const SlotOut *out, int64_t offset);
+void slots_on_in(struct engine *engine, const SlotIn *in, int64_t offset);
+void slots_confirmed(struct engine *engine);
+void slots_reset(struct engine *engine); /* what an owner has begun; what was judged and read stays */
+void slots_clear(struct engine *engine);
+void slots_genesis(const struct engine *engine, Genesis *genesis); /* what a Claim says of the map */
+
 /* outbox.c */
+void outbox_forward(struct engine *engine, const char *job, int64_t inbox_offset, const void *data, size_t size);
+void outbox_to_partition(struct engine *engine, uint32_t partition, int64_t offset, uint32_t index,
+                         Perdure__V1__SlotsMoved *moved);
+bool outbox_has_leaving(const struct engine *engine); /* of jobs that slots_keep() not */
 void outbox_collect(struct engine *engine, struct run *run, const struct judged *judged, int64_t offset);
 void outbox_collect_mark(struct engine *engine, const Mark *mark, int64_t offset);
 void outbox_confirm(struct engine *engine, int64_t offset); /* entries up to this record may leave */

@@ -257,8 +257,8 @@ void judge_reset(struct judge *judge)
 {
     judge_partial_drop(judge);
     judge_clear_runs(judge);
-    struct judge fresh = { .genesis = judge->genesis, .has_genesis = judge->has_genesis, .anchor = -1, .begin = -1,
-                           .swept = SIZE_MAX };
+    struct judge fresh = { .genesis = judge->genesis, .has_genesis = judge->has_genesis, .partition = judge->partition,
+                           .anchor = -1, .begin = -1, .swept = SIZE_MAX };
     *judge = fresh;
     judge_init_positions(judge);
 }
@@ -274,7 +274,7 @@ void judge_free(struct judge *judge)
 
 /* ---- rule F: whose record is it ------------------------------------------------------------------- */
 
-static enum judge_verdict judge_stop(struct judge *judge, int64_t offset, const char *why)
+enum judge_verdict judge_stop(struct judge *judge, int64_t offset, const char *why)
 {
     snprintf(judge->error, sizeof judge->error, "journal offset %lld: %s", (long long)offset, why);
     return JUDGE_STOP;
@@ -292,8 +292,8 @@ static enum judge_verdict judge_genesis(struct judge *judge, int64_t offset, con
     }
     if (genesis->log_id != judge->genesis.log_id)
         return judge_stop(judge, offset, "belongs to another log (the log was made anew)");
-    if (genesis->partitions != judge->genesis.partitions || genesis->map_version != judge->genesis.map_version)
-        return judge_stop(judge, offset, "was written for another partition count");
+    if (judge_slot_map(judge, offset, genesis) == JUDGE_STOP)
+        return JUDGE_STOP;
     if (genesis->rule_level > RULE_LEVEL)
         return judge_stop(judge, offset, "the namespace follows rules of a later version; use that version");
     return JUDGE_GENESIS;
@@ -398,6 +398,10 @@ static enum judge_verdict judge_chain(struct judge *judge, const struct run *run
         RULE_FIRED(FENCE);
         return JUDGE_FENCED;
     }
+    if (!judge_holds(judge, header->job)) { /* rule 25 */
+        RULE_FIRED(SLOT_OUT_ENDS);
+        return JUDGE_REJECTED;
+    }
     if (run && run->seq > 0 && (run->run == header->run || !RULE(RUN_ID))) {
         if (last == run->seq && digest_equal(after, run->digest))
             return JUDGE_DUPLICATE;
@@ -496,7 +500,9 @@ int run_on_inputs(struct run *run, const Header *header)
 {
     for (size_t i = 0; i < header->n_inputs; i++) {
         const InputRef *input = header->inputs[i];
-        if (input->generation != run->last_generation || input->offset > run->last_input) {
+        if (input->partition != run->last_partition || input->generation != run->last_generation ||
+            input->offset > run->last_input) {
+            run->last_partition = input->partition;
             run->last_generation = input->generation;
             run->last_input = input->offset;
         }
@@ -622,6 +628,10 @@ enum judge_verdict judge_record(struct judge *judge, int64_t offset, const Recor
         return judge_copy(judge, offset, record, out);
     case PERDURE__V1__KIND__KIND_STUB:
         return judge_stub(judge, offset, record, out);
+    case PERDURE__V1__KIND__KIND_SLOT_OUT:
+        return judge_slot_out(judge, offset, record);
+    case PERDURE__V1__KIND__KIND_SLOT_IN:
+        return judge_slot_in(judge, offset, record);
     default:
         return judge_stop(judge, offset, "a kind of record that this version does not know; use a later version");
     }
@@ -664,12 +674,14 @@ struct run *judge_restore(struct judge *judge, const StoredRun *stored)
     run->created = stored->created;
     run->keep_ms = stored->keep_ms;
     run->keep_until = stored->keep_until;
+    run->unknown_event = stored->unknown_event;
     run->input_digest = stored->input_digest;
     run->type = judge_intern(judge, stored->type);
     run->build = judge_intern(judge, stored->build);
     if (stored->last_input) {
         run->last_generation = stored->last_input->generation;
         run->last_input = stored->last_input->offset;
+        run->last_partition = stored->last_partition;
     }
     for (size_t i = 0; i < stored->n_requests; i++)
         if (request_set_add(&run->requests, stored->requests[i]) != PDR_OK)

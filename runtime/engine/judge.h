@@ -74,6 +74,7 @@ struct run {
     struct request_set requests;
     int64_t last_input; /* offset of the last absorbed inbox record, -1: none; within last_generation */
     uint32_t last_generation;
+    uint32_t last_partition;
     enum run_end end;
     bool unknown_event; /* rule 32: an event this version does not know: the job stops here */
     bool changed;       /* since the last save */
@@ -84,6 +85,14 @@ struct run {
     void *user; /* the engine's */
 };
 
+/* The slot map as a journal tells it (rule 24): slot s is of partition s mod partitions. */
+struct slot_map {
+    uint32_t version;    /* 0: nothing said yet */
+    uint32_t partitions;
+    uint32_t grown_from; /* partitions of the version before; 0 in version 1 */
+    uint32_t settled;    /* up to this version the moves of this partition are over (rule 25) */
+};
+
 enum judge_verdict {
     JUDGE_COUNTED,   /* an Event record: judged.run, judged.events */
     JUDGE_DUPLICATE, /* the same record counted before */
@@ -91,6 +100,8 @@ enum judge_verdict {
     JUDGE_REJECTED,  /* of the current epoch, but it does not continue its run (rule 2) */
     JUDGE_COPY,      /* part of a copy (rule 18); judged.new_run: the last one, and it brought a run that was unknown */
     JUDGE_STUB,      /* what is left of a closed run; judged.new_run: it was unknown */
+    JUDGE_SLOT_OUT,  /* slots left, or all that left have arrived (rule 25); judge_sweep_left() */
+    JUDGE_SLOT_IN,   /* the slots of this partition are here */
     JUDGE_CLAIM,
     JUDGE_RELEASE,
     JUDGE_MARK,
@@ -101,8 +112,11 @@ enum judge_verdict {
 };
 
 struct judge {
-    Genesis genesis;  /* namespace NULL; partition as read */
+    Genesis genesis;  /* namespace NULL; as expected, or as first read */
     bool has_genesis;
+    uint32_t partition;
+    struct slot_map map;
+    int64_t map_t;    /* time of the record that brought it, 0: it was always so */
     bool owned;       /* a claim is current */
     int64_t claim;
     uint64_t nonce;
@@ -173,6 +187,17 @@ int crash_restore(struct run *run, const StoredCrashes *stored);
 
 bool request_set_has(const struct request_set *set, const char *request);
 int request_set_add(struct request_set *set, const char *request);
+
+/* Rule 25. Is this job of this partition, by what its journal says so far? */
+bool judge_holds(const struct judge *judge, const char *job);
+bool judge_places(const struct judge *judge, const char *job); /* ... or on its way here */
+/* A new partition whose slots are on their way, or an old one that still waits for the news that they arrived. */
+static inline bool judge_is_settled(const struct judge *judge) { return judge->map.settled >= judge->map.version; }
+struct slot_map slot_map_of(const Genesis *genesis);
+/* Counts and hashes, as in a Mark, of the open (or the closed) runs that are `partition`'s by a map of `partitions`. */
+uint64_t judge_share(const struct judge *judge, uint32_t partitions, uint32_t partition, bool open, digest *hash);
+/* After JUDGE_SLOT_OUT: takes runs that left out of the table; hands over each before it goes. */
+void judge_sweep_left(struct judge *judge, void (*visit)(void *context, struct run *run), void *context);
 
 /* No record speaks of what comes after it. One that does was written for offsets that a truncation took away. */
 static inline int64_t out_pos_seen(int64_t out_pos, int64_t offset) { return out_pos < offset ? out_pos : offset; }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/engine.h"
 #include "engine/judge_internal.h"
 #include "engine/engine.h"
 #include "engine/rules.h"

@@ -1,5 +1,6 @@
 /*
- * What the files of the judge share: judge.c (rules 1, 2, 3), judge_copy.c (rules 18 to 20: copies, stubs, cuts).
+ * What the files of the judge share: judge.c (rules 1, 2, 3), judge_copy.c (rules 18 to 20: copies, stubs, cuts),
+ * judge_slots.c (rules 24, 25: the slot map, what leaves and what arrives).
  */
 #ifndef PERDURE_JUDGE_INTERNAL_H
 #define PERDURE_JUDGE_INTERNAL_H
@@ -18,6 +19,13 @@ void judge_counted(struct judge *judge, int64_t offset, const Header *header);
 void judge_live(struct judge *judge, const struct run *run, bool add);
 /* Decodes a record's events into `out`: JUDGE_COUNTED, if they give its digest and their seq is its header's. */
 enum judge_verdict judge_open_events(const Record *record, digest *after, struct judged *out);
+
+enum judge_verdict judge_stop(struct judge *judge, int64_t offset, const char *why);
+
+/* judge_slots.c */
+enum judge_verdict judge_slot_map(struct judge *judge, int64_t offset, const Genesis *genesis);
+enum judge_verdict judge_slot_out(struct judge *judge, int64_t offset, const Record *record);
+enum judge_verdict judge_slot_in(struct judge *judge, int64_t offset, const Record *record);
 
 /* judge_copy.c */
 enum judge_verdict judge_copy(struct judge *judge, int64_t offset, const Record *record, struct judged *out);

@@ -50,30 +50,40 @@ static void target_drop_if_empty(struct outbox *outbox, struct outbox_target *ta
 
 /* ---- entries --------------------------------------------------------------------------------------------------------- */
 
-static struct outbox_entry *entry_push(struct engine *engine, const char *job, int64_t offset, uint32_t index, void *data,
-                                       size_t size)
+/* The target of what goes to a partition and to no job: no job id has a control character in it. */
+#define PARTITION_TARGET '\x02'
+
+/* By the map as it is now: what waited while it changed goes to the new place (rule 24). */
+static uint32_t entry_partition(const struct engine *engine, const struct outbox_entry *entry)
+{
+    const char *job = entry->target->job;
+    const struct slot_map *map = &engine->judge->map;
+    if (job[0] == PARTITION_TARGET)
+        return (uint32_t)strtoul(job + 1, NULL, 10);
+    return partition_of(job, map->version ? map->partitions : engine->config.genesis.partitions);
+}
+
+static struct outbox_entry *entry_push_like(struct engine *engine, const char *job, const struct outbox_entry *like)
 {
     struct outbox *outbox = &engine->outbox;
     struct outbox_entry *entry = calloc(1, sizeof *entry);
-    struct outbox_target *target = data ? target_of(outbox, job) : NULL;
+    struct outbox_target *target = like->data ? target_of(outbox, job) : NULL;
+    struct outbox_entry **oldest = like->forward ? &outbox->forwards : &outbox->oldest;
+    struct outbox_entry **newest = like->forward ? &outbox->forwards_newest : &outbox->newest;
     if (!entry || !target) {
         free(entry);
-        free(data);
+        free(like->data);
         engine_stop(engine, "out of memory");
         return NULL;
     }
+    *entry = *like;
     entry->target = target;
-    entry->offset = offset;
-    entry->index = index;
-    entry->partition = partition_of(job, engine->config.genesis.partitions);
-    entry->data = data;
-    entry->size = size;
-    entry->older = outbox->newest;
-    if (outbox->newest)
-        outbox->newest->newer = entry;
+    entry->older = *newest;
+    if (*newest)
+        (*newest)->newer = entry;
     else
-        outbox->oldest = entry;
-    outbox->newest = entry;
+        *oldest = entry;
+    *newest = entry;
     if (target->tail)
         target->tail->next_to_target = entry;
     else
@@ -82,6 +92,14 @@ static struct outbox_entry *entry_push(struct engine *engine, const char *job, i
     outbox->unsent++;
     outbox->changed = true;
     return entry;
+}
+
+static struct outbox_entry *entry_push(struct engine *engine, const char *job, const char *sender, int64_t offset,
+                                       uint32_t index, void *data, size_t size)
+{
+    struct outbox_entry like = { .offset = offset, .index = index, .data = data, .size = size,
+                                 .from_slot = sender && sender[0] ? slot_of(sender) : SLOT_COUNT };
+    return entry_push_like(engine, job, &like);
 }
 
 static void entry_remove(struct engine *engine, struct outbox_entry *entry)
@@ -96,11 +114,11 @@ static void entry_remove(struct engine *engine, struct outbox_entry *entry)
     if (entry->older)
         entry->older->newer = entry->newer;
     else
-        outbox->oldest = entry->newer;
+        *(entry->forward ? &outbox->forwards : &outbox->oldest) = entry->newer;
     if (entry->newer)
         entry->newer->older = entry->older;
     else
-        outbox->newest = entry->older;
+        *(entry->forward ? &outbox->forwards_newest : &outbox->newest) = entry->older;
     struct outbox_entry *previous = NULL;
     for (struct outbox_entry *at = target->head; at != entry; at = at->next_to_target)
         previous = at;
@@ -159,7 +177,7 @@ static void outgoing_push(struct engine *engine, struct outgoing *out, int64_t o
     record.header = &out->header;
     record.command = &out->command;
     void *data = record_encode(&record, &size);
-    entry_push(engine, out->header.job, offset, index, data, size);
+    entry_push(engine, out->header.job, out->sender.job, offset, index, data, size);
 }
 
 static void collect_child(struct engine *engine, struct run *run, const Event *event, int64_t offset, uint32_t index)
@@ -301,7 +319,7 @@ bool outbox_put_task(struct engine *engine, const char *job, int64_t offset, uin
     snprintf(target, sizeof target, "\x01%" PRIu64 "-%" PRIu32 "-%" PRIu32 "-%s", task->op, task->attempt, task->dispatch,
              job);
     char *none = data ? NULL : calloc(1, 1);
-    struct outbox_entry *entry = entry_push(engine, target, offset, index, data ? data : none, size);
+    struct outbox_entry *entry = entry_push(engine, target, job, offset, index, data ? data : none, size);
     if (!entry) {
         outbox_task_free(task);
         return false;
@@ -394,6 +412,50 @@ static void task_not_delivered(struct engine *engine, struct outbox_entry *entry
     entry->task->not_before = engine->monotonic_ms + TASK_RETRY_MS;
 }
 
+/* ---- between partitions (rule 25) --------------------------------------------------------------------------------------- */
+
+void outbox_to_partition(struct engine *engine, uint32_t partition, int64_t offset, uint32_t index,
+                         Perdure__V1__SlotsMoved *moved)
+{
+    struct outgoing out;
+    char target[16];
+    Record record = PERDURE__V1__RECORD__INIT;
+    size_t size = 0;
+    outgoing_init(engine, &out, "", 0, engine->judge->largest_t);
+    out.header.slot = 0;
+    out.sender.partition = engine->config.partition;
+    out.sender.index = index;
+    snprintf(out.request, sizeof out.request, "slots-%" PRIu32 "-%" PRIu32 "-%" PRId64, moved->map_version,
+             engine->config.partition, offset);
+    out.command.kind_case = PERDURE__V1__COMMAND__KIND_SLOTS_MOVED;
+    out.command.slots_moved = moved;
+    record.header = &out.header;
+    record.command = &out.command;
+    snprintf(target, sizeof target, "%c%" PRIu32, PARTITION_TARGET, partition);
+    void *data = record_encode(&record, &size);
+    entry_push(engine, target, NULL, offset, index, data, size);
+}
+
+/* The same bytes: request id, born and sender stay; its receiver drops what it knows. It stands in no journal but in our
+ * inbox, and is done there when it was delivered: a new owner forwards it again. */
+void outbox_forward(struct engine *engine, const char *job, int64_t inbox_offset, const void *data, size_t size)
+{
+    struct outbox_entry like = { .offset = INT64_MAX, .size = size, .data = malloc(size ? size : 1), .confirmed = true,
+                                 .forward = true, .inbox_offset = inbox_offset, .from_slot = SLOT_COUNT };
+    if (like.data)
+        memcpy(like.data, data, size);
+    entry_push_like(engine, job, &like);
+}
+
+bool outbox_has_leaving(const struct engine *engine)
+{
+    const Genesis *next = &engine->config.genesis;
+    for (const struct outbox_entry *entry = engine->outbox.oldest; entry; entry = entry->newer)
+        if (entry->from_slot < SLOT_COUNT && entry->from_slot % next->partitions != engine->config.partition)
+            return true;
+    return false;
+}
+
 /* ---- sending ------------------------------------------------------------------------------------------------------------------ */
 
 void outbox_confirm(struct engine *engine, int64_t offset)
@@ -443,11 +505,10 @@ static bool entry_may_go(const struct engine *engine, const struct outbox_entry 
     return in_order || !RULE(OUTBOX_ORDER);
 }
 
-void outbox_send(struct engine *engine)
+static void entries_send(struct engine *engine, struct outbox_entry *first)
 {
     struct outbox *outbox = &engine->outbox;
-    for (struct outbox_entry *entry = outbox->oldest, *next; entry && outbox->sending < SENDS_IN_FLIGHT_LIMIT;
-         entry = next) {
+    for (struct outbox_entry *entry = first, *next; entry && outbox->sending < SENDS_IN_FLIGHT_LIMIT; entry = next) {
         uint64_t cookie;
         next = entry->newer;
         if (!entry_may_go(engine, entry))
@@ -463,11 +524,17 @@ void outbox_send(struct engine *engine)
         entry->target->busy = true;
         outbox->sending++;
         queued->output.cookie = cookie;
-        queued->output.partition = entry->partition;
-        queued->output.key = entry->target->job;
+        queued->output.partition = entry_partition(engine, entry);
+        queued->output.key = entry->target->job[0] == PARTITION_TARGET ? NULL : entry->target->job;
         queued->output.data = entry->data;
         queued->output.size = entry->size;
     }
+}
+
+void outbox_send(struct engine *engine)
+{
+    entries_send(engine, engine->outbox.oldest);
+    entries_send(engine, engine->outbox.forwards);
 }
 
 void outbox_delivered(struct engine *engine, uint64_t cookie, enum log_delivery delivery)
@@ -479,6 +546,8 @@ void outbox_delivered(struct engine *engine, uint64_t cookie, enum log_delivery 
         return;
     struct outbox_entry *entry = outbox->slots[index].entry;
     if (delivery == LOG_PERSISTED) {
+        if (entry->forward)
+            inbox_done(engine, entry->inbox_offset);
         entry_remove(engine, entry);
         return;
     }
@@ -502,6 +571,10 @@ void outbox_forget_sends(struct engine *engine)
     for (size_t i = 0; i < outbox->slot_count; i++)
         outbox->slots[i].entry = NULL;
     outbox->sending = 0;
+    while (outbox->forwards) { /* the next owner reads them in the inbox */
+        outbox->forwards->sending = outbox->forwards->target->busy = false;
+        entry_remove(engine, outbox->forwards);
+    }
 }
 
 void outbox_clear(struct engine *engine)
@@ -524,6 +597,11 @@ int outbox_restore(struct engine *engine, const StoredOutput *stored)
             return PDR_OK;
         return PDR_NO_MEMORY;
     }
-    return entry_push(engine, stored->target, stored->offset, stored->index, data, stored->record.len) ? PDR_OK
-                                                                                                       : PDR_NO_MEMORY;
+    Record *record = NULL;
+    (void)!record_decode(data, stored->record.len, &record);
+    const Sender *sender = record ? record->header->sender : NULL;
+    bool pushed = entry_push(engine, stored->target, sender ? sender->job : NULL, stored->offset, stored->index, data,
+                             stored->record.len);
+    record_free(record);
+    return pushed ? PDR_OK : PDR_NO_MEMORY;
 }

@@ -13,6 +13,8 @@ static void claim_append(struct engine *engine, const char *cause)
     Genesis genesis = engine->config.genesis;
     header_init(engine, &header, PERDURE__V1__KIND__KIND_CLAIM);
     genesis.partition = engine->config.partition;
+    slots_genesis(engine, &genesis);
+    engine->slots.claimed = engine->judge->map;
     engine->nonce = engine_random(engine);
     claim.nonce = engine->nonce;
     claim.worker = (char *)(engine->config.worker ? engine->config.worker : "");
@@ -58,6 +60,7 @@ void engine_disown(struct engine *engine, const char *why)
     appends_forget(engine);
     outbox_forget_sends(engine);
     inbox_reset(engine);
+    slots_clear(engine);
     actives_drop(engine);
     handover_reset(engine);
     takeover_end(engine);
@@ -104,6 +107,7 @@ void engine_doubt(struct engine *engine, const char *why)
     appends_forget(engine);
     outbox_forget_sends(engine);
     inbox_reset(engine);
+    slots_reset(engine);
     engine_put(engine, ENGINE_OUT_UNFOLLOW_INBOX);
     engine_claim(engine, why);
 }
@@ -191,7 +195,8 @@ static void engine_owned(struct engine *engine)
     handover_reset(engine);
     takeover_owned(engine);
     inbox_begin(engine);
-    wake_runs(engine);
+    if (slots_are_here(engine)) /* rule 25: else they begin with SlotIn */
+        wake_runs(engine);
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_OWNED);
     if (queued)
         queued->output.offset = engine->own_claim;

@@ -18,7 +18,7 @@ void engine_follow(struct engine *engine)
 static void engine_count_verdict(struct engine *engine, enum judge_verdict verdict)
 {
     if (verdict == JUDGE_COUNTED || verdict == JUDGE_MARK || verdict == JUDGE_RELEASE || verdict == JUDGE_COPY ||
-        verdict == JUDGE_STUB)
+        verdict == JUDGE_STUB || verdict == JUDGE_SLOT_OUT || verdict == JUDGE_SLOT_IN)
         engine->counts.records_counted++;
     else if (verdict == JUDGE_DUPLICATE)
         engine->counts.records_duplicate++;
@@ -49,6 +49,8 @@ void engine_confirm(struct engine *engine)
             retention_mark_confirmed(engine, append->n);
         } else if (append->kind == PERDURE__V1__KIND__KIND_COPY || append->kind == PERDURE__V1__KIND__KIND_STUB) {
             retention_confirmed(engine);
+        } else if (append->kind == PERDURE__V1__KIND__KIND_SLOT_OUT || append->kind == PERDURE__V1__KIND__KIND_SLOT_IN) {
+            slots_confirmed(engine);
         } else if (append->kind == PERDURE__V1__KIND__KIND_RELEASE) {
             append_free(append);
             engine_disown(engine, NULL);
@@ -111,6 +113,7 @@ void engine_distrust(struct engine *engine)
     save_clear(engine);
     retention_free(engine);
     engine->retention.journal_bytes = engine->retention.claim_bytes = 0;
+    slots_clear(engine);
     judge_reset(engine->judge);
     engine->handover.owner[0] = '\0';
     engine->handover.leaving_ms = engine->handover.last_ms = 0;
@@ -137,6 +140,14 @@ static void engine_on_verdict(struct engine *engine, const struct log_record *re
         outbox_drop_below(engine, out_pos_seen(decoded->mark->out_pos, record->offset));
         if (decoded->mark->cut > 0 && decoded->mark->cut == engine->judge->claim)
             engine->retention.journal_bytes = engine->retention.claim_bytes; /* what lies before it goes */
+        break;
+    case JUDGE_SLOT_OUT:
+        slots_on_out(engine, decoded->slot_out, record->offset);
+        outbox_drop_below(engine, out_pos_seen(header->out_pos, record->offset));
+        break;
+    case JUDGE_SLOT_IN:
+        slots_on_in(engine, decoded->slot_in, record->offset);
+        outbox_drop_below(engine, out_pos_seen(header->out_pos, record->offset));
         break;
     case JUDGE_CLAIM:
         engine->retention.claim_bytes = record->size;
@@ -243,7 +254,7 @@ void engine_on_journal(struct engine *engine, const struct log_record *record)
     enum judge_verdict verdict = judge_record(engine->judge, record->offset, decoded, &judged);
     engine_count_verdict(engine, verdict);
     if (verdict == JUDGE_MARK || verdict == JUDGE_RELEASE || verdict == JUDGE_CLAIM || verdict == JUDGE_COPY ||
-        verdict == JUDGE_STUB) {
+        verdict == JUDGE_STUB || verdict == JUDGE_SLOT_OUT || verdict == JUDGE_SLOT_IN) {
         engine->judge->anchor = record->offset;
         engine->judge->anchor_digest = hash64(record->data, record->size);
     }

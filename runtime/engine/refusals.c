@@ -50,6 +50,17 @@ void inbox_release_replies(struct engine *engine)
     }
 }
 
+bool inbox_replies_could_go(const struct engine *engine)
+{
+    if (!engine->held_replies)
+        return false;
+    Position low = inbox_low(engine, true);
+    for (const struct held_reply *held = engine->held_replies; held; held = held->next)
+        if (held->offset < low.offset)
+            return true;
+    return false;
+}
+
 static void refuse_job(struct engine *engine, int64_t offset, const Header *header, const Command *command,
                        const char *code, const char *text)
 {

@@ -156,7 +156,9 @@ static bool generation_is_full(const struct engine *engine)
 static bool retention_is_due(const struct engine *engine)
 {
     const struct retention *r = &engine->retention;
-    return r->phase == RETENTION_IDLE && retention_is_on(engine) && r->retry_ms <= engine->monotonic_ms &&
+    if (slots_want_out(engine)) /* rule 25: first what leaves */
+        return false;
+    return r->phase == RETENTION_IDLE && retention_is_on(engine) && judge_is_settled(engine->judge) && r->retry_ms <= engine->monotonic_ms &&
            !engine->mark_first && engine->judge->swept == SIZE_MAX && generation_is_full(engine);
 }
 
@@ -166,7 +168,7 @@ static void pass_begin(struct engine *engine)
     uint64_t below = bytes_below_claim(engine);
     bool worth = below >= generation_bytes(engine) / 2 || (r->age_is_due && below > 0);
     r->age_is_due = false;
-    if (!worth || engine->own_claim <= engine->judge->cut) {
+    if (!worth || engine->own_claim <= engine->judge->cut || !slots_allow_cut(engine)) {
         r->phase = RETENTION_CLAIMING;
         return;
     }
@@ -203,7 +205,7 @@ static bool keep_is_over(const struct engine *engine, const struct run *run)
 static bool last_input_is_behind(const struct engine *engine, const struct run *run)
 {
     const Position *behind = &engine->retention.clean_pos;
-    return run->last_input < 0 || behind->generation > run->last_generation ||
+    return run->last_input < 0 || run->last_partition != engine->config.partition || behind->generation > run->last_generation ||
            (behind->generation == run->last_generation && behind->offset > run->last_input);
 }
 
@@ -496,6 +498,7 @@ static bool forget_run(void *context, struct run *run)
     if (!forgotten)
         return false;
     memcpy(forgotten->job, run->job, size);
+    forgotten->run = 0;
     forgotten->next = engine->retention.forgotten;
     engine->retention.forgotten = forgotten;
     engine->partition_changed = true;

@@ -43,6 +43,13 @@
     X(STORE_STUBS, "22: the store keeps a stub of every closed run")                           \
     X(STORE_ATOMIC, "22: store rows and position change in one transaction")                   \
     X(STORE_ANCHOR, "22: the store's anchor is verified")                                      \
+    X(SLOT_OUT_ENDS, "25: after SlotOut nothing of its slots counts, or runs, where they were") \
+    X(SLOT_OUTPUTS, "25: SlotOut waits until what leaves has sent its outputs")                \
+    X(SLOT_OFFER, "8, 25: slots are offered when their SlotOut is confirmed")                  \
+    X(SLOT_COUNT, "25: SlotIn only when count and hash agree")                                 \
+    X(SLOT_WAITS, "25: before SlotIn the inbox keeps commands unabsorbed")                     \
+    X(SLOT_FORWARD, "25: commands for slots that left are forwarded")                          \
+    X(SLOT_DELIVERED, "13, 25: in_pos waits for the delivery of what is forwarded")            \
     X(RISING_T, "30: t never goes back in a run")                                              \
     X(UNKNOWN_STOPS, "32: an unknown event stops its job")
 

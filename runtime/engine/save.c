@@ -87,6 +87,8 @@ static void save_partition(struct engine *engine, const struct engine_save *save
     row.largest_t = judge->largest_t;
     row.anchor_offset = judge->anchor;
     row.anchor_digest = judge->anchor_digest;
+    slots_genesis(engine, &genesis);
+    genesis.partition = row.partition;
     row.genesis = &genesis;
     row.cut = judge->cut;
     row.journal_bytes = engine->retention.journal_bytes;
@@ -143,6 +145,8 @@ static void save_run(const struct engine_save *save, struct run *run)
     last.generation = run->last_generation;
     last.offset = run->last_input;
     row.last_input = &last;
+    row.last_partition = run->last_partition;
+    row.unknown_event = run->unknown_event;
     row.keep_until = run->keep_until;
     row.keep_ms = run->keep_ms;
     row.state = (char *)run_end_name(run->end);
@@ -233,6 +237,8 @@ static void save_forgotten(struct engine *engine, const struct engine_save *save
         engine->retention.forgotten = forgotten->next;
         if (!run || run->seq == 0)
             save->forgotten(save->context, forgotten->job);
+        if (forgotten->run)
+            save->closed(save->context, forgotten->job, forgotten->run);
         free(forgotten);
     }
 }
@@ -279,6 +285,10 @@ int engine_load_partition(struct engine *engine, const StoredPartition *row)
     engine->handover.leaving_ms = row->leaving;
     engine->handover.last_ms = row->last_append;
     engine->handover.released = row->released;
+    if (row->genesis) {
+        judge->map = slot_map_of(row->genesis);
+        judge->partition = row->partition;
+    }
     engine->from_store = true;
     if (engine->histories_below < row->position)
         engine->histories_below = row->position;
@@ -287,6 +297,8 @@ int engine_load_partition(struct engine *engine, const StoredPartition *row)
 
 int engine_load_run(struct engine *engine, const StoredRun *stored)
 {
+    if (!judge_places(engine->judge, stored->job))
+        return PDR_OK; /* it left, and its row with the next store (rule 25) */
     struct run *run = judge_restore(engine->judge, stored);
     if (!run)
         return PDR_NO_MEMORY;

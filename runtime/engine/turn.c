@@ -195,6 +195,8 @@ static bool input_is_wanted(struct active *active, const struct input *input)
     case PERDURE__V1__EVENT__KIND_STEP_FAILED:
     case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
         return result_is_wanted(active, event);
+    case PERDURE__V1__EVENT__KIND_JOB_CRASHED: /* rule 32: kept over a doubt, and what nobody knows came before it */
+        return !(active->head->unknown_event && active->head->run == active->run);
     case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
         return remote_dispatch_is_wanted(active, event);
     case PERDURE__V1__EVENT__KIND_STEP_PROGRESS:
@@ -314,7 +316,8 @@ static void turn_gather(struct turn *turn)
             return;
         }
         if (last) {
-            active->crash_pending = false;
+            active->crash_pending = active->inputs.head && /* another, told before this one was journaled */
+                                    active->inputs.head->event->kind_case == PERDURE__V1__EVENT__KIND_JOB_CRASHED;
             return;
         }
     }

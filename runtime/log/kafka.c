@@ -395,6 +395,7 @@ int kafka_log_open_as(const struct kafka_uri *uri, const struct log_options *opt
     log->session_timeout_ms = options->session_timeout_ms;
     log->read_only = options->read_only;
     log->partitions = genesis->partitions;
+    log->jobs_partitions = shape->partitions[KAFKA_JOBS] > 0 ? (uint32_t)shape->partitions[KAFKA_JOBS] : log->partitions;
     log->replicas = shape->replicas[KAFKA_JOURNAL];
     log->replies_partitions = shape->partitions[KAFKA_REPLIES];
     log->client_id = kafka_random() | 1;

@@ -24,6 +24,21 @@ int kafka_log_open(const char *uri, const struct log_options *options, struct lo
  */
 int kafka_namespace_create(const char *uri, uint32_t partitions, bool dev, char *text, size_t text_size);
 
+/*
+ * More partitions for a namespace that is there. Running it again goes on with what is missing. The workers move the slots
+ * (rule 25) when they hear of it: see Grow in docs/format.md.
+ */
+struct kafka_growth {
+    /* Asked before anything is done, unless an earlier growth is only finished: 0, or an exit code and `text`. */
+    int (*may_begin)(const struct kafka_growth *growth, char *text, size_t text_size);
+    void *context;
+    uint32_t before, version_before; /* partitions and map version as found */
+    uint32_t grown_from, partitions, version; /* of the new map */
+    bool begun; /* by an earlier call */
+};
+int kafka_namespace_grow(const char *uri, uint32_t partitions, bool dev, struct kafka_growth *growth, char *text,
+                         size_t text_size);
+
 /* Compares every setting of every topic with what Perdure needs. 0; 2 (`text` names topic, setting, value found and value
  * needed), 3 no such namespace, 5 no broker answers. `dev`: as above; a cluster of one broker is always taken for one. */
 int kafka_namespace_check(const char *uri, bool dev, char *text, size_t text_size);

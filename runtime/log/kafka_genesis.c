@@ -122,7 +122,7 @@ int kafka_genesis_check(const struct kafka_uri *uri, const struct kafka_genesis 
         const Genesis *genesis = &found[i].genesis;
         if (!found[i].found) {
             snprintf(error, error_size, "topic %s, partition %u is empty, without the Genesis record that each begins with: "
-                     "it was made anew, or `perdure namespace create` was interrupted; in that case run it again", topic, i);
+                     "it was made anew, or `perdure namespace create` or `grow` was interrupted; in that case run it again", topic, i);
             return 2;
         }
         if (genesis->log_id != found[0].genesis.log_id) {
@@ -130,7 +130,10 @@ int kafka_genesis_check(const struct kafka_uri *uri, const struct kafka_genesis 
                      "partition 0: these are partitions of two logs", topic, genesis->log_id, i, found[0].genesis.log_id);
             return 2;
         }
-        if (genesis->partitions != partitions) {
+        /* Older partitions may not have heard of it yet: the last one is made with the newest map (rule 24). */
+        bool older = i + 1 < count && genesis->map_version < found[count - 1].genesis.map_version &&
+                     genesis->partitions < partitions;
+        if (genesis->partitions != partitions && !older) {
             snprintf(error, error_size, "topic %s: partitions is %u, must be %u as written in Genesis: jobs would be looked "
                      "for in the wrong partition", topic, partitions, genesis->partitions);
             return 2;
@@ -145,24 +148,20 @@ int kafka_genesis_check(const struct kafka_uri *uri, const struct kafka_genesis 
     return 0;
 }
 
-static void *kafka_genesis_encode(const struct kafka_uri *uri, uint64_t log_id, uint32_t partitions, uint32_t partition,
-                                  size_t *size)
+static void *kafka_genesis_encode(const struct kafka_uri *uri, const Genesis *like, uint32_t partition, size_t *size)
 {
-    Genesis genesis = PERDURE__V1__GENESIS__INIT;
-    genesis.log_id = log_id;
+    Genesis genesis = *like;
+    uint64_t log_id = like->log_id;
     genesis.namespace_ = (char *)(uintptr_t)uri->name;
-    genesis.partitions = partitions;
-    genesis.map_version = 1;
     genesis.format = FORMAT_VERSION;
-    genesis.rule_level = RULE_LEVEL;
     genesis.partition = partition;
     Header header = PERDURE__V1__HEADER__INIT;
     header.format = FORMAT_VERSION;
-    header.rule_level = RULE_LEVEL;
+    header.rule_level = like->rule_level;
     header.min_reader = 1;
     header.log = (uint32_t)log_id;
     header.kind = PERDURE__V1__KIND__KIND_GENESIS;
-    header.map_version = 1;
+    header.map_version = like->map_version;
     header.first = -1;
     header.t = kafka_wall_ms();
     Record record = PERDURE__V1__RECORD__INIT;
@@ -201,17 +200,18 @@ static int kafka_genesis_await(rd_kafka_t *producer, uint32_t count, char *error
 }
 
 int kafka_genesis_write(rd_kafka_t *producer, const struct kafka_uri *uri, const struct kafka_genesis *found,
-                        uint32_t partitions, char *error, size_t error_size)
+                        const Genesis *wanted, char *error, size_t error_size)
 {
     char topic[KAFKA_TOPIC_NAME_BYTES];
-    uint64_t log_id = 0;
+    Genesis like = *wanted;
+    uint32_t partitions = like.partitions;
     kafka_topic_name(uri, KAFKA_JOURNAL, topic, sizeof topic);
     /* An interrupted run has written some: go on with its log id. */
     for (uint32_t i = 0; i < partitions; i++)
         if (found[i].found)
-            log_id = found[i].genesis.log_id;
-    while (log_id == 0)
-        log_id = kafka_random();
+            like.log_id = found[i].genesis.log_id;
+    while (like.log_id == 0)
+        like.log_id = kafka_random();
     rd_kafka_topic_t *handle = rd_kafka_topic_new(producer, topic, NULL);
     uint32_t written = 0;
     int code = 0;
@@ -219,7 +219,7 @@ int kafka_genesis_write(rd_kafka_t *producer, const struct kafka_uri *uri, const
         if (found[i].found)
             continue;
         size_t size;
-        void *data = kafka_genesis_encode(uri, log_id, partitions, i, &size);
+        void *data = kafka_genesis_encode(uri, &like, i, &size);
         if (!data || rd_kafka_produce(handle, (int32_t)i, RD_KAFKA_MSG_F_COPY, data, size, NULL, 0, NULL) != 0) {
             snprintf(error, error_size, "the Genesis record of partition %u could not be written: %s", i,
                      data ? rd_kafka_err2str(rd_kafka_last_error()) : "out of memory");

@@ -144,6 +144,20 @@ int kafka_topics_create(rd_kafka_t *client, const struct kafka_uri *uri, const s
 rd_kafka_NewTopic_t *kafka_topics_plan_queue(const char *topic, int partitions, int replicas, bool dev, char *error,
                                              size_t error_size);
 
+/* ---- kafka_namespace.c ------------------------------------------------------------------------------------- */
+
+/* A producer that knows the topics, and what the brokers say of them. */
+struct kafka_namespace {
+    struct kafka_uri uri;
+    struct kafka_notes notes;
+    rd_kafka_t *client;
+    rd_kafka_topic_t *handles[KAFKA_TOPICS];
+    struct kafka_shape shape;
+};
+int kafka_namespace_open(struct kafka_namespace *ns, const char *uri, bool dev, bool writes, char *text,
+                         size_t text_size);
+void kafka_namespace_close(struct kafka_namespace *ns);
+
 /* ---- kafka_genesis.c: the first record of each journal partition --------------------------------------------- */
 
 struct kafka_genesis {
@@ -161,8 +175,9 @@ int kafka_genesis_read(const struct kafka_uri *uri, uint32_t first, uint32_t cou
 /* Every partition has one, and they agree with one another and with the topics. */
 int kafka_genesis_check(const struct kafka_uri *uri, const struct kafka_genesis *found, uint32_t count,
                         uint32_t partitions, char *error, size_t error_size);
+/* Writes what was not found: like `like`, whose log id 0 is that of what was found, or a new one. */
 int kafka_genesis_write(rd_kafka_t *producer, const struct kafka_uri *uri, const struct kafka_genesis *found,
-                        uint32_t partitions, char *error, size_t error_size);
+                        const Genesis *like, char *error, size_t error_size);
 
 /* ---- the open log --------------------------------------------------------------------------------------------- */
 
@@ -213,6 +228,7 @@ struct kafka_log {
     bool read_only;
     uint32_t partitions;
     int replies_partitions;
+    uint32_t jobs_partitions; /* as many as the namespace was made with */
     int replicas; /* of the journal: topics of queues get as many */
 
     /* waiting */

@@ -53,6 +53,8 @@ static void kafka_take_assignment(struct kafka_log *log, rd_kafka_topic_partitio
     for (int i = 0; i < list->cnt; i++)
         if (list->elems[i].partition >= 0 && (uint32_t)list->elems[i].partition < log->partitions)
             kafka_tell_assigned(log, (uint32_t)list->elems[i].partition, true);
+        else if (log->base.handler.assigned) /* the namespace has grown: it is opened again */
+            log->base.handler.assigned(log->base.handler.context, (uint32_t)list->elems[i].partition);
 }
 
 static void kafka_give_up_assignment(struct kafka_log *log, rd_kafka_topic_partition_list_t *list, bool cooperative)

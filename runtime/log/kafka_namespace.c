@@ -9,17 +9,8 @@
 
 #include "log/kafka_internal.h"
 
-/* A producer that knows the topics, and what the brokers say of them. */
-struct kafka_namespace {
-    struct kafka_uri uri;
-    struct kafka_notes notes;
-    rd_kafka_t *client;
-    rd_kafka_topic_t *handles[KAFKA_TOPICS];
-    struct kafka_shape shape;
-};
-
-static int kafka_namespace_open(struct kafka_namespace *ns, const char *uri, bool dev, bool writes, char *text,
-                                size_t text_size)
+int kafka_namespace_open(struct kafka_namespace *ns, const char *uri, bool dev, bool writes, char *text,
+                         size_t text_size)
 {
     memset(ns, 0, sizeof *ns);
     kafka_notes_init(&ns->notes);
@@ -38,7 +29,7 @@ static int kafka_namespace_open(struct kafka_namespace *ns, const char *uri, boo
     return kafka_topics_shape(ns->client, &ns->uri, &ns->notes, KAFKA_OPEN_TIMEOUT_MS, &ns->shape, text, text_size);
 }
 
-static void kafka_namespace_close(struct kafka_namespace *ns)
+void kafka_namespace_close(struct kafka_namespace *ns)
 {
     for (int topic = 0; topic < KAFKA_TOPICS; topic++)
         if (ns->handles[topic])
@@ -126,10 +117,14 @@ static int kafka_namespace_write(struct kafka_namespace *ns, struct kafka_genesi
 {
     uint32_t partitions = (uint32_t)ns->shape.partitions[KAFKA_JOURNAL];
     int code = kafka_namespace_verify(ns, found, text, text_size);
+    Genesis like = PERDURE__V1__GENESIS__INIT;
+    like.partitions = partitions;
+    like.map_version = 1;
+    like.rule_level = RULE_LEVEL_NEW;
     for (uint32_t i = 0; i < partitions && !code; i++)
         *written += !(*found)[i].found;
     if (!code && *written > 0)
-        code = kafka_genesis_write(ns->client, &ns->uri, *found, partitions, text, text_size);
+        code = kafka_genesis_write(ns->client, &ns->uri, *found, &like, text, text_size);
     if (!code && *written > 0) /* two that ran at once would show here */
         code = kafka_genesis_read(&ns->uri, 0, partitions, *found, text, text_size);
     return code ? code : kafka_genesis_check(&ns->uri, *found, partitions, partitions, text, text_size);
@@ -163,29 +158,53 @@ int kafka_namespace_create(const char *uri, uint32_t partitions, bool dev, char 
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
 
+/* A namespace that grows looks torn for a moment: topics and Genesis records follow one another. */
+static int kafka_namespace_open_whole(struct kafka_namespace *ns, const char *uri, const struct log_options *options,
+                                      struct kafka_genesis **found, uint32_t *count, char *error, size_t error_size)
+{
+    *found = NULL;
+    bool member = options->member != NULL;
+    int code = kafka_namespace_open(ns, uri, false, false, error, error_size);
+    if (!member) /* what a client, or one that only reads, does without */
+        ns->shape.needless = 1u << KAFKA_DEAD | (options->read_only ? 1u << KAFKA_REPLIES : 0);
+    if (!code)
+        code = kafka_topics_check_partitions(&ns->uri, &ns->shape, error, error_size);
+    uint32_t partitions = (uint32_t)ns->shape.partitions[KAFKA_JOURNAL];
+    *count = member ? partitions : 1;
+    if (!code && member) {
+        code = kafka_namespace_verify(ns, found, error, error_size);
+    } else if (!code) {
+        *found = calloc(1, sizeof **found); /* the last one's: it knows the newest map */
+        code = *found ? kafka_genesis_read(&ns->uri, partitions - 1, 1, *found, error, error_size) : 2;
+    }
+    if (!code)
+        code = kafka_genesis_check(&ns->uri, *found, *count, partitions, error, error_size);
+    return code;
+}
+
+#define GROWING_PATIENCE_MS 5000
+
 int kafka_log_open(const char *uri, const struct log_options *options, struct log **out, char *error, size_t error_size)
 {
     struct kafka_namespace ns;
     struct kafka_genesis *found = NULL;
+    uint32_t count = 0;
     *out = NULL;
-    int code = kafka_namespace_open(&ns, uri, false, false, error, error_size);
-    if (!options->member) /* what a client, or one that only reads, does without */
-        ns.shape.needless = 1u << KAFKA_DEAD | (options->read_only ? 1u << KAFKA_REPLIES : 0);
-    if (!code)
-        code = kafka_topics_check_partitions(&ns.uri, &ns.shape, error, error_size);
-    uint32_t partitions = (uint32_t)ns.shape.partitions[KAFKA_JOURNAL];
-    uint32_t count = options->member ? partitions : 1;
-    if (!code && options->member) {
-        code = kafka_namespace_verify(&ns, &found, error, error_size);
-    } else if (!code) {
-        found = calloc(1, sizeof *found);
-        code = found ? kafka_genesis_read(&ns.uri, 0, 1, found, error, error_size) : 2;
+    int64_t deadline = kafka_monotonic_ms() + GROWING_PATIENCE_MS;
+    int code = kafka_namespace_open_whole(&ns, uri, options, &found, &count, error, error_size);
+    while (code == 2 && ns.shape.partitions[KAFKA_JOURNAL] > ns.shape.partitions[KAFKA_JOBS] &&
+           ns.shape.partitions[KAFKA_JOBS] > 0 && kafka_monotonic_ms() < deadline) {
+        free(found);
+        kafka_namespace_close(&ns);
+        nanosleep(&(struct timespec){ .tv_nsec = 200 * 1000 * 1000 }, NULL);
+        code = kafka_namespace_open_whole(&ns, uri, options, &found, &count, error, error_size);
     }
-    if (!code)
-        code = kafka_genesis_check(&ns.uri, found, count, partitions, error, error_size);
     if (!code) {
         struct kafka_log *log = NULL;
-        code = kafka_log_open_as(&ns.uri, options, &found[0].genesis, &ns.shape, &log, error, error_size);
+        Genesis *newest = &found[count - 1].genesis;
+        newest->partition = 0;
+        newest->settled = 0;
+        code = kafka_log_open_as(&ns.uri, options, newest, &ns.shape, &log, error, error_size);
         *out = log ? &log->base : NULL;
     }
     free(found);

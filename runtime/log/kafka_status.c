@@ -18,7 +18,7 @@ static bool kafka_is_registration(const char *key)
 
 static uint32_t kafka_status_partition(const struct kafka_log *log, const char *key)
 {
-    return kafka_is_registration(key) ? 0 : partition_of(key, log->partitions);
+    return kafka_is_registration(key) ? 0 : partition_of(key, log->jobs_partitions);
 }
 
 int kafka_put_status(struct log *base, const char *key, const void *data, size_t size)
@@ -226,7 +226,7 @@ int kafka_each_status(struct log *base, const char *prefix,
     struct kafka_rows rows = { .prefix = prefix ? prefix : "", .visit = visit, .context = context };
     const struct kafka_scan scan = { &rows, kafka_rows_take };
     bool registrations = kafka_is_registration(rows.prefix);
-    int result = kafka_scan(log, 0, registrations ? 1 : log->partitions, &scan);
+    int result = kafka_scan(log, 0, registrations ? 1 : log->jobs_partitions, &scan);
     if (result == LOG_OK && rows.no_memory)
         result = kafka_fail(log, "out of memory");
     if (result == LOG_OK)

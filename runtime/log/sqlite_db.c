@@ -196,11 +196,11 @@ static int db_write_genesis(struct sqlite_db *db, uint64_t log_id, uint32_t part
         genesis.partitions = partitions;
         genesis.map_version = 1;
         genesis.format = FORMAT_VERSION;
-        genesis.rule_level = RULE_LEVEL;
+        genesis.rule_level = RULE_LEVEL_NEW;
         genesis.partition = p;
         Header header = PERDURE__V1__HEADER__INIT;
         header.format = FORMAT_VERSION;
-        header.rule_level = RULE_LEVEL;
+        header.rule_level = RULE_LEVEL_NEW;
         header.min_reader = RULE_LEVEL_LOWEST;
         header.log = (uint32_t)log_id;
         header.kind = PERDURE__V1__KIND__KIND_GENESIS;

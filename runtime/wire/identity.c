@@ -35,7 +35,7 @@ uint32_t slot_of(const char *job)
 
 uint32_t partition_of(const char *job, uint32_t partitions)
 {
-    return slot_of(job) % partitions; /* map version 1 (rule 24) */
+    return slot_of(job) % partitions; /* rule 24: so in every version of the map */
 }
 
 /* Length of the UTF-8 sequence at `at`, 0: none. Table 3-7 of the Unicode standard. */

@@ -113,6 +113,34 @@ static const char *stub_record_check(const Record *record)
     return NULL;
 }
 
+static const char *slot_out_check(const SlotOut *out)
+{
+    if (out == NULL)
+        return "a SlotOut without its message";
+    for (size_t i = 0; i < out->n_shares; i++)
+        if (out->shares[i]->live_hash.len != DIGEST_BYTES)
+            return "a live hash that is not 16 bytes long";
+    return NULL;
+}
+
+static const char *slot_in_check(const SlotIn *in)
+{
+    if (in == NULL)
+        return "a SlotIn without its message";
+    bool hashes = in->live_hash.len == DIGEST_BYTES && in->closed_hash.len == DIGEST_BYTES;
+    return hashes ? NULL : "a hash that is not 16 bytes long";
+}
+
+/* Some commands are for a partition. */
+static const char *command_check(const Record *record)
+{
+    if (record->command == NULL)
+        return "a command without its message";
+    bool to_partition = record->command->kind_case == PERDURE__V1__COMMAND__KIND_GROW ||
+                        record->command->kind_case == PERDURE__V1__COMMAND__KIND_SLOTS_MOVED;
+    return record->header->job[0] != '\0' || to_partition ? NULL : "it names no job";
+}
+
 /* The message of its kind must be there. Kinds that are not known pass: the judge stops at them (rule 32). */
 static const char *kind_check(const Record *record)
 {
@@ -132,9 +160,11 @@ static const char *kind_check(const Record *record)
     case PERDURE__V1__KIND__KIND_STUB:
         return stub_record_check(record);
     case PERDURE__V1__KIND__KIND_COMMAND:
-        if (record->header->job[0] == '\0')
-            return "it names no job";
-        return record->command != NULL ? NULL : "a command without its message";
+        return command_check(record);
+    case PERDURE__V1__KIND__KIND_SLOT_OUT:
+        return slot_out_check(record->slot_out);
+    case PERDURE__V1__KIND__KIND_SLOT_IN:
+        return slot_in_check(record->slot_in);
     default:
         return NULL;
     }

@@ -26,6 +26,9 @@ typedef Perdure__V1__Mark Mark;
 typedef Perdure__V1__Refusal Refusal;
 typedef Perdure__V1__CopyOf CopyOf;
 typedef Perdure__V1__Stub Stub;
+typedef Perdure__V1__SlotOut SlotOut;
+typedef Perdure__V1__SlotShare SlotShare;
+typedef Perdure__V1__SlotIn SlotIn;
 typedef Perdure__V1__Event Event;
 typedef Perdure__V1__Site Site;
 typedef Perdure__V1__Payload Payload;
@@ -154,6 +157,7 @@ uint64_t run_id_of(uint64_t log_id, const char *job, const char *request);
 /* Kafka's murmur2, so that its default partitioners find a job (rule 24). */
 uint32_t murmur2(const void *data, size_t size);
 uint32_t slot_of(const char *job);
+/* By a slot map of so many partitions (rule 24). */
 uint32_t partition_of(const char *job, uint32_t partitions);
 /* 1 to JOB_ID_LIMIT_BYTES bytes of UTF-8 without NUL and other control characters. */
 bool job_id_valid(const char *job, size_t size);

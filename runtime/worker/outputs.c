@@ -162,6 +162,10 @@ void worker_outputs_release(struct pdr_worker *worker)
     }
     free(worker->slots);
     free(worker->lanes);
+    worker->postponed_tail = NULL;
+    worker->slots = NULL;
+    worker->lanes = NULL;
+    worker->slot_count = worker->slot_hint = 0;
 }
 
 /* ---- steps --------------------------------------------------------------------------------------------------------- */
@@ -355,6 +359,12 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
     }
     case ENGINE_OUT_FORGOTTEN:
         log->operations->put_status(log, out->key, NULL, 0);
+        break;
+    case ENGINE_OUT_MAP:
+        worker_map_asked(worker);
+        break;
+    case ENGINE_OUT_READ_SOURCE:
+        worker_read_source(worker, partition, out);
         break;
     case ENGINE_OUT_DEAD:
         worker_dead_letter(worker, partition, out);

@@ -87,7 +87,9 @@ static void on_delivered(void *context, uint64_t cookie, enum log_delivery deliv
 static void on_assigned(void *context, uint32_t partition)
 {
     struct pdr_worker *worker = context;
-    if (!worker->draining && partition < worker->partition_count)
+    if (partition >= worker->partition_count)
+        worker_map_asked(worker);
+    else if (!worker->draining && !worker->grown_log)
         worker_assign(worker, partition);
 }
 
@@ -160,7 +162,7 @@ static int name_embedded(struct pdr_worker *worker)
     return worker->name ? PDR_OK : PDR_NO_MEMORY;
 }
 
-static int open_log(struct pdr_worker *worker)
+int worker_open_log(struct pdr_worker *worker, struct log **out)
 {
     struct log_options options = {
         .client_name = worker->name,
@@ -168,15 +170,26 @@ static int open_log(struct pdr_worker *worker)
         .session_timeout_ms = worker->options.session_timeout_ms,
         .create = !worker->options.queue,
     };
-    int code = log_open(worker->log_uri, &options, &worker->log, worker->error, sizeof worker->error);
-    if (code != 0)
-        return code == 5 || code == LOG_BUSY ? PDR_UNREACHABLE : code == 3 ? PDR_NOT_FOUND : PDR_INVALID;
+    int code = log_open(worker->log_uri, &options, out, worker->error, sizeof worker->error);
+    return code == 0 ? PDR_OK : code == 5 || code == LOG_BUSY ? PDR_UNREACHABLE : code == 3 ? PDR_NOT_FOUND : PDR_INVALID;
+}
+
+int worker_use_log(struct pdr_worker *worker, struct log *log)
+{
     struct log_handler handler = { worker, on_record, on_end, on_delivered, on_assigned, on_revoked, on_fault, NULL };
-    log_set_handler(worker->log, &handler);
-    worker->partition_count = worker->log->genesis.partitions;
+    log_set_handler(log, &handler);
+    worker->log = log;
+    worker->partition_count = log->genesis.partitions;
     worker->partitions = calloc(worker->partition_count, sizeof *worker->partitions);
     worker->lanes = calloc(2 * (size_t)worker->partition_count, sizeof *worker->lanes);
     return worker->partitions && worker->lanes ? PDR_OK : PDR_NO_MEMORY;
+}
+
+static int open_log(struct pdr_worker *worker)
+{
+    struct log *log = NULL;
+    int code = worker_open_log(worker, &log);
+    return code == PDR_OK ? worker_use_log(worker, log) : code;
 }
 
 static int open_store(struct pdr_worker *worker)
@@ -343,6 +356,8 @@ static void worker_loop(struct pdr_worker *worker)
             give_up = worker_monotonic_ms() + worker_drain_ms(worker) + STOP_PATIENCE_MS;
         }
         worker_take_steps(worker);
+        worker_take_sources(worker);
+        worker_grow(worker);
         worker_send_postponed(worker);
         bool busy = worker_turn(worker);
         worker->log->operations->flush(worker->log);
@@ -411,11 +426,14 @@ void pdr_worker_close(pdr_worker *worker)
     size_t stuck = step_pool_free(worker->pool, worker->draining ? STEPS_PATIENCE_MS : STOP_PATIENCE_MS);
     if (stuck > 0)
         worker_notice(worker, PDR_WARNING, "%zu steps still run; they are left behind", stuck);
+    worker_sources_stop(worker);
     for (uint32_t p = 0; p < worker->partition_count; p++) {
         engine_free(worker->partitions[p].engine);
         free(worker->partitions[p].stopped);
     }
     free(worker->partitions);
+    if (worker->grown_log)
+        worker->grown_log->operations->close(worker->grown_log);
     store_close(worker->store);
     if (worker->log)
         worker->log->operations->close(worker->log);

@@ -79,6 +79,10 @@ struct pdr_worker {
     uint64_t postponed_round;
     int64_t queue_notice_ms;      /* monotonic: not said before that a queue takes nothing */
     int64_t next_save_ms;
+    bool map_asked;          /* the namespace may have more partitions than we know (rule 24) */
+    int64_t map_retry_ms;
+    struct log *grown_log;   /* open on the namespace as it is now: taken when all partitions are given back */
+    struct source_reader *sources;
     atomic_bool stopping;
     atomic_bool leaving;   /* for good: what it owns is released */
     bool draining;
@@ -132,6 +136,19 @@ void worker_reply(struct pdr_worker *worker, const ReplyTo *to, const Reply *rep
 void worker_trim(struct pdr_worker *worker, enum log_stream stream, uint32_t partition, int64_t below);
 void worker_send_aside(struct pdr_worker *worker); /* what waits for room */
 void worker_aside_release(struct pdr_worker *worker);
+
+/* grow.c */
+void worker_map_asked(struct pdr_worker *worker);
+void worker_grow(struct pdr_worker *worker); /* between turns */
+
+/* sources.c: the journals of partitions whose slots move here (rule 25) */
+void worker_read_source(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out);
+void worker_take_sources(struct pdr_worker *worker);
+void worker_sources_stop(struct pdr_worker *worker);
+
+/* worker.c */
+int worker_open_log(struct pdr_worker *worker, struct log **out);
+int worker_use_log(struct pdr_worker *worker, struct log *log);
 
 /* registrations.c */
 int worker_register(struct pdr_worker *worker);

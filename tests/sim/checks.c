@@ -15,26 +15,48 @@ static bool note_is_of(const struct inbox_note *note, const struct request *requ
 
 static uint32_t absorbed_times(const struct request *request)
 {
-    uint32_t p = partition_of(request->job, world->profile.partitions), times = 0;
-    for (int64_t i = 0; i < world->streams[LOG_INBOX][p].end; i++)
-        if (note_is_of(&world->notes[p][i], request))
-            times += world->notes[p][i].absorbed;
+    uint32_t times = 0;
+    for (uint32_t p = 0; p < world->profile.partitions; p++)
+        for (int64_t i = 0; i < world->streams[LOG_INBOX][p].end; i++)
+            if (note_is_of(&world->notes[p][i], request))
+                times += world->notes[p][i].absorbed;
     return times;
 }
 
-static int64_t first_offset(const struct request *request)
+/* The first that landed; of the same instant, that of the old partition. */
+static const struct inbox_note *first_note(const struct request *request, uint32_t *partition, int64_t *offset)
 {
-    uint32_t p = partition_of(request->job, world->profile.partitions);
-    for (int64_t i = 0; i < world->streams[LOG_INBOX][p].end; i++)
-        if (note_is_of(&world->notes[p][i], request))
-            return i;
-    return INT64_MAX;
+    const struct inbox_note *first = NULL;
+    for (uint32_t p = 0; p < world->profile.partitions; p++)
+        for (int64_t i = 0; i < world->streams[LOG_INBOX][p].end; i++)
+            if (note_is_of(&world->notes[p][i], request) &&
+                (!first || world->notes[p][i].append_ms < first->append_ms)) {
+                first = &world->notes[p][i];
+                *partition = p;
+                *offset = i;
+            }
+    return first;
+}
+
+/* Some of its copies came in time. Forwarded, its life is judged where it arrives. */
+static bool came_in_time(const struct request *request)
+{
+    bool any = false;
+    for (uint32_t p = 0; p < world->profile.partitions; p++)
+        for (int64_t i = 0; i < world->streams[LOG_INBOX][p].end; i++) {
+            const struct inbox_note *note = &world->notes[p][i];
+            if (!note_is_of(note, request))
+                continue;
+            if (note->append_ms - request->born > world->profile.life_ms)
+                return false;
+            any = true;
+        }
+    return any;
 }
 
 static const struct oracle_run *run_of_start(const struct request *request)
 {
-    return oracle_find_run(&world->oracles[partition_of(request->job, world->profile.partitions)], request->job,
-                           run_id_of(world->log_id, request->job, request->id));
+    return growth_find_run(request->job, run_id_of(world->log_id, request->job, request->id));
 }
 
 static void check_starts(void)
@@ -47,9 +69,11 @@ static void check_starts(void)
         bool sink = strncmp(request->job, "sink", 4) == 0;
         if (!run && (request->unique_id || sink) && !request->old) {
             /* It may have been too old when it landed. */
-            int64_t first = first_offset(request);
-            uint32_t p = partition_of(request->job, world->profile.partitions);
-            if (first != INT64_MAX && world->notes[p][first].append_ms - request->born <= world->profile.life_ms)
+            uint32_t p;
+            int64_t first;
+            const struct inbox_note *note = first_note(request, &p, &first);
+            if (note && note->append_ms - request->born <= world->profile.life_ms &&
+                (!world->grown_from || came_in_time(request)))
                 world_bad("an accepted start was lost: %s of %s", request->id, request->job);
         }
         if (run && request->old)
@@ -60,21 +84,28 @@ static void check_starts(void)
 static void check_signals(void)
 {
     int64_t begun[2] = { INT64_MAX, INT64_MAX };
+    uint32_t begun_at[2] = { 0, 0 };
+    int64_t begun_ms[2] = { 0, 0 };
     static const char *const sinks[] = { "sink0", "sink1" };
     for (size_t i = 0; i < world->request_count; i++)
         for (size_t s = 0; s < 2; s++)
             if (world->requests[i].kind == COMMAND_START && strcmp(world->requests[i].job, sinks[s]) == 0 &&
-                run_of_start(&world->requests[i]))
-                begun[s] = first_offset(&world->requests[i]);
+                run_of_start(&world->requests[i])) {
+                (void)first_note(&world->requests[i], &begun_at[s], &begun[s]);
+                begun_ms[s] = growth_started_ms(run_of_start(&world->requests[i]));
+            }
     for (size_t i = 0; i < world->request_count; i++) {
         const struct request *request = &world->requests[i];
         if (!request->sink || request->landed == 0)
             continue;
-        int64_t first = first_offset(request);
-        uint32_t p = partition_of(request->job, world->profile.partitions);
-        if (first == INT64_MAX || first < begun[request->job[4] - '0'])
-            continue;
-        if (world->notes[p][first].append_ms - request->born > world->profile.life_ms)
+        int sink = request->job[4] - '0';
+        uint32_t p;
+        int64_t first;
+        const struct inbox_note *note = first_note(request, &p, &first);
+        if (!note || begun[sink] == INT64_MAX || (p == begun_at[sink] && first < begun[sink]) ||
+            (p != begun_at[sink] && note->append_ms <= begun_ms[sink]))
+            continue; /* across a move, order is that of one inbox */
+        if (note->append_ms - request->born > world->profile.life_ms || (world->grown_from && !came_in_time(request)))
             continue;
         if (absorbed_times(request) == 0)
             world_bad("an accepted signal was lost: %s to %s, inbox offset %lld", request->id, request->job,
@@ -89,16 +120,16 @@ static void check_sent(const struct oracle_run *run)
         const Event *event = run->events[i].event;
         if (event->kind_case != PERDURE__V1__EVENT__KIND_SIGNAL_SENT)
             continue;
-        uint32_t q = partition_of(event->signal_sent->target, world->profile.partitions);
         uint32_t landed = 0, absorbed = 0;
-        for (int64_t o = 0; o < world->streams[LOG_INBOX][q].end; o++) {
-            const struct inbox_note *note = &world->notes[q][o];
-            const Sender *sender = note->record ? note->record->header->sender : NULL;
-            if (!sender || sender->run != run->run || sender->seq != event->seq)
-                continue;
-            landed++;
-            absorbed += note->absorbed;
-        }
+        for (uint32_t q = 0; q < world->profile.partitions; q++)
+            for (int64_t o = 0; o < world->streams[LOG_INBOX][q].end; o++) {
+                const struct inbox_note *note = &world->notes[q][o];
+                const Sender *sender = note->record ? note->record->header->sender : NULL;
+                if (!sender || sender->run != run->run || sender->seq != event->seq)
+                    continue;
+                landed++;
+                absorbed += note->absorbed;
+            }
         bool refused = false;
         for (uint64_t k = i; k < run->seq; k++)
             refused = refused || (run->events[k].event->kind_case == PERDURE__V1__EVENT__KIND_SEND_REFUSED &&
@@ -120,8 +151,7 @@ static void check_leaf(const struct oracle_run *run)
     if (last->kind_case != PERDURE__V1__EVENT__KIND_FAILED || strcmp(last->failed->error->type, "NoWord") != 0)
         return;
     const Perdure__V1__Started *started = run->events[0].event->started;
-    uint32_t p = partition_of(started->parent_job, world->profile.partitions);
-    const struct oracle_run *parent = oracle_find_run(&world->oracles[p], started->parent_job, started->parent_run);
+    const struct oracle_run *parent = growth_find_run(started->parent_job, started->parent_run);
     bool spoke = false, refused = false;
     for (uint64_t i = 0; parent && i < parent->seq; i++) {
         const Event *event = parent->events[i].event;
@@ -135,14 +165,14 @@ static void check_leaf(const struct oracle_run *run)
     if (!spoke)
         return;
     /* Excused when the word was older than LIFE where it came. */
-    uint32_t q = partition_of(run->job, world->profile.partitions);
-    for (int64_t o = 0; o < world->streams[LOG_INBOX][q].end; o++) {
-        const struct inbox_note *note = &world->notes[q][o];
-        if (note->record && note->record->header->sender && note->record->header->sender->run == started->parent_run &&
-            note->record->command->kind_case == PERDURE__V1__COMMAND__KIND_SIGNAL &&
-            note->append_ms - note->record->header->born > world->profile.life_ms)
-            return;
-    }
+    for (uint32_t q = 0; q < world->profile.partitions; q++)
+        for (int64_t o = 0; o < world->streams[LOG_INBOX][q].end; o++) {
+            const struct inbox_note *note = &world->notes[q][o];
+            if (note->record && note->record->header->sender && note->record->header->sender->run == started->parent_run &&
+                note->record->command->kind_case == PERDURE__V1__COMMAND__KIND_SIGNAL &&
+                (note->append_ms - note->record->header->born > world->profile.life_ms || growth_overtook(note, run->job)))
+                return;
+        }
     world_bad("a message overtook the start of its job: %s never got its parent's word%s", run->job,
               refused ? ", it was refused" : "");
 }
@@ -300,7 +330,7 @@ static void check_shown(void)
     }
     for (size_t i = 0; i < world->effect_count; i++) {
         const struct effect *effect = &world->effects[i];
-        if (!oracle_find_run(&world->oracles[partition_of(effect->job, world->profile.partitions)], effect->job, effect->run))
+        if (!growth_find_run(effect->job, effect->run))
             world_bad("an effect of a run that never counted: %s %s", effect->job, effect->step);
     }
     for (size_t i = 0; i < world->copy_count; i++) {
@@ -320,8 +350,7 @@ static void check_inboxes(void)
             const Sender *sender = record ? record->header->sender : NULL;
             if (!sender || sender->run == 0)
                 continue;
-            const struct oracle_run *run = oracle_find_run(
-                &world->oracles[partition_of(sender->job, world->profile.partitions)], sender->job, sender->run);
+            const struct oracle_run *run = growth_find_run(sender->job, sender->run);
             if (!run || run->seq < sender->seq)
                 world_bad("inbox %u offset %lld: a command of %s that follows from nothing", p, (long long)o, sender->job);
         }
@@ -420,6 +449,8 @@ void checks_at_end(void)
     }
     for (uint32_t p = 0; p < world->profile.partitions; p++)
         for (const struct oracle_run *run = world->oracles[p].all; run; run = run->next) {
+            if (!growth_holds(run, p))
+                continue;
             tally.jobs++;
             check_rerun(run);
             check_result(run);

@@ -72,7 +72,7 @@ static void request_send(size_t index)
         if (!world->copies)
             abort();
     }
-    uint32_t partition = partition_of(request->job, world->profile.partitions);
+    uint32_t partition = growth_client_partition(request->job);
     int64_t number = (int64_t)world->copy_count;
     world->copies[world->copy_count++] =
         (struct copy){ .request = (uint32_t)index, .partition = partition, .offset = -1 };
@@ -296,8 +296,7 @@ void clients_stop_sinks(void)
     static const char *const sinks[] = { "sink0", "sink1" };
     clients_reports();
     for (size_t i = 0; i < 2; i++) {
-        const struct oracle_run *run =
-            oracle_find(&world->oracles[partition_of(sinks[i], world->profile.partitions)], sinks[i]);
+        const struct oracle_run *run = oracle_find(growth_oracle(sinks[i]), sinks[i]);
         if (run && run->open)
             client_signal("stop", sinks[i]);
     }
@@ -308,6 +307,8 @@ void clients_stop_sinks(void)
 void clients_reply(const Reply *reply, uint32_t partition)
 {
     static const char *const answers[] = { "accepted", "exists", "refused", "ended", "unknown" };
+    if (growth_reply(reply, partition))
+        return;
     if (reply->correlation == 0 || reply->correlation > world->copy_count)
         world_bad("a reply to nobody");
     struct copy *copy = &world->copies[reply->correlation - 1];
@@ -317,11 +318,11 @@ void clients_reply(const Reply *reply, uint32_t partition)
           reply->error ? reply->error->message : "");
     if (strcmp(reply->request, request->id) != 0)
         world_bad("a reply names request %s, asked was %s", reply->request, request->id);
-    if (!note || copy->partition != partition)
+    if (!note || (copy->partition != partition && !copy->forwarded))
         world_bad("a reply to a command that is not in the inbox");
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
         tally.replies[i] += strcmp(reply->answer, answers[i]) == 0;
-    bool exact = copy->landed == 1 && !note->twin && request->copies == 1 &&
+    bool exact = copy->landed == 1 && !note->twin && request->copies == 1 && !copy->forwarded &&
                  !world->truncated_lossy;
     request->answered = true;
     if (strcmp(reply->answer, "refused") == 0) {

@@ -5,13 +5,14 @@
 #include <string.h>
 
 static const char *const verdict_names[] = { "genesis", "claim",     "release", "mark",
-                                             "counted", "duplicate", "fenced",  "rejected", "copy", "stub" };
+                                             "counted", "duplicate", "fenced",  "rejected", "copy", "stub", "slot out", "slot in" };
 
 const char *oracle_verdict_name(enum oracle_verdict verdict) { return verdict_names[verdict]; }
 
 void oracle_init(struct oracle *oracle, uint32_t partition, uint64_t log_id)
 {
-    *oracle = (struct oracle){ .partition = partition, .log_id = log_id, .claim = -1, .last_mark = -1, .cut_mark = -1, .capacity = 64 };
+    *oracle = (struct oracle){ .partition = partition, .log_id = log_id, .claim = -1, .last_mark = -1, .cut_mark = -1, .capacity = 64,
+                               .left = -1 };
     oracle->heads = calloc(oracle->capacity, sizeof *oracle->heads);
     if (!oracle->heads)
         abort();
@@ -84,7 +85,7 @@ static struct oracle_run *oracle_add(struct oracle *oracle, const char *job, uin
     added->digest = digest_of_run(run);
     added->open = true;
     added->first = offset;
-    added->closed_at = added->forgotten_at = -1;
+    added->closed_at = added->forgotten_at = added->left_at = -1;
     added->kept_at = offset;
     added->previous = oracle->heads[slot];
     if (!added->previous)
@@ -179,6 +180,8 @@ static enum oracle_verdict oracle_judge_event(struct oracle *oracle, int64_t off
     digest prev = digest_from_bytes(header->prev);
     if (!oracle_epoch_holds(oracle, header))
         return ORACLE_FENCED;
+    if (oracle->waits || (oracle->map_version > 1 && slot_of(header->job) % oracle->partitions != oracle->partition))
+        return ORACLE_REJECTED; /* rule 25 */
     struct oracle_run *run = oracle_find(oracle, header->job), *known = oracle_find_run(oracle, header->job, header->run);
     if (known && oracle_is_duplicate(known, header))
         return ORACLE_DUPLICATE;
@@ -213,6 +216,38 @@ static void oracle_after(struct oracle *oracle, const Header *header)
 
 /* ---- retention (rules 17 to 20) -------------------------------------------------------------------------- */
 
+/* The run of the other partition, all of it, as it left; it counts here from `offset` on (rules 18, 25). */
+static struct oracle_run *oracle_adopt(struct oracle *oracle, const struct oracle_run *from, int64_t offset)
+{
+    struct oracle_run *run = oracle_add(oracle, from->job, from->run, offset);
+    run->events = calloc(from->seq + 1, sizeof *run->events);
+    run->capacity = from->seq + 1;
+    if (!run->events)
+        abort();
+    for (uint64_t i = 0; i < from->seq; i++) {
+        run->events[i] = from->events[i];
+        run->events[i].offset = offset;
+        run->events[i].event = event_copy(from->events[i].event);
+        if (!run->events[i].event)
+            abort();
+    }
+    run->seq = from->seq;
+    run->digest = from->digest;
+    run->open = from->open;
+    run->closed_at = from->open ? -1 : offset;
+    return run;
+}
+
+/* What may be copied here: a run of this partition, or one that has left its source for it. */
+static struct oracle_run *oracle_copied(const struct oracle *oracle, const Header *header)
+{
+    struct oracle_run *run = oracle_find(oracle, header->job);
+    if (run || !oracle->waits || !oracle->source)
+        return run;
+    run = oracle_find(oracle->source, header->job);
+    return run && run->left_at >= 0 && slot_of(run->job) % oracle->partitions == oracle->partition ? run : NULL;
+}
+
 /* A copy says what counted before, part after part; only the whole of it counts. */
 static enum oracle_verdict oracle_judge_copy(struct oracle *oracle, int64_t offset, const Record *record)
 {
@@ -222,8 +257,9 @@ static enum oracle_verdict oracle_judge_copy(struct oracle *oracle, int64_t offs
     if (header->n <= oracle->n)
         return ORACLE_DUPLICATE;
     oracle_after(oracle, header);
-    struct oracle_run *run = oracle_find(oracle, header->job);
-    if (!run || run->run != header->run || !run->open || run->forgotten_at >= 0 || !header->copy) {
+    struct oracle_run *run = oracle_copied(oracle, header);
+    bool adopted = oracle->waits;
+    if (!run || run->run != header->run || (!run->open && !adopted) || run->forgotten_at >= 0 || !header->copy) {
         oracle_wrong(oracle, offset, "a copy of a run that is not the open one of its job");
         return ORACLE_REJECTED;
     }
@@ -254,7 +290,9 @@ static enum oracle_verdict oracle_judge_copy(struct oracle *oracle, int64_t offs
     oracle->copy.part++;
     oracle->copy.seq = last;
     if (oracle->copy.part == oracle->copy.parts) {
-        if (last == run->seq)
+        if (last == run->seq && run->left_at >= 0) {
+            oracle_adopt(oracle, run, offset)->kept_at = oracle->copy.first;
+        } else if (last == run->seq)
             run->kept_at = oracle->copy.first;
         else
             oracle_wrong(oracle, offset, "a copy without the run's last events");
@@ -271,11 +309,13 @@ static enum oracle_verdict oracle_judge_stub(struct oracle *oracle, int64_t offs
     if (header->n <= oracle->n)
         return ORACLE_DUPLICATE;
     oracle_after(oracle, header);
-    struct oracle_run *run = oracle_find(oracle, header->job);
+    struct oracle_run *run = oracle_copied(oracle, header);
     if (!run || run->run != header->run || run->open || run->forgotten_at >= 0 || run->seq != header->seq ||
         !digest_equal(run->digest, digest_from_bytes(header->digest)) ||
         strcmp(record->stub->state, event_kind_name(run->events[run->seq - 1].event)) != 0)
         oracle_wrong(oracle, offset, "a stub that is not of its job's closed run");
+    else if (run->left_at >= 0)
+        oracle_adopt(oracle, run, offset);
     else
         run->kept_at = offset;
     return ORACLE_STUB;
@@ -293,6 +333,10 @@ static void oracle_cut(struct oracle *oracle, int64_t offset, const Mark *mark)
     for (size_t i = 0; i < oracle->capacity; i++) {
         struct oracle_run *run = oracle->heads[i];
         if (!run || run->kept_at >= mark->cut || run->forgotten_at >= 0)
+            continue;
+        if (run->left_at >= 0 && !oracle->arrived)
+            oracle_wrong(oracle, offset, "a cut before all that left has arrived");
+        if (run->left_at >= 0)
             continue;
         if (run->open)
             oracle_wrong(oracle, offset, "an open run lies below the cut, and no whole copy of it above");
@@ -325,6 +369,78 @@ static enum oracle_verdict oracle_judge_mark(struct oracle *oracle, int64_t offs
     return ORACLE_MARK;
 }
 
+/* ---- moving slots (rule 25) ------------------------------------------------------------------------------ */
+
+static void oracle_check_share(struct oracle *oracle, int64_t offset, const SlotOut *out, const SlotShare *share)
+{
+    digest hash;
+    uint64_t count = 0;
+    memset(&hash, 0, sizeof hash);
+    for (const struct oracle_run *run = oracle->all; run; run = run->next)
+        if (run->open && slot_of(run->job) % out->partitions == share->partition) {
+            live_hash_add(&hash, live_hash_of(run->job, run->run, run->seq, run->digest));
+            count++;
+        }
+    if (count != share->live_count || !digest_equal(hash, digest_from_bytes(share->live_hash)))
+        oracle_wrong(oracle, offset, "a SlotOut whose count or hash is not that of what leaves");
+}
+
+static enum oracle_verdict oracle_judge_slot_out(struct oracle *oracle, int64_t offset, const Record *record)
+{
+    const SlotOut *out = record->slot_out;
+    if (!oracle_epoch_holds(oracle, record->header))
+        return ORACLE_FENCED;
+    if (record->header->n <= oracle->n)
+        return ORACLE_DUPLICATE;
+    oracle_after(oracle, record->header);
+    oracle->counted++;
+    if (out->arrived) {
+        oracle->arrived = true;
+        return ORACLE_SLOT_OUT;
+    }
+    if (oracle->left >= 0 || out->map_version != oracle->map_version + 1 || out->grown_from != oracle->partitions ||
+        out->n_shares + 1 != out->partitions / out->grown_from)
+        oracle_wrong(oracle, offset, "a SlotOut that does not follow from the map before");
+    for (size_t i = 0; i < out->n_shares; i++)
+        oracle_check_share(oracle, offset, out, out->shares[i]);
+    for (struct oracle_run *run = oracle->all; run; run = run->next)
+        if (slot_of(run->job) % out->partitions != oracle->partition)
+            run->left_at = offset;
+    oracle->left = offset;
+    oracle->partitions = out->partitions;
+    oracle->map_version = out->map_version;
+    return ORACLE_SLOT_OUT;
+}
+
+/* Whatever left for this partition is here, whole, and nothing else is. */
+static enum oracle_verdict oracle_judge_slot_in(struct oracle *oracle, int64_t offset, const Record *record)
+{
+    if (!oracle_epoch_holds(oracle, record->header))
+        return ORACLE_FENCED;
+    if (record->header->n <= oracle->n)
+        return ORACLE_DUPLICATE;
+    oracle_after(oracle, record->header);
+    oracle->counted++;
+    if (!oracle->waits || !oracle->source || oracle->source->left != record->slot_in->offset)
+        oracle_wrong(oracle, offset, "a SlotIn that no SlotOut led to");
+    size_t there = 0, here = 0;
+    for (size_t i = 0; oracle->source && i < oracle->source->capacity; i++) {
+        const struct oracle_run *run = oracle->source->heads[i];
+        if (!run || run->forgotten_at >= 0 || slot_of(run->job) % oracle->partitions != oracle->partition)
+            continue;
+        const struct oracle_run *mine = oracle_find_run(oracle, run->job, run->run);
+        there++;
+        if (!mine || mine->seq != run->seq || !digest_equal(mine->digest, run->digest))
+            oracle_wrong(oracle, offset, "a SlotIn, though not all that left is here");
+    }
+    for (const struct oracle_run *run = oracle->all; run; run = run->next)
+        here++;
+    if (here < there)
+        oracle_wrong(oracle, offset, "a SlotIn, though less is here than left");
+    oracle->waits = false;
+    return ORACLE_SLOT_IN;
+}
+
 enum oracle_verdict oracle_judge(struct oracle *oracle, int64_t offset, const Record *record, struct oracle_run **run)
 {
     *run = NULL;
@@ -335,7 +451,14 @@ enum oracle_verdict oracle_judge(struct oracle *oracle, int64_t offset, const Re
         oracle_wrong(oracle, offset, "a record of another log");
     switch (record->header->kind) {
     case PERDURE__V1__KIND__KIND_GENESIS:
+        oracle->partitions = record->genesis->partitions;
+        oracle->map_version = record->genesis->map_version;
+        oracle->waits = record->genesis->grown_from > 0 && oracle->partition >= record->genesis->grown_from;
         return ORACLE_GENESIS;
+    case PERDURE__V1__KIND__KIND_SLOT_OUT:
+        return oracle_judge_slot_out(oracle, offset, record);
+    case PERDURE__V1__KIND__KIND_SLOT_IN:
+        return oracle_judge_slot_in(oracle, offset, record);
     case PERDURE__V1__KIND__KIND_CLAIM:
         if (!record->claim || !record->genesis)
             oracle_wrong(oracle, offset, "a Claim without body or genesis");
@@ -391,7 +514,7 @@ struct oracle_run *oracle_find_at(const struct oracle *oracle, const char *job, 
     struct oracle_run *run = oracle_find(oracle, job);
     while (run && run->first >= position)
         run = run->previous;
-    return run;
+    return run && run->left_at >= 0 && run->left_at < position ? NULL : run;
 }
 
 uint64_t oracle_live(const struct oracle *oracle, digest *hash)
@@ -399,7 +522,7 @@ uint64_t oracle_live(const struct oracle *oracle, digest *hash)
     uint64_t count = 0;
     memset(hash, 0, sizeof *hash);
     for (const struct oracle_run *run = oracle->all; run; run = run->next) {
-        if (!run->open)
+        if (!run->open || run->left_at >= 0)
             continue;
         live_hash_add(hash, live_hash_of(run->job, run->run, run->seq, run->digest));
         count++;

@@ -18,6 +18,8 @@ enum oracle_verdict {
     ORACLE_REJECTED,
     ORACLE_COPY,
     ORACLE_STUB,
+    ORACLE_SLOT_OUT,
+    ORACLE_SLOT_IN,
     ORACLE_VERDICTS,
 };
 
@@ -39,6 +41,7 @@ struct oracle_run {
     int64_t forgotten_at; /* offset of the Mark whose cut left it out, -1 */
     Position last_input;
     bool has_input;
+    int64_t left_at;   /* offset of the SlotOut with which it left, -1 (rule 25) */
     struct oracle_event *events;
     size_t capacity;
     struct oracle_run *previous; /* the run of the same job before this */
@@ -47,6 +50,11 @@ struct oracle_run {
 
 struct oracle {
     uint32_t partition;
+    uint32_t partitions, map_version; /* the slot map as of now */
+    bool waits;        /* a new partition before its SlotIn */
+    bool arrived;      /* an old one: all that left is where it belongs */
+    int64_t left;      /* offset of its SlotOut, -1 */
+    struct oracle *source; /* of a new partition; set by whoever has both */
     uint64_t log_id;
     int64_t end; /* next offset to judge */
     bool owned;

@@ -52,11 +52,6 @@ static const struct effect *effect_find(const char *job, uint64_t run, uint64_t 
     return NULL;
 }
 
-static const struct oracle *oracle_of(const char *job)
-{
-    return &world->oracles[partition_of(job, world->profile.partitions)];
-}
-
 static void check_step_ended(const struct oracle_run *run, uint64_t at, const Event *event)
 {
     const int ends[] = { PERDURE__V1__EVENT__KIND_STEP_COMPLETED, PERDURE__V1__EVENT__KIND_STEP_FAILED };
@@ -102,7 +97,7 @@ static void check_parent(const struct oracle_run *run, const Perdure__V1__Starte
     if (!started->parent_job[0] || world->truncated_lossy)
         return;
     const struct oracle_run *parent =
-        oracle_find_run(oracle_of(started->parent_job), started->parent_job, started->parent_run);
+        growth_find_run(started->parent_job, started->parent_run);
     const Event *asked =
         parent ? run_find(parent, parent->seq, PERDURE__V1__EVENT__KIND_CHILD_REQUESTED, started->parent_op) : NULL;
     if (!asked || strcmp(asked->child_requested->job, run->job) != 0)
@@ -138,7 +133,7 @@ static void check_child(const struct oracle_run *run, const Event *event, const 
     if (strcmp(ended->state, "refused") == 0 || world->truncated_lossy)
         return;
     const struct oracle_run *child =
-        oracle_find_run(oracle_of(asked->child_requested->job), asked->child_requested->job, ended->child_run);
+        growth_find_run(asked->child_requested->job, ended->child_run);
     if (!child || child->open)
         world_bad("%s: its child %s ended, but not in its history", run->job, asked->child_requested->job);
     const Perdure__V1__Started *started = child->events[0].event->started;
@@ -400,6 +395,8 @@ static void check_status(uint32_t p, const Status *status, const char *who)
 
 static void check_send(struct worker *worker, uint32_t p, const struct engine_output *out)
 {
+    if (growth_is_forward(p, out))
+        return;
     Record *record = NULL;
     if (record_decode(out->data, out->size, &record) != WIRE_OK)
         world_bad("%s sends what cannot be decoded", worker->name);
@@ -414,7 +411,11 @@ static void check_send(struct worker *worker, uint32_t p, const struct engine_ou
     } else if (sender->seq != 0) {
         what = "with half a sender";
     }
-    if (out->partition != partition_of(record->header->job, world->profile.partitions))
+    bool moved = record->command && record->command->kind_case == PERDURE__V1__COMMAND__KIND_SLOTS_MOVED;
+    if (moved)
+        what = growth_move_is_true(p, out->partition, record->command->slots_moved) ? what : "about slots that is not true";
+    else if (out->partition != partition_of(record->header->job, world->profile.partitions) &&
+             (!world->grown_from || out->partition != partition_of(record->header->job, world->grown_from)))
         what = "to the wrong partition";
     char text[128];
     snprintf(text, sizeof text, "%s request %s", record->header->job, record->command ? record->command->request : "?");
@@ -529,7 +530,7 @@ void truth_on_effect(const struct effect *effect)
         const struct effect *other = &world->effects[i];
         if (other->run == effect->run && other->op == effect->op && other->attempt == effect->attempt &&
             other->worker == effect->worker && other->incarnation == effect->incarnation &&
-            other->claim == effect->claim && strcmp(other->job, effect->job) == 0)
+            other->claim == effect->claim && other->partition == effect->partition && strcmp(other->job, effect->job) == 0)
             world_bad("w%d runs attempt %u of %s op %llu twice in one epoch", effect->worker, effect->attempt, effect->job,
                       (unsigned long long)effect->op);
     }
@@ -587,7 +588,8 @@ void truth_check_store(uint32_t p, const struct rows *rows, const char *who)
         }
     size_t known = 0, forgotten = 0; /* these go little by little */
     for (const struct oracle_run *run = world->oracles[p].all; run; run = run->next) {
-        known += run->first < rows->position && run->previous == NULL;
+        known += run->first < rows->position && run->previous == NULL &&
+                 !(run->left_at >= 0 && run->left_at < rows->position);
         forgotten += run->forgotten_at >= 0 && run->forgotten_at < rows->position &&
                      oracle_find_at(&world->oracles[p], run->job, rows->position) == run;
     }

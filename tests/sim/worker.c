@@ -50,7 +50,8 @@ struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct
     config.genesis.log_id = world->log_id;
     config.genesis.namespace_ = (char *)"sim";
     config.genesis.partitions = profile->partitions;
-    config.genesis.map_version = 1;
+    config.genesis.map_version = world->grown_from ? 2 : 1;
+    config.genesis.grown_from = world->grown_from;
     config.genesis.format = 1;
     config.genesis.rule_level = RULE_LEVEL_RETENTION;
     config.genesis.partition = partition;
@@ -60,7 +61,7 @@ struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct
     return engine;
 }
 
-static void seat_start(struct worker *worker, uint32_t partition)
+void seat_start(struct worker *worker, uint32_t partition)
 {
     struct seat *seat = &worker->seats[partition];
     seat->engine = seat_engine_new(worker, partition, &seat->store);
@@ -68,6 +69,7 @@ static void seat_start(struct worker *worker, uint32_t partition)
     seat->told = false;
     seat->own_claim = seat->claim_pending = seat->truncated = seat->out_of_range = false;
     seat->nonce_count = 0;
+    seat->reads_source = false;
     for (int stream = 0; stream < STREAMS; stream++) {
         seat->following[stream] = false;
         seat->end_told[stream] = -1;
@@ -300,7 +302,7 @@ static void task_execute(struct worker *worker, struct seat *seat, struct task *
 {
     struct effect effect = { .job = task->job, .run = task->run, .op = task->op, .attempt = task->attempt,
                              .step = task->step->name, .worker = worker->id, .incarnation = worker->incarnation,
-                             .claim = task->claim, .at = world->now };
+                             .claim = task->claim, .partition = partition, .at = world->now };
     (void)seat;
     struct attempt_request request = { .callable = task->step, .job = task->job, .run = task->run, .op = task->op,
                                        .attempt = task->attempt, .input = task->input, .log_id = world->log_id };
@@ -510,6 +512,18 @@ static void seat_output(struct worker *worker, uint32_t p, const struct engine_o
     case ENGINE_OUT_UNFOLLOW_INBOX:
         seat->following[LOG_INBOX] = false;
         break;
+    case ENGINE_OUT_MAP: {
+        Genesis genesis;
+        growth_genesis(world->profile.partitions - 1, &genesis);
+        engine_on_map(seat->engine, &genesis);
+        break;
+    }
+    case ENGINE_OUT_READ_SOURCE:
+        seat->reads_source = true;
+        seat->source = out->partition;
+        seat->source_end = out->offset;
+        seat->source_at = -1;
+        break;
     case ENGINE_OUT_TRIM_INBOX:
         if (out->offset > world->streams[LOG_INBOX][p].start)
             world->streams[LOG_INBOX][p].start = out->offset;
@@ -592,6 +606,32 @@ static void seat_hints(const struct worker *worker, struct seat *seat)
     }
 }
 
+/* The other partition's journal, a few records at a time; now and then from its start again, as after an outage. */
+static bool seat_source(struct seat *seat, bool all)
+{
+    struct memory_stream *log = &world->streams[LOG_JOURNAL][seat->source];
+    if (!seat->reads_source)
+        return false;
+    if (seat->source_at < 0 || (!all && rng_chance(&world->growth, 200))) {
+        engine_on_source(seat->engine, NULL);
+        seat->source_at = log->start;
+    }
+    for (int64_t i = all ? 100000 : rng_between(&world->growth, 1, 40); i > 0 && seat->source_at <= seat->source_end; i--) {
+        const struct memory_record *record = &log->records[seat->source_at++];
+        if (!record->blob)
+            continue;
+        struct log_record given = { .stream = LOG_JOURNAL, .partition = seat->source, .offset = seat->source_at - 1,
+                                    .append_ms = record->append_ms, .leader_epoch = -1,
+                                    .data = record->blob->data, .size = record->blob->size };
+        engine_on_source(seat->engine, &given);
+    }
+    if (seat->source_at > seat->source_end) {
+        seat->reads_source = false;
+        engine_on_source_end(seat->engine);
+    }
+    return true;
+}
+
 bool seat_pump(struct worker *worker, uint32_t p, bool all)
 {
     struct seat *seat = &worker->seats[p];
@@ -604,6 +644,8 @@ bool seat_pump(struct worker *worker, uint32_t p, bool all)
         did = seat_read(worker, p, LOG_JOURNAL, all ? 1000 : rng_between(schedule, 1, 12)) || did;
     if (!worker->restarting && (all || rng_chance(schedule, 6000)))
         did = seat_read(worker, p, LOG_INBOX, all ? 1000 : rng_between(schedule, 1, 4)) || did;
+    if (!worker->restarting && (all || rng_chance(&world->growth, 5000)))
+        did = seat_source(seat, all) || did;
     if (!worker->restarting)
         did = seat_tasks(worker, p) || did;
     if (!worker->restarting && (all || rng_chance(schedule, 8500))) {

@@ -70,15 +70,17 @@ static size_t record_text_events(const Record *record, char *text, size_t size)
 
 static const char *command_text(const Command *command)
 {
-    static const char *const names[] = { "start", "signal", "cancel", "terminate", "watch", "child_result", "refusal" };
+    static const char *const names[] = { "start", "signal", "cancel", "terminate", "watch", "child_result", "refusal",
+                                         "task_report", "?", "?", "?", "?", "grow", "slots_moved" };
     int kind = (int)command->kind_case - 16;
-    return kind >= 0 && kind < 7 ? names[kind] : "?";
+    return kind >= 0 && kind < 14 ? names[kind] : "?";
 }
 
 const char *record_text(const void *data, size_t size)
 {
     static char text[600];
-    static const char *const kinds[] = { "none", "genesis", "claim", "release", "mark", "event", "copy", "stub" };
+    static const char *const kinds[] = { "none", "genesis", "claim", "release", "mark", "event", "copy", "stub", "slot out",
+                                         "slot in" };
     Record *record = NULL;
     if (record_decode(data, size, &record) != WIRE_OK)
         return "what cannot be decoded";
@@ -90,7 +92,7 @@ const char *record_text(const void *data, size_t size)
                  (long long)(h->born - world->started), h->sender ? h->sender->job : "client",
                  h->sender ? (unsigned long long)h->sender->seq : 0);
     } else {
-        used = (size_t)snprintf(text, sizeof text, "%s epoch %lld/%04x n %llu", h->kind < 8 ? kinds[h->kind] : "?",
+        used = (size_t)snprintf(text, sizeof text, "%s epoch %lld/%04x n %llu", h->kind < 10 ? kinds[h->kind] : "?",
                                 (long long)h->claim, (unsigned)(h->nonce & 0xffff), (unsigned long long)h->n);
         if (h->kind == PERDURE__V1__KIND__KIND_CLAIM && record->claim)
             snprintf(text + used, sizeof text - used, " nonce %04x by %s: %s", (unsigned)(record->claim->nonce & 0xffff),
@@ -160,6 +162,8 @@ static void judge_journal(uint32_t p, int64_t offset)
         record_free(record);
         world_bad("%s", oracle->wrong);
     }
+    if (verdict == ORACLE_SLOT_IN && !world->rejudging)
+        fault_count(FAULT_SLOTS_ARRIVED);
     truth_on_record(p, offset, record, verdict, run, run ? run->seq - record->n_events : 0);
     record_free(record);
 }
@@ -183,6 +187,7 @@ static void note_inbox(uint32_t p, int64_t offset, int64_t copy)
     for (int64_t i = offset - 1; i >= 0 && i > offset - 40; i--)
         if (world->streams[LOG_INBOX][p].records[i].blob == at->blob)
             note->twin = world->notes[p][i].twin = true;
+    growth_note(p, offset);
     if (TRACING)
         trace("inbox %u @%lld %s", p, (long long)offset, record_text(at->blob->data, at->blob->size));
 }
@@ -223,6 +228,7 @@ void world_rejudge(uint32_t p)
             for (int64_t i = 0; i < world->streams[LOG_INBOX][q].end; i++)
                 world->notes[q][i].absorbed = 0;
         }
+    growth_oracles();
     for (uint32_t q = 0; q < world->profile.partitions; q++)
         for (int64_t i = 0; i < world->streams[LOG_JOURNAL][q].end; i++)
             judge_journal(q, i);
@@ -352,8 +358,8 @@ static void fault_future_event(void)
     if (world->unknown_job || !fault_now(FAULT_FUTURE_EVENT))
         return;
     uint32_t p = (uint32_t)rng_below(&world->faults, world->profile.partitions);
-    struct oracle_run *run = world->oracles[p].all;
-    while (run && !(run->open && strncmp(run->job, "chain", 5) == 0))
+    struct oracle_run *run = world->oracles[p].waits ? NULL : world->oracles[p].all;
+    while (run && !(run->open && run->left_at < 0 && strncmp(run->job, "chain", 5) == 0))
         run = run->next;
     if (!run)
         return;
@@ -363,12 +369,7 @@ static void fault_future_event(void)
     Perdure__V1__Claim claim = PERDURE__V1__CLAIM__INIT;
     Event event = PERDURE__V1__EVENT__INIT;
     uint8_t bytes[256], later[] = { 0xc2, 0x3e, 0x02, 0x08, 0x01 }; /* field 1000, a message: a kind of event to come */
-    genesis.log_id = world->log_id;
-    genesis.namespace_ = (char *)"sim";
-    genesis.partitions = world->profile.partitions;
-    genesis.map_version = genesis.format = 1;
-    genesis.rule_level = RULE_LEVEL_RETENTION;
-    genesis.partition = p;
+    growth_genesis(p, &genesis);
     claim.nonce = rng_next(&world->faults);
     claim.worker = (char *)"later";
     header.format = header.rule_level = header.min_reader = header.map_version = 1;
@@ -510,6 +511,8 @@ static void world_begin(const struct options *options)
 {
     world->options = *options;
     profile_draw(&world->profile, options);
+    growth_draw(&world->profile, options);
+    rng_seed(&world->growth, options->seed, 6);
     rng_seed(&world->faults, options->seed, 2);
     rng_seed(&world->schedule, options->seed, 3);
     rng_seed(&world->load, options->seed, 4);
@@ -554,6 +557,7 @@ static void world_active(void)
         world->now += rng_between(&world->schedule, 0, world->profile.step_ms);
         clients_turn();
         crashes_resume(false);
+        growth_turn();
         if (!world->options.no_faults) {
             fault_group();
             fault_workers();
@@ -574,7 +578,7 @@ static size_t world_open_runs(bool sinks)
     size_t open = 0;
     for (uint32_t p = 0; p < world->profile.partitions; p++)
         for (const struct oracle_run *run = world->oracles[p].all; run; run = run->next)
-            if (run->open && (sinks || strncmp(run->job, "sink", 4) != 0) &&
+            if (run->open && run->left_at < 0 && (sinks || strncmp(run->job, "sink", 4) != 0) &&
                 !(world->unknown_job && strcmp(run->job, world->unknown_job) == 0))
                 open++;
     return open;
@@ -582,7 +586,7 @@ static size_t world_open_runs(bool sinks)
 
 static bool world_settled(const struct worker *worker, bool sinks)
 {
-    if (world_open_runs(sinks) > 0 || !remote_is_idle())
+    if (world_open_runs(sinks) > 0 || !remote_is_idle() || !growth_is_over())
         return false;
     for (uint32_t p = 0; p < world->profile.partitions; p++) {
         struct engine_counts counts;
@@ -626,7 +630,7 @@ static void world_stuck(struct worker *worker)
         struct engine_counts counts;
         engine_counts(worker->seats[p].engine, &counts);
         for (const struct oracle_run *run = world->oracles[p].all; run; run = run->next)
-            if (run->open && (!stuck || strncmp(stuck->job, "sink", 4) == 0))
+            if (run->open && run->left_at < 0 && (!stuck || strncmp(stuck->job, "sink", 4) == 0))
                 stuck = run;
         trace("partition %u: %s, open %zu, in flight %zu, unsent %zu, in_pos %lld of %lld", p,
               engine_state_name(engine_state_of(worker->seats[p].engine)), counts.open_runs, counts.appends_in_flight,
@@ -642,6 +646,8 @@ static void world_stuck(struct worker *worker)
             world_bad("stuck: partition %u in_pos %lld of %lld", p, (long long)world->oracles[p].in_pos.offset,
                       (long long)world->streams[LOG_INBOX][p].end);
     }
+    if (!growth_is_over())
+        world_bad("stuck: slots never arrive");
     if (!stuck)
         world_bad("stuck");
     const Event *last = stuck->events[stuck->seq - 1].event;

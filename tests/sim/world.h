@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <string.h>
 
+#include "constants.h"
 #include "engine/engine.h"
 #include "engine/rules.h"
 #include "constants.h"
@@ -16,7 +17,7 @@
 #include "random.h"
 
 #define WORKERS 3
-#define PARTITIONS_MAX 4
+#define PARTITIONS_MAX 8
 #define STREAMS 2
 
 /* What the world does to the workers; how often each happened is printed. The first ones are the named fault points. */
@@ -80,6 +81,9 @@
     X(REPORT_LATE, "a report of an end comes late")                        \
     X(REPORT_TWICE, "a report comes twice")                                \
     X(STEP_STOPPED, "a step worker is told to stop")                       \
+    X(GROWN, "the namespace grows")                                        \
+    X(FORWARDED, "a command for a slot that left is forwarded")            \
+    X(SLOTS_ARRIVED, "slots are where they belong")                        \
     X(STEP_FAILED, "a step attempt fails")                                 \
     X(JOB_CRASHED, "code of a job crashes its worker")                     \
     X(STEP_CRASHED, "a step crashes its worker")                           \
@@ -116,6 +120,7 @@ struct inbox_note { /* what the world knows of one inbox record */
     uint32_t absorbed; /* by how many counted records */
     bool refused;
     int64_t copy;      /* client copy, -1: none */
+    bool forwarded;    /* the same bytes as in the partition that the slot came from */
     bool twin;         /* another record holds the same bytes */
 };
 
@@ -200,6 +205,9 @@ struct seat { /* one partition on one worker */
     bool own_claim; /* the last claim handed to the engine is its own */
     bool claim_pending; /* appended a claim, not read back */
     struct rows store, old_store;
+    bool reads_source; /* the journal of another partition, asked for by READ_SOURCE */
+    uint32_t source;
+    int64_t source_at, source_end;
     struct task *tasks;
     int64_t stored_at;
     int64_t next_save;
@@ -246,6 +254,7 @@ struct copy { /* one inbox record of a client's request; its number is the corre
     int64_t offset; /* -1: did not land */
     uint32_t landed; /* times */
     bool refused, accepted;
+    bool forwarded;
 };
 
 struct effect { /* ledger: what was really done outside */
@@ -258,6 +267,7 @@ struct effect { /* ledger: what was really done outside */
     int worker;
     uint64_t incarnation;
     int64_t claim;
+    uint32_t partition;
     int64_t at;
 };
 
@@ -292,6 +302,8 @@ struct profile { /* drawn from the seed: what this run is like; chances in 1 of 
     bool truncates;
     bool lossy;
     bool leaps;
+    uint32_t grow_to; /* 0: it does not grow */
+    int64_t grow_at;  /* turn of the world */
     int64_t activity; /* turns of the world with clients */
     unsigned client_chance;
     unsigned land_chance;
@@ -349,6 +361,8 @@ struct world {
     struct ask *asks;
     struct report_due *remote_reports;
     uint64_t execution_count;
+    uint32_t grown_from; /* partitions before it grew, 0: it did not */
+    struct rng growth;
     bool rejudging; /* after a truncation: other partitions are not whole yet */
 
     struct crashes *crashes;
@@ -370,6 +384,23 @@ int64_t world_append(enum log_stream stream, uint32_t partition, struct blob *bl
 void world_rejudge(uint32_t partition); /* after a truncation */
 const char *record_text(const void *data, size_t size); /* for traces; static memory */
 
+/* growth.c: the namespace grows while all goes on (rule 25) */
+void growth_draw(struct profile *profile, const struct options *options);
+void growth_turn(void);
+bool growth_is_over(void);
+void growth_genesis(uint32_t partition, Genesis *genesis); /* of a Claim, by what its journal says */
+struct oracle *growth_oracle(const char *job);             /* where its history goes on */
+struct oracle_run *growth_find_run(const char *job, uint64_t run); /* in whichever partition */
+bool growth_holds(const struct oracle_run *run, uint32_t partition); /* false: its copy in another partition is the history */
+uint32_t growth_client_partition(const char *job);         /* of a client that may have opened long ago */
+void growth_note(uint32_t partition, int64_t offset);      /* an inbox record: is it a forwarded one? */
+bool growth_is_forward(uint32_t partition, const struct engine_output *out);
+bool growth_reply(const Reply *reply, uint32_t partition); /* an answer to the command that made it grow */
+void growth_oracles(void);
+bool growth_move_is_true(uint32_t partition, uint32_t to, const Perdure__V1__SlotsMoved *moved);
+int64_t growth_started_ms(const struct oracle_run *run);    /* when its start first counted */
+bool growth_overtook(const struct inbox_note *first, const char *start); /* they took different ways: order is not kept */
+
 /* sessions.c */
 struct session *session_new(int worker);
 void session_push(struct session *session, enum log_stream stream, uint32_t partition, const struct pending *pending);
@@ -390,6 +421,7 @@ bool seat_pump(struct worker *worker, uint32_t partition, bool all);
 int64_t worker_wall(const struct worker *worker);
 int64_t worker_next(const struct worker *worker); /* virtual time at which it wants to be called */
 void worker_free(struct worker *worker);
+void seat_start(struct worker *worker, uint32_t partition);
 struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct rows *store);
 
 /* store.c */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "command/namespace.h"
 #include "command/session.h"
 #include "command/show.h"
 #include "constants.h"
@@ -13,11 +14,12 @@
 
 static const struct flag namespace_flags[] = {
     {"partitions", "N", "how many partitions, a power of two up to 4096; for good (default: 16; a file has 1; a queue: 8)", false},
+    {"timeout", "DURATION", "grow: how long to wait for the workers (default: 10m)", false},
     {"dev", NULL, "for a single broker: nothing is replicated", false},
     {NULL, NULL, NULL, false},
 };
 
-static int namespace_done(const struct arguments *arguments, int code, const char *text)
+int namespace_done(const struct arguments *arguments, int code, const char *text)
 {
     struct buffer out = {0};
     if (code != EXIT_OK)
@@ -72,6 +74,8 @@ static int namespace_run(struct arguments *arguments)
     const char *what = arguments->positional[0];
     if (strcmp(what, "queue") == 0)
         return namespace_queue(arguments);
+    if (strcmp(what, "grow") == 0)
+        return namespace_grow(arguments);
     if (arguments->count > 1)
         return arguments_wrong(arguments, "%s takes no \"%s\"", what, arguments->positional[1]);
     bool create = strcmp(what, "create") == 0, dev = arguments_get(arguments, "dev");
@@ -79,7 +83,7 @@ static int namespace_run(struct arguments *arguments)
     int64_t partitions;
     char text[2000] = "";
     if (!create && strcmp(what, "check") != 0)
-        return arguments_wrong(arguments, "create, check or queue, not \"%s\"", what);
+        return arguments_wrong(arguments, "create, check, grow or queue, not \"%s\"", what);
     if (!arguments_number(arguments, "partitions", 1, SLOT_COUNT, kafka ? NAMESPACE_PARTITIONS : 1, &partitions))
         return EXIT_USAGE;
     if ((partitions & (partitions - 1)) != 0)
@@ -93,10 +97,13 @@ static int namespace_run(struct arguments *arguments)
 
 const struct verb verb_namespace = {
     .name = "namespace",
-    .synopsis = "create [--partitions N] [--dev]\ncheck [--dev]\nqueue create NAME [--partitions N] [--dev]",
+    .synopsis = "create [--partitions N] [--dev]\ncheck [--dev]\ngrow --partitions N [--dev] [--timeout DURATION]\nqueue create NAME [--partitions N] [--dev]",
     .summary = "create the log of a namespace, or check its settings",
     .help = "create: makes the topics of kafka://HOST:PORT/NAMESPACE with the settings they need, or the file of\n"
             "sqlite:PATH. Running it again is harmless. check: compares all settings and names each that differs.\n"
+            "grow: more partitions for a namespace in use; N is a power of two. Jobs move to their new partitions with\n"
+            "their histories and go on there; a job stands still for the moment of its move, and a step that runs in\n"
+            "that moment runs again. It waits until all have arrived; interrupted, run it again: it goes on.\n"
             "queue create: makes the topic of a queue of remote steps, for workers that may not make it themselves;\n"
             "its partitions (default: 8) may be added to later by running it again with a larger number.",
     .flags = namespace_flags,
