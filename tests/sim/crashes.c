@@ -187,6 +187,9 @@ static bool asked_before(struct crashes *crashes, uint64_t key)
     return false;
 }
 
+/* It came too late, on the long way of an old map: asked again. */
+void crashes_ask_again(void) { world->crashes->asked_count = 0; }
+
 /* In the end all of them, each once for each time that it was put aside. True: somebody was asked. */
 bool crashes_resume(bool all)
 {
@@ -196,7 +199,7 @@ bool crashes_resume(bool all)
         return false;
     for (uint32_t p = 0; p < world->profile.partitions; p++)
         for (const struct oracle_run *run = world->oracles[p].all; run; run = run->next) {
-            if (!run_is_aside(run) || (world->unknown_job && strcmp(run->job, world->unknown_job) == 0))
+            if (run->left_at >= 0 || !run_is_aside(run) || (world->unknown_job && strcmp(run->job, world->unknown_job) == 0))
                 continue;
             if (all && asked_before(crashes, run->run ^ run->seq))
                 continue;
