@@ -31,7 +31,9 @@ static void worker_look(struct pdr_worker *worker)
     worker->grown_log = log;
     for (uint32_t p = 0; p < worker->partition_count; p++) {
         worker->partitions[p].assigned = false;
-        if (worker->partitions[p].engine)
+        if (worker->partitions[p].standby)
+            worker_partition_close(worker, p);
+        else if (worker->partitions[p].engine)
             engine_on_stop(worker->partitions[p].engine, true);
     }
 }
@@ -52,6 +54,8 @@ static void worker_change_log(struct pdr_worker *worker)
     worker_save(worker);
     old->operations->leave(old, true);
     worker_outputs_release(worker);
+    for (uint32_t p = 0; p < worker->partition_count; p++)
+        free(worker->partitions[p].stopped);
     free(worker->partitions);
     worker->partitions = NULL;
     worker->grown_log = NULL;

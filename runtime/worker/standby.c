@@ -51,7 +51,7 @@ static void standby_choose(const struct pdr_worker *worker, bool *wanted)
 /* True: a partition that was given up stays followed. What is not wanted goes with the next look. */
 bool worker_standby_keeps(const struct pdr_worker *worker, uint32_t partition)
 {
-    return worker->options.standby > 0 && !worker->draining && !worker->partitions[partition].stopped &&
+    return worker->options.standby > 0 && !worker->draining && !worker->grown_log && !worker->partitions[partition].stopped &&
            worker->log->operations->history == NULL;
 }
 
@@ -65,7 +65,7 @@ static int standby_start(struct pdr_worker *worker, uint32_t partition)
 void worker_standby(struct pdr_worker *worker)
 {
     int64_t now = worker_monotonic_ms();
-    if (worker->options.standby <= 0 || worker->draining || worker->log->operations->history ||
+    if (worker->options.standby <= 0 || worker->draining || worker->grown_log || worker->log->operations->history ||
         now < worker->next_standby_ms)
         return;
     worker->next_standby_ms = now + STANDBY_INTERVAL_MS;

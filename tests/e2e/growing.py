@@ -42,7 +42,8 @@ def main():
     log = Log(sys.argv[1], partitions=2)
     log.refused(2, "grow: name the new number", "namespace", "grow")
     log.refused(2, "no power of two", "namespace", "create", "--partitions", "3")
-    workers = [Worker(log, "chores", data="%s/data-%d" % (log.folder, i), environment={"LEDGER": log.folder + "/ledger"})
+    workers = [Worker(log, "chores", data="%s/data-%d" % (log.folder, i), environment={"LEDGER": log.folder + "/ledger"},
+                      arguments=("--standby", "2"))
                for i in range(2)]
     for worker in workers:
         worker.wait_for("is ours")
