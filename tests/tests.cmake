@@ -122,7 +122,7 @@ if(bench_sources)
     add_executable(perdure-bench ${bench_sources})
     set_target_properties(perdure-bench PROPERTIES ENABLE_EXPORTS ON)
     target_include_directories(perdure-bench PRIVATE ${TESTS}/bench)
-    target_link_libraries(perdure-bench PRIVATE perdure_flags $<LINK_LIBRARY:WHOLE_ARCHIVE,perdure_static>)
+    target_link_libraries(perdure-bench PRIVATE ${PERDURE_PROGRAM_ALLOCATOR} perdure_flags $<LINK_LIBRARY:WHOLE_ARCHIVE,perdure_static>)
 endif()
 
 foreach(program client insync)
