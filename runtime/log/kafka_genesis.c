@@ -55,7 +55,7 @@ static int kafka_genesis_scan(rd_kafka_t *scanner, const struct kafka_uri *uri, 
     uint32_t missing = count;
     int code = 0;
     /* A busy broker needs its time to lead the partitions of a topic that was just made. */
-    rd_kafka_resp_err_t begun = seen ? kafka_scanner_begin(scanner, topic, first, count, timeout_ms, seen, &missing)
+    rd_kafka_resp_err_t begun = seen ? kafka_scanner_begin(scanner, topic, first, count, timeout_ms)
                                      : RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE;
     if (begun)
         code = kafka_genesis_refused(uri, topic, begun, error, error_size);

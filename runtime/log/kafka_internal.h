@@ -82,10 +82,9 @@ rd_kafka_t *kafka_producer_new(const struct kafka_uri *uri, const char *client_n
                                char *error, size_t error_size);
 /* For one read from beginning to end, on the caller's thread. */
 rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *notes, char *error, size_t error_size);
-/* Lets it read partitions [first, first + count) from their first records on. Empty ones are `ended` at once; `*left` is
- * the number of others. */
+/* Lets it read partitions [first, first + count) from their first records on, each to a PARTITION_EOF. */
 rd_kafka_resp_err_t kafka_scanner_begin(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count,
-                                        int timeout_ms, bool *ended, uint32_t *left);
+                                        int timeout_ms);
 
 /* ---- kafka_plaintext.c: no unencrypted word to another machine --------------------------------------------------- */
 

@@ -11,7 +11,7 @@ rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *n
         { "group.id", uri->name },
         { "enable.auto.commit", "false" },
         { "enable.auto.offset.store", "false" },
-        { "auto.offset.reset", "error" },
+        { "auto.offset.reset", "earliest" }, /* its head may be cut between the question and the reading */
         { "isolation.level", "read_uncommitted" },
         { "check.crcs", "true" },
         { "enable.partition.eof", "true" },
@@ -25,7 +25,11 @@ rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *n
     return client;
 }
 
-/* A topic just made may not be known to its leader yet, and leaders move: asked again for a while. */
+/*
+ * A topic just made may not be known to its leader yet, and leaders move: asked again for a while. In the place of a time
+ * stands "the beginning". (The first record since 1970 is not the same: a broker looks for it in the oldest segment that it
+ * still has on disk, and finds none when the head was cut behind that.)
+ */
 static rd_kafka_resp_err_t kafka_scanner_ask(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count,
                                              int timeout_ms, rd_kafka_topic_partition_list_t **asked)
 {
@@ -33,7 +37,7 @@ static rd_kafka_resp_err_t kafka_scanner_ask(rd_kafka_t *scanner, const char *to
     for (;;) {
         *asked = rd_kafka_topic_partition_list_new((int)count);
         for (uint32_t i = 0; i < count; i++)
-            rd_kafka_topic_partition_list_add(*asked, topic, (int32_t)(first + i))->offset = 0; /* records since 1970 */
+            rd_kafka_topic_partition_list_add(*asked, topic, (int32_t)(first + i))->offset = RD_KAFKA_OFFSET_BEGINNING;
         rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(
             scanner, *asked, timeout_ms < KAFKA_ASK_TIMEOUT_MS ? timeout_ms : KAFKA_ASK_TIMEOUT_MS);
         bool passing = code == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE ||
@@ -52,23 +56,15 @@ static rd_kafka_resp_err_t kafka_scanner_ask(rd_kafka_t *scanner, const char *to
  * waits half a second whenever it does not know the leader yet.
  */
 rd_kafka_resp_err_t kafka_scanner_begin(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count,
-                                        int timeout_ms, bool *ended, uint32_t *left)
+                                        int timeout_ms)
 {
     rd_kafka_topic_partition_list_t *asked = NULL;
-    rd_kafka_topic_partition_list_t *found = rd_kafka_topic_partition_list_new((int)count);
     rd_kafka_resp_err_t code = kafka_scanner_ask(scanner, topic, first, count, timeout_ms, &asked);
-    for (int i = 0; i < asked->cnt && !code; i++) {
-        const rd_kafka_topic_partition_t *partition = &asked->elems[i];
-        bool empty = !partition->err && partition->offset < 0;
-        ended[(uint32_t)partition->partition - first] = empty;
-        if (!empty)
-            rd_kafka_topic_partition_list_add(found, topic, partition->partition)->offset =
-                partition->err ? RD_KAFKA_OFFSET_BEGINNING : partition->offset;
-    }
-    *left = (uint32_t)found->cnt;
-    if (!code && found->cnt > 0)
-        code = rd_kafka_assign(scanner, found);
+    for (int i = 0; i < asked->cnt; i++)
+        if (asked->elems[i].err)
+            asked->elems[i].offset = RD_KAFKA_OFFSET_BEGINNING;
+    if (!code)
+        code = rd_kafka_assign(scanner, asked);
     rd_kafka_topic_partition_list_destroy(asked);
-    rd_kafka_topic_partition_list_destroy(found);
     return code;
 }

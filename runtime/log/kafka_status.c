@@ -54,7 +54,7 @@ static int kafka_scan_partitions(struct kafka_log *log, rd_kafka_t *scanner, uin
     uint32_t left = count;
     if (!ended)
         return kafka_fail(log, "out of memory");
-    rd_kafka_resp_err_t code = kafka_scanner_begin(scanner, topic, first, count, KAFKA_ASK_TIMEOUT_MS, ended, &left);
+    rd_kafka_resp_err_t code = kafka_scanner_begin(scanner, topic, first, count, KAFKA_ASK_TIMEOUT_MS);
     while (!code && left > 0) {
         rd_kafka_message_t *message = rd_kafka_consumer_poll(scanner, 100);
         if (!message) {

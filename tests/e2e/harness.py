@@ -79,6 +79,15 @@ class Log:
             done = self.run("namespace", "create", "--partitions", str(partitions), *(["--dev"] if dev else []))
             check(done.returncode == 0, "namespace create: " + done.stderr)
 
+    def alter_topic(self, topic, setting):
+        """A setting of a topic of this namespace, NAME=VALUE, as an operator would change it."""
+        script = os.path.join(os.environ["PERDURE_SOURCE"], "tests", "kafka", "cluster")
+        done = subprocess.run([script, "tool", self.folder, "kafka.admin.ConfigCommand", "--bootstrap-server", self.brokers,
+                               "--alter", "--entity-type", "topics", "--entity-name",
+                               "%s.%s" % (self.uri.rsplit("/", 1)[1], topic), "--add-config", setting],
+                              text=True, capture_output=True, timeout=180, stdin=subprocess.DEVNULL)
+        check(done.returncode == 0, "%s of %s: %s%s" % (setting, topic, done.stdout, done.stderr))
+
     def end_workers(self):
         """So that a failed test leaves no process behind."""
         for worker in self.workers:

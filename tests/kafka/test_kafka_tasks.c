@@ -18,14 +18,13 @@ static void read_queue(const char *uri, const char *queue, uint32_t partitions, 
     char error[512], topic[KAFKA_TOPIC_NAME_BYTES];
     struct kafka_uri parsed;
     struct kafka_notes notes;
-    bool ended[16] = { false };
     uint32_t left = partitions;
     kafka_notes_init(&notes);
     assert_true(kafka_uri_parse(&parsed, uri, error, sizeof error));
     kafka_queue_topic(&parsed, queue, topic, sizeof topic);
     rd_kafka_t *scanner = kafka_scanner_new(&parsed, &notes, error, sizeof error);
     assert_non_null(scanner);
-    assert_int_equal(kafka_scanner_begin(scanner, topic, 0, partitions, KAFKA_OPEN_TIMEOUT_MS, ended, &left), 0);
+    assert_int_equal(kafka_scanner_begin(scanner, topic, 0, partitions, KAFKA_OPEN_TIMEOUT_MS), 0);
     while (left > 0) {
         rd_kafka_message_t *message = rd_kafka_consumer_poll(scanner, 30000);
         assert_non_null(message);
