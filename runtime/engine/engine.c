@@ -263,7 +263,7 @@ void engine_on_time(struct engine *engine, int64_t wall_ms, int64_t monotonic_ms
 
 static bool engine_mark_is_wanted(const struct engine *engine)
 {
-    return engine->mark_wanted || engine->mark_first || retention_wants_mark(engine) || inbox_has_refusals(engine) ||
+    return engine->mark_wanted || engine->mark_first || proof_wants_mark(engine) || retention_wants_mark(engine) || inbox_has_refusals(engine) ||
            (!engine->appends && inbox_replies_could_go(engine));
 }
 
@@ -283,6 +283,8 @@ int64_t engine_next_wake(const struct engine *engine)
                   (engine->appends && (engine_mark_is_wanted(engine) || retention_wants_claim(engine) || /* jobs wait for these */
                                        (engine->crashes && crashes_come_first((struct engine *)engine, false)))));
     if (engine->runnable && engine_takes_turns(engine) && engine->append_count < engine->limits.appends_in_flight && !waits)
+        next = engine->monotonic_ms;
+    if (engine->state == ENGINE_OWNER && !engine->claim && proof_wants_mark(engine))
         next = engine->monotonic_ms;
     if (engine->state == ENGINE_OWNER && engine->assigned && retention_wants_run(engine))
         next = engine->monotonic_ms;

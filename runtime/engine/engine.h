@@ -62,7 +62,7 @@ struct engine_limits {        /* zero: the default of constants.h */
     size_t retention_records; /* copies and stubs of one turn */
     int64_t skew_ms;          /* how far this clock may go from the log's between two claims */
     size_t tasks_out;         /* of one queue: dispatched, not begun */
-    int64_t alive_ms;          /* an owner heard of so shortly before lives */
+    int64_t alive_ms;          /* an owner heard of so shortly before lives; a proof that it is us holds so long */
     int64_t drain_ms;          /* a revoked owner lets steps end for so long; -1: not at all */
 };
 
@@ -97,7 +97,7 @@ enum engine_output_kind {
     ENGINE_OUT_TASK,           /* to queue `text`, lane `count`; answer with engine_on_delivered(cookie) */
     ENGINE_OUT_REPLY,          /* to a client; best effort */
     ENGINE_OUT_STATUS,         /* status record of job `key` */
-    ENGINE_OUT_STEP,           /* run an attempt; answer with engine_on_step_ended() */
+    ENGINE_OUT_STEP,           /* run an attempt, if it begins before `begin_until`; answer with engine_on_step_ended() */
     ENGINE_OUT_ABANDON_STEP,   /* its result will not be used; `timeout_ms` not 0: because it ran longer than that */
     ENGINE_OUT_FOLLOW_JOURNAL, /* hand over the journal from `offset` on */
     ENGINE_OUT_FOLLOW_INBOX,   /* hand over the inbox from `offset` on (again: from there) */
@@ -165,6 +165,7 @@ struct engine_output {
     const Payload *input;
     int64_t timeout_ms;        /* of this attempt; 0: none. The engine itself times it out by engine_on_time() */
     bool in_place;
+    int64_t begin_until;       /* monotonic: from then on it is handed back, not begun; another may own the partition */
 };
 
 struct engine *engine_new(const struct engine_config *config); /* NULL: no memory */

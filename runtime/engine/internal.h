@@ -2,6 +2,7 @@
  * What the files of the engine share.
  *   engine.c: states, what the host tells, time, life     outputs.c: what the host is told and asked for
  *   ownership.c: claims, doubt     drain.c: giving it up  append.c: records on their way into the journal
+ *   proof.c: whether it is still ours
  *   handover.c: moves by plan      takeover.c: their report
  *   readback.c: the journal, judged and confirmed         inbox.c: what was read, and from where
  *   refusals.c: replies, refusals, Marks                  commands.c: what a command does
@@ -344,6 +345,14 @@ struct slots {
     size_t part;               /* of it that was appended last */
 };
 
+/* That the partition is ours: proof.c. */
+struct proof {
+    int64_t sent_ms;  /* monotonic: when the last append was sent that is confirmed */
+    bool wanted;      /* something waits for it */
+    bool log_is_slow;
+    uint64_t slow_n;  /* the last append that was sent when that was found */
+};
+
 struct engine {
     struct engine_config config;
     struct engine_limits limits;
@@ -374,6 +383,7 @@ struct engine {
     bool keeps_claim;     /* stops to come back: no Release */
     bool drained;         /* no step may end any more */
     int64_t drain_until;
+    struct proof proof;
 
     /* Appends. */
     struct append *appends, *appends_tail;
@@ -458,6 +468,14 @@ void engine_on_claim_delivered(struct engine *engine, enum log_delivery delivery
 void engine_disown(struct engine *engine, const char *why);
 void engine_doubt(struct engine *engine, const char *why); /* rule 5 */
 void engine_let_go(struct engine *engine);
+
+/* proof.c */
+void proof_reset(struct engine *engine);
+bool proof_holds(struct engine *engine); /* false: begin nothing; it goes on by itself when there is one */
+int64_t proof_until(const struct engine *engine); /* monotonic: not after this */
+bool proof_wants_mark(const struct engine *engine);
+void proof_confirmed(struct engine *engine, const struct append *append);
+void proof_look(struct engine *engine);
 
 /* drain.c */
 bool engine_takes_turns(const struct engine *engine);

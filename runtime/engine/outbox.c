@@ -513,6 +513,8 @@ static void entries_send(struct engine *engine, struct outbox_entry *first)
         next = entry->newer;
         if (!entry_may_go(engine, entry))
             continue;
+        if (!proof_holds(engine))
+            return;
         if (entry->task) {
             task_send(engine, entry);
             continue;

@@ -68,7 +68,7 @@ void engine_disown(struct engine *engine, const char *why)
     alarm_clear(&engine->alarms, &engine->claim_alarm);
     alarm_clear(&engine->alarms, &engine->trim_alarm);
     engine->mark_wanted = engine->mark_first = false;
-    engine->release_sent = engine->keeps_claim = false;
+    engine->release_sent = engine->keeps_claim = engine->proof.wanted = false;
     if (why)
         engine_put_notice(engine, ENGINE_OUT_LOST, "%s", why);
 }
@@ -169,6 +169,7 @@ static void epoch_begin(struct engine *engine)
     engine->own_claim = offset;
     engine->n = 0;
     engine->acked_n = 0;
+    proof_reset(engine);
     engine->mark_first = true; /* rule 9: first thing in an epoch */
     engine->changed_since_mark = true;
     engine->counts.claim = offset;

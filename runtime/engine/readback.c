@@ -41,6 +41,7 @@ void engine_confirm(struct engine *engine)
         if (position_is_beyond(&append->in_pos, &engine->confirmed_in_pos))
             engine->confirmed_in_pos = append->in_pos;
         outbox_confirm(engine, append->offset);
+        proof_confirmed(engine, append);
         if (append->active) {
             takeover_progress(engine);
             turn_confirmed(append->active, append);
@@ -61,6 +62,7 @@ void engine_confirm(struct engine *engine)
     }
     if (engine->appends && engine->appends->read_back)
         RULE_FIRED(ACKED);
+    proof_look(engine);
 }
 
 /* One of ours came back: the front of the line, or something before it was lost. */

@@ -20,6 +20,8 @@
     X(CONFIRM, "7, 8: nothing leaves a job before it is read back")                            \
     X(ACKED, "7: read back is not enough: this or a later append is acknowledged")             \
     X(STEP_AFTER_CONFIRM, "8: a step starts after the turn that led to it is confirmed")       \
+    X(LOOK_FIRST, "8: a new owner begins nothing before an append behind its claim is confirmed")    \
+    X(PROOF_AGE, "8: nothing is begun on an old proof that the partition is ours")            \
     X(MARKS, "9: Marks are written")                                                           \
     X(RESEND, "10: a new owner sends all unsent outputs again")                                \
     X(OUTBOX_ORDER, "11: to one target the next goes after the delivery of the one before")    \

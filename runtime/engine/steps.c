@@ -246,6 +246,7 @@ static void step_start(struct step *step)
         engine_stop(engine, "out of memory");
     queued->output.timeout_ms = step->policy.timeout_ms;
     queued->output.in_place = step->policy.in_place;
+    queued->output.begin_until = proof_until(engine);
 }
 
 void steps_start(struct active *active)
@@ -257,8 +258,11 @@ void steps_start(struct active *active)
     RULE_FIRED(STEP_AFTER_CONFIRM);
     for (struct step *step = active->steps, *next; step; step = next) {
         next = step->next;
-        if (step->state == STEP_WANTED && step->wanted)
-            step_start(step);
+        if (step->state != STEP_WANTED || !step->wanted)
+            continue;
+        if (!proof_holds(engine))
+            return;
+        step_start(step);
     }
 }
 

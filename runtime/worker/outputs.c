@@ -170,6 +170,17 @@ void worker_outputs_release(struct pdr_worker *worker)
 
 /* ---- steps --------------------------------------------------------------------------------------------------------- */
 
+/* It came too late to begin: the engine looks at the log first. It is told the time, or it would see no reason to. */
+void worker_not_begun(struct pdr_worker *worker, uint32_t partition, const char *job, uint64_t run, uint64_t op,
+                      uint32_t attempt)
+{
+    struct engine *engine = worker->partitions[partition].engine;
+    if (!engine)
+        return;
+    engine_on_time(engine, worker_wall_ms(), worker_monotonic_ms());
+    engine_on_step_handed_back(engine, job, run, op, attempt);
+}
+
 static void step_run_in_place(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
 {
     struct attempt_request request = { out->step, out->key, out->run, out->op, out->attempt, out->input,
@@ -181,6 +192,10 @@ static void step_run_in_place(struct pdr_worker *worker, uint32_t partition, con
     int64_t started = worker_wall_ms();
     strncpy(job, out->key, sizeof job - 1);
     job[sizeof job - 1] = '\0';
+    if (worker_monotonic_ms() >= out->begin_until) {
+        worker_not_begun(worker, partition, job, run, op, attempt);
+        return;
+    }
     attempt_run(&request, &outcome);
     engine_on_step_ended(worker->partitions[partition].engine, job, run, op, attempt, &outcome, started);
 }
@@ -193,7 +208,7 @@ static void step_run(struct pdr_worker *worker, uint32_t partition, const struct
     }
     struct attempt_request request = { out->step, out->key, out->run, out->op, out->attempt, out->input,
                                        worker->log->genesis.log_id };
-    if (step_pool_submit(worker->pool, partition, &request, worker_wall_ms()) != PDR_OK)
+    if (step_pool_submit(worker->pool, partition, &request, worker_wall_ms(), out->begin_until) != PDR_OK)
         worker_fail(worker, PDR_NO_MEMORY, "out of memory");
 }
 

@@ -194,7 +194,7 @@ static void taken_run(struct queue_worker *queue, struct taken *taken, uint32_t 
         .attempt = task->attempt,
         .input = task->input,
     };
-    if (step_pool_submit(queue->worker->pool, slot, &request, taken->started_ms) != PDR_OK) {
+    if (step_pool_submit(queue->worker->pool, slot, &request, taken->started_ms, INT64_MAX) != PDR_OK) {
         worker_fail(queue->worker, PDR_NO_MEMORY, "out of memory");
         return;
     }

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "crash/slot.h"
+#include "worker/worker.h"
 
 #define STUCK_LEAST 8 /* threads that may be stuck, however few there are */
 
@@ -16,6 +17,7 @@ struct queued_attempt {
     const struct callable *callable;
     Payload *input;
     uint64_t log_id;
+    int64_t begin_until_ms;
 };
 
 struct step_pool {
@@ -107,8 +109,10 @@ static void *pool_thread(void *argument)
     pthread_mutex_lock(&pool->mutex);
     for (struct queued_attempt *attempt; (attempt = pool_next(pool));) {
         pthread_mutex_unlock(&pool->mutex);
-        pool_run(attempt);
         struct attempt_done *done = attempt->done;
+        done->not_begun = worker_monotonic_ms() >= attempt->begin_until_ms;
+        if (!done->not_begun)
+            pool_run(attempt);
         pthread_mutex_lock(&pool->mutex);
         pool_returned(pool, attempt);
         attempt->done = NULL;
@@ -163,7 +167,7 @@ struct step_pool *step_pool_new(int threads, void (*wake)(void *context), void *
 }
 
 int step_pool_submit(struct step_pool *pool, uint32_t partition, const struct attempt_request *request,
-                     int64_t started_ms)
+                     int64_t started_ms, int64_t begin_until_ms)
 {
     struct queued_attempt *attempt = calloc(1, sizeof *attempt);
     struct attempt_done *done = calloc(1, sizeof *done);
@@ -178,6 +182,7 @@ int step_pool_submit(struct step_pool *pool, uint32_t partition, const struct at
     }
     attempt->callable = request->callable;
     attempt->log_id = request->log_id;
+    attempt->begin_until_ms = begin_until_ms;
     done->partition = partition;
     done->run = request->run;
     done->op = request->op;

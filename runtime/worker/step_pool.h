@@ -18,14 +18,15 @@ struct attempt_done {
     uint32_t attempt;
     int64_t started_ms;
     bool was_stuck; /* it had been given up */
+    bool not_begun; /* its time to begin was over: it has no outcome */
     struct attempt_outcome outcome;
 };
 
 /* `wake` is called on a pool thread when an outcome is ready. NULL: no memory or no threads. */
 struct step_pool *step_pool_new(int threads, void (*wake)(void *context), void *context);
-/* Copies all it needs. PDR_OK or PDR_NO_MEMORY. */
+/* Copies all it needs. It is not begun at `begin_until_ms` (worker_monotonic_ms()) or later. PDR_OK or PDR_NO_MEMORY. */
 int step_pool_submit(struct step_pool *pool, uint32_t partition, const struct attempt_request *request,
-                     int64_t started_ms);
+                     int64_t started_ms, int64_t begin_until_ms);
 /* How many threads are lost to attempts that have outlived their time, and how many may be. */
 struct step_pool_load {
     size_t stuck, limit;

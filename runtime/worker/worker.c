@@ -27,11 +27,12 @@ int64_t worker_wall_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* Goes on while the machine sleeps: an owner must know how long it was away. */
 int64_t worker_monotonic_us(void *unused)
 {
     struct timespec now;
     (void)unused;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_BOOTTIME, &now);
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
@@ -259,7 +260,9 @@ static void worker_take_steps(struct pdr_worker *worker)
             worker_notice(worker, PDR_INFO, "job %s: an attempt that was stuck has returned; %zu threads are stuck", done->job,
                           step_pool_load_of(worker->pool).stuck);
         struct engine *engine = worker->partitions[done->partition].engine;
-        if (engine)
+        if (done->not_begun)
+            worker_not_begun(worker, done->partition, done->job, done->run, done->op, done->attempt);
+        else if (engine)
             engine_on_step_ended(engine, done->job, done->run, done->op, done->attempt, &done->outcome,
                                  done->started_ms);
         attempt_done_free(done);

@@ -112,6 +112,8 @@ int worker_rebuild(struct pdr_worker *worker, uint32_t partition);
 void worker_save(struct pdr_worker *worker);
 
 /* outputs.c */
+void worker_not_begun(struct pdr_worker *worker, uint32_t partition, const char *job, uint64_t run, uint64_t op,
+                      uint32_t attempt);
 bool worker_carry_out(struct pdr_worker *worker, uint32_t partition); /* all outputs; true: there were some */
 void worker_send_postponed(struct pdr_worker *worker);
 void worker_delivered(struct pdr_worker *worker, uint64_t cookie, enum log_delivery delivery, int64_t offset);

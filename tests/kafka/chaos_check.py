@@ -20,7 +20,7 @@ import chaos_log
 
 FAR = "far"        # names of step workers begin so
 CLOCK_MS = 50      # a broker's append time against the clock of a step on the same machine
-WAKING_MS = 30000  # what had been handed to a thread before its worker lost the partition is done by then
+WAKING_MS = 4000   # half a session, in which an owner may begin steps on an old proof (engine/proof.c), and a slow machine
 
 
 class Judge:

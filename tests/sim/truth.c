@@ -486,6 +486,32 @@ static void check_append(struct worker *worker, uint32_t p, const struct engine_
     record_free(record);
 }
 
+/* The first claim behind `claim` and below `end`; -1: none. */
+static int64_t claim_behind(uint32_t p, int64_t claim, int64_t end)
+{
+    const struct memory_stream *journal = &world->streams[LOG_JOURNAL][p];
+    for (int64_t i = claim + 1; i < end && i < journal->end; i++)
+        if (journal->records[i].blob && journal->records[i].kind == PERDURE__V1__KIND__KIND_CLAIM)
+            return i;
+    return -1;
+}
+
+/* Nothing is begun by an owner whose claim was superseded before it looked: before it appended for the first time in its
+ * epoch. That append comes back behind all that stood in the journal then. */
+static void check_looked(uint32_t p, const struct seat *seat, const char *who, const char *what)
+{
+    const struct memory_stream *journal = &world->streams[LOG_JOURNAL][p];
+    struct engine_counts counts;
+    engine_counts(seat->engine, &counts);
+    if (counts.claim < 0 || counts.claim >= journal->end)
+        return; /* gone with a truncation of which it was not told yet */
+    bool looked = seat->asked_nonce == journal->records[counts.claim].nonce;
+    int64_t behind = claim_behind(p, counts.claim, looked ? seat->asked_end : journal->end);
+    if (behind >= 0)
+        world_bad("%s lets %s leave, though its claim at %lld was superseded at %lld before it looked", who, what,
+                  (long long)counts.claim, (long long)behind);
+}
+
 void truth_on_output(struct worker *worker, uint32_t p, const struct engine_output *out)
 {
     const struct seat *seat = &worker->seats[p];
@@ -497,6 +523,8 @@ void truth_on_output(struct worker *worker, uint32_t p, const struct engine_outp
         world_bad("%s lets %s leave, though the last claim it read is not its own", who, output_names[out->kind]);
     if (world->truncated_lossy)
         return;
+    if (out->kind == ENGINE_OUT_SEND || out->kind == ENGINE_OUT_TASK || out->kind == ENGINE_OUT_STEP)
+        check_looked(p, seat, who, output_names[out->kind]);
     if (out->kind == ENGINE_OUT_SEND)
         check_send(worker, p, out);
     else if (out->kind == ENGINE_OUT_TASK)
@@ -524,8 +552,21 @@ void truth_on_output(struct worker *worker, uint32_t p, const struct engine_outp
     }
 }
 
+/* However long it stood still: no effect is begun that long after another claimed (proof.c). */
+static void check_not_late(const struct effect *effect)
+{
+    const struct memory_stream *journal = &world->streams[LOG_JOURNAL][effect->partition];
+    int64_t behind = claim_behind(effect->partition, effect->claim, journal->end);
+    if (behind >= 0 && effect->at > journal->records[behind].append_ms + APPEND_DEADLINE)
+        world_bad("w%d begins a step of %s %lld ms after its claim at %lld was superseded at %lld", effect->worker, effect->job,
+                  (long long)(effect->at - journal->records[behind].append_ms), (long long)effect->claim,
+                  (long long)behind);
+}
+
 void truth_on_effect(const struct effect *effect)
 {
+    if (!world->truncated_lossy && effect->worker < WORKERS) /* not of a step worker */
+        check_not_late(effect);
     for (size_t i = world->effect_count; i-- > 0;) {
         const struct effect *other = &world->effects[i];
         if (other->run == effect->run && other->op == effect->op && other->attempt == effect->attempt &&

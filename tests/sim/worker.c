@@ -41,8 +41,8 @@ struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct
         .limits = { .live_jobs = profile->live_jobs, .life_ms = profile->life_ms, .keep_ms = profile->keep_ms,
                     .retention_bytes = profile->retention_bytes, .retention_age_ms = profile->retention_age_ms,
                     .retention_records = profile->retention_records, .skew_ms = 2000,
-                    .append_deadline_ms = 3000, .mark_interval_ms = 400, .claim_backoff_ms = 300,
-                    .trim_delay_ms = 2000, .status_delay_ms = 200, .drain_ms = 300, .turn_bytes = profile->turn_bytes,
+                    .append_deadline_ms = APPEND_DEADLINE, .mark_interval_ms = 400, .claim_backoff_ms = 300,
+                    .trim_delay_ms = 2000, .status_delay_ms = 200, .alive_ms = 1000, .drain_ms = 300, .turn_bytes = profile->turn_bytes,
                     .tasks_out = profile->tasks_out, .crash_limit = 2 },
         .host = { .context = store, .history = host_history },
         .job = { .stack_bytes = 64 * 1024 },
@@ -323,6 +323,15 @@ static void task_end(struct seat *seat, struct task *task)
     seat_note_state(seat);
 }
 
+/* The pool comes to it too late. */
+static void task_hand_back(struct worker *worker, struct seat *seat, const struct task *task)
+{
+    fault_count(FAULT_STEP_TOO_LATE);
+    engine_on_time(seat->engine, worker_wall(worker), worker_monotonic(worker));
+    engine_on_step_handed_back(seat->engine, task->job, task->run, task->op, task->attempt);
+    seat_note_state(seat);
+}
+
 static bool seat_tasks(struct worker *worker, uint32_t p)
 {
     struct seat *seat = &worker->seats[p];
@@ -331,6 +340,12 @@ static bool seat_tasks(struct worker *worker, uint32_t p)
         struct task *task = *link;
         if (!task->executed && task->begins <= world->now) {
             did = true;
+            if (worker_monotonic(worker) >= task->begin_until) {
+                *link = task->next;
+                task_hand_back(worker, seat, task);
+                task_free(task);
+                continue;
+            }
             if (worker_point(worker, FAULT_CRASH_BEFORE_EFFECT))
                 return true;
             if (crashes_in_step(worker, task))
@@ -369,6 +384,10 @@ static void out_append(struct worker *worker, uint32_t p, const struct engine_ou
     }
     if (out->kind == ENGINE_OUT_APPEND && out->header->kind != PERDURE__V1__KIND__KIND_CLAIM)
         pending.nonce = out->header->nonce;
+    if (pending.nonce && out->header->claim >= 0 && pending.nonce != seat->asked_nonce) { /* the first of its epoch */
+        seat->asked_nonce = pending.nonce;
+        seat->asked_end = world->streams[LOG_JOURNAL][p].end;
+    }
     if (out->kind == ENGINE_OUT_APPEND && out->header->kind == PERDURE__V1__KIND__KIND_MARK && out->header->claim < 0)
         fault_count(FAULT_ASKED);
     if (TRACING)
@@ -392,6 +411,7 @@ static void out_step(struct worker *worker, uint32_t p, const struct engine_outp
     task->step = out->step;
     task->input = payload_copy(out->input);
     task->claim = counts.claim;
+    task->begin_until = out->begin_until;
     task->started_ms = worker_wall(worker);
     task->begins = world->now + (int64_t)rng_below(&world->schedule, 20);
     task->ends = task->begins + (int64_t)rng_below(&world->schedule, rng_chance(&world->schedule, 500) ? 3000 : 40);
@@ -403,8 +423,12 @@ static void out_step(struct worker *worker, uint32_t p, const struct engine_outp
             fault_count(FAULT_STEP_TIMED_OUT);
     }
     if (out->in_place) {
-        task_execute(worker, seat, task, p);
-        task_end(seat, task);
+        if (worker_monotonic(worker) >= task->begin_until) {
+            task_hand_back(worker, seat, task);
+        } else {
+            task_execute(worker, seat, task, p);
+            task_end(seat, task);
+        }
         task_free(task);
         return;
     }

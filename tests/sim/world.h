@@ -19,6 +19,7 @@
 #define WORKERS 3
 #define PARTITIONS_MAX 8
 #define STREAMS 2
+#define APPEND_DEADLINE 3000 /* virtual ms */
 
 /* What the world does to the workers; how often each happened is printed. The first ones are the named fault points. */
 #define FAULT_MAP(X)                                                       \
@@ -89,7 +90,8 @@
     X(STEP_CRASHED, "a step crashes its worker")                           \
     X(QUARANTINED, "a job is quarantined for its crashes")                 \
     X(RESUMED, "client resumes a quarantined job")                         \
-    X(STEP_TIMED_OUT, "a step attempt takes longer than its timeout")
+    X(STEP_TIMED_OUT, "a step attempt takes longer than its timeout")    \
+    X(STEP_TOO_LATE, "a step attempt is not begun: the proof was too old")
 
 enum fault {
 #define FAULT_(name, text) FAULT_##name,
@@ -171,6 +173,7 @@ struct task { /* one attempt of a step in a worker's pool */
     Payload *input;
     int64_t begins, ends;
     int64_t claim;
+    int64_t begin_until;
     bool executed;
     struct attempt_outcome outcome;
     int64_t started_ms;
@@ -204,6 +207,8 @@ struct seat { /* one partition on one worker */
     size_t nonce_count;
     bool own_claim; /* the last claim handed to the engine is its own */
     bool claim_pending; /* appended a claim, not read back */
+    uint64_t asked_nonce; /* of the last epoch in which it appended; where the journal ended when it did so first */
+    int64_t asked_end;
     struct rows store, old_store;
     bool reads_source; /* the journal of another partition, asked for by READ_SOURCE */
     uint32_t source;

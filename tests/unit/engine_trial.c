@@ -185,6 +185,7 @@ static void trial_step(struct trial_worker *worker, const struct engine_output *
         worker->held.run = run;
         worker->held.op = op;
         worker->held.attempt = attempt;
+        worker->held.begin_until = out->begin_until;
         return;
     }
     attempt_run(&request, &outcome);

@@ -48,7 +48,7 @@ struct trial_worker {
     struct trial_task *tasks;     /* as they came into the queues */
     size_t task_count;
     bool refuse_tasks;
-    struct { char job[256]; uint64_t run, op; uint32_t attempt; } held; /* the last of them */
+    struct { char job[256]; uint64_t run, op; uint32_t attempt; int64_t begin_until; } held; /* the last of them */
 };
 
 struct trial {
