@@ -4,6 +4,8 @@ two minutes (PERDURE_SOAK=1: ten) workers, brokers, clients and the network are 
 heals, every job must end, and the whole log is judged against what the clients were told and what the steps did
 (chaos_check.py). Settings: PERDURE_CHAOS_SEED, PERDURE_CHAOS_SECONDS, PERDURE_CHAOS_RATE (jobs a second).
 
+With --grow the namespace begins with 4 partitions and grows to 8 in the middle of it.
+
 The judge is put to the test too: it must find each of several faults that are made in copies of what the run left.
 """
 import json
@@ -28,7 +30,9 @@ RATE = float(os.environ.get("PERDURE_CHAOS_RATE") or 12)
 SEED = int(os.environ.get("PERDURE_CHAOS_SEED") or random.SystemRandom().randrange(1 << 31))
 BROKERS = 3
 WORKERS = 4
-PARTITIONS = 16
+GROW = "--grow" in sys.argv[1:]
+PARTITIONS, GROWN = (4, 8) if GROW else (16, 16)
+STANDBY = "w2" # it follows partitions of others too
 SESSION = 6  # seconds: the least that brokers allow
 
 
@@ -61,7 +65,9 @@ class Fleet:
         if name == self.inside:
             wrap, uri = self.net.command(), uri.replace(self.log.brokers, self.brokers_inside)
         # The judge wants the whole journal: nothing is cut off.
-        arguments = ("--name", name, "--session-timeout", "%ds" % SESSION, "--retention", "off")
+        arguments = ["--name", name, "--session-timeout", "%ds" % SESSION, "--retention", "off"]
+        if name == STANDBY:
+            arguments += ["--standby", "1"]
         self.workers[name] = Worker(self.log, "chaos", data=os.path.join(self.log.folder, name), arguments=arguments,
                                     environment=environment, wrap=wrap, uri=uri, supervised=True)
 
@@ -117,7 +123,7 @@ class Chaos:
         self.until = time.time() + SECONDS
         self.problems = fleet.problems
         self.added = 0
-        loops = [self.workers_loop, self.brokers_loop, self.others_loop]
+        loops = [self.workers_loop, self.brokers_loop, self.others_loop] + ([self.grow_loop] if GROW else [])
         self.threads = [threading.Thread(target=self.guard, args=(loop,), daemon=True) for loop in loops]
         for thread in self.threads:
             thread.start()
@@ -233,6 +239,23 @@ class Chaos:
             self.cluster.run("restart", str(number))
             self.fleet.note("brokers rolled", "broker %d" % number, ms)
             self.wait_in_sync()
+
+    # ---- more partitions ------------------------------------------------------------------------------------------
+
+    def grow_loop(self, chance):
+        """Once, in the middle; what a harmed broker or worker interrupts is gone on with."""
+        self.sleep(SECONDS * (0.3 + 0.2 * chance.random()))
+        ms, said = int(time.time() * 1000), ""
+        while time.time() < self.until + 180:
+            done = self.clients.log.run("namespace", "grow", "--partitions", str(GROWN), "--timeout", "20s", timeout=120)
+            if done.returncode == 0:
+                self.fleet.note("namespace grown", "%d to %d partitions" % (PARTITIONS, GROWN), ms)
+                return
+            if done.stderr != said:
+                said = done.stderr
+                say("grow: exit %d %s" % (done.returncode, said.strip()))
+            time.sleep(1)
+        self.problems.append("the namespace did not grow: exit %d %s" % (done.returncode, done.stderr))
 
     # ---- the rest -------------------------------------------------------------------------------------------------
 

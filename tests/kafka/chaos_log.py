@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-CLAIM, RELEASE, MARK, EVENT = 2, 3, 4, 5
+CLAIM, RELEASE, MARK, EVENT, SLOT_OUT = 2, 3, 4, 5, 8
 REMOTE = "chaos/far"
 ENDS = ("completed", "failed", "cancelled", "terminated")
 
@@ -34,8 +34,9 @@ class Epoch:
 
 
 class Run:
-    def __init__(self, job, partition, offset, ms):
-        self.job, self.partition, self.first, self.begin = job, partition, offset, ms
+    def __init__(self, job, slot, partition, offset, ms):
+        self.job, self.slot, self.partition, self.first, self.begin = job, slot, partition, offset, ms
+        self.partitions = [partition]  # in which it has events: it moves when the namespace grows
         self.seq, self.digest, self.state, self.result = 0, None, "open", None
         self.type = self.request = None
         self.events = 0
@@ -66,9 +67,10 @@ class History:
         self.attempts = {}                           # by (run, op, attempt)
         self.fenced = self.duplicates = self.events = self.records = 0
         self.times = []                              # (append time, partition) of each record of events that counted
+        self.left = {}                               # by partition that slots left: (new number of partitions, offset, ms)
         with open(path, "rb") as file:
-            for partition, offset, ms, record in self.read(file):
-                self.judge(partition, offset, ms, record)
+            for partition, offset, ms, record in sorted(self.read(file), key=lambda read: read[:2]):
+                self.judge(partition, offset, ms, record)  # slots move to partitions of larger numbers only
 
     def read(self, file):
         while head := file.read(25):
@@ -87,13 +89,32 @@ class History:
             if epoch:
                 epoch.close(offset, ms)
             epochs.append(Epoch(partition, offset, ms, record.claim))
-        elif header.kind in (RELEASE, EVENT):
+        elif header.kind in (RELEASE, EVENT, SLOT_OUT):
             if not epoch or (header.claim, header.nonce) != (epoch.offset, epoch.nonce):  # rule 1 (F)
                 self.fenced += header.kind == EVENT
             elif header.kind == RELEASE:
                 epoch.close(offset, ms, released=True)
+            elif header.kind == SLOT_OUT:
+                self.left.setdefault(partition, (record.slot_out.partitions, offset, ms))
+            elif self.has_left(partition, header.slot):  # rule 25
+                self.fenced += 1
             else:
                 self.judge_events(epoch, offset, ms, record)
+
+    def has_left(self, partition, slot):
+        return partition in self.left and slot % self.left[partition][0] != partition
+
+    def end_of(self, run, epoch):
+        """(time, offset, released) at which this epoch ended for this run; None where it did not."""
+        if self.has_left(epoch.partition, run.slot):
+            _, offset, ms = self.left[epoch.partition]
+            if epoch.end is None or offset < epoch.end_offset:
+                return ms, offset, True
+        return epoch.end, epoch.end_offset, epoch.released
+
+    def epochs_of(self, run):
+        return sorted((epoch for partition in run.partitions for epoch in self.epochs[partition]),
+                      key=lambda epoch: epoch.begin)
 
     def judge_events(self, epoch, offset, ms, record):
         header = record.header
@@ -102,10 +123,12 @@ class History:
             self.duplicates += 1
             return
         if not run and header.seq == 1:
-            run = self.runs[header.run] = Run(header.job, epoch.partition, offset, ms)
+            run = self.runs[header.run] = Run(header.job, header.slot, epoch.partition, offset, ms)
         if not run or header.seq != run.seq + 1 or (run.digest and header.prev != run.digest) or run.state != "open":
             return
         run.seq += len(record.events)
+        if epoch.partition not in run.partitions:
+            run.partitions.append(epoch.partition)
         run.digest = header.digest
         self.times.append((ms, epoch.partition))
         for data in record.events:
