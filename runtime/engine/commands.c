@@ -68,7 +68,7 @@ static void start_push(struct command_context *c, struct active *active, const c
     active->digest = digest_of_run(active->run);
     active->t = 0;
     active->ending = false;
-    active->parked = active->crash_pending = false;
+    active->parked = active->crash_pending = active->split = false;
     input_push(active, input);
     crash_attach_start(active);
 }

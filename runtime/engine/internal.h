@@ -132,6 +132,7 @@ struct active {
     int64_t unshown_ms;   /* monotonic: since when its status record is behind */
     bool status_due;    /* is to be published as soon as nothing is in flight */
     bool ending;        /* a terminal event is in an append or counted */
+    bool split;         /* its last append holds a part of a turn only */
     bool crash_pending; /* its inputs begin with a crash (a start before it): logged before any of its code runs */
     bool parked;        /* diverged, broken, module missing: absorbs without running (rule 12) */
     const char *parked_state; /* "diverged", "quarantined", "waiting" */

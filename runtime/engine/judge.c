@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/judge_internal.h"
 #include "engine/rules.h"
+#include "wire/pack.h"
 
 static const char *const end_names[] = { "running", "completed", "failed", "cancelled", "terminated" };
 
@@ -548,12 +549,26 @@ enum judge_verdict judge_events(struct judge *judge, int64_t offset, const Heade
     return code == PDR_OK ? JUDGE_COUNTED : JUDGE_NO_MEMORY;
 }
 
+/* The mutation: as this version would write it. */
+static digest digest_next_anew(digest value, ProtobufCBinaryData bytes)
+{
+    Event *event = event_decode(bytes.data, bytes.len);
+    size_t size = 0;
+    uint8_t *data = event ? wire_pack(&event->base, 0, &size) : NULL;
+    value = digest_next(value, data ? data : (uint8_t *)"", size);
+    free(data);
+    event_free(event);
+    return value;
+}
+
 /* The digest covers the stored bytes (rule 33): a record whose events do not give its digest is damaged or forged. */
 static bool judge_digest_holds(const Record *record, digest *after)
 {
     digest value = digest_from_bytes(record->header->prev);
     for (size_t i = 0; i < record->n_events; i++)
-        value = digest_next(value, record->events[i].data, record->events[i].len);
+        value = RULE(STORED_BYTES) ? digest_next(value, record->events[i].data, record->events[i].len)
+                                   : digest_next_anew(value, record->events[i]);
+    RULE_FIRED(STORED_BYTES);
     *after = value;
     return digest_equal(value, digest_from_bytes(record->header->digest));
 }

@@ -137,7 +137,8 @@ static void engine_fenced(struct engine *engine)
         return;
     }
     engine->state = ENGINE_FENCED;
-    int64_t backoff = engine->claim_backoff_ms;
+    int64_t backoff = RULE(CLAIM_BACKOFF) ? engine->claim_backoff_ms : 0;
+    RULE_FIRED(CLAIM_BACKOFF);
     engine->claim_backoff_ms = backoff * 2 < CLAIM_BACKOFF_MAX_MS ? backoff * 2 : CLAIM_BACKOFF_MAX_MS;
     backoff += (int64_t)(engine_random(engine) % (uint64_t)(backoff / 2 + 1));
     alarm_set(&engine->alarms, &engine->claim_alarm, engine->monotonic_ms + backoff);
@@ -184,6 +185,13 @@ static void engine_owned(struct engine *engine)
         return;
     if (engine_owns(engine)) { /* it claimed again: nothing else changes */
         epoch_begin(engine);
+        return;
+    }
+    if (!engine->assigned)
+        RULE_FIRED(UNWANTED_RELEASED);
+    if (!engine->assigned && !RULE(UNWANTED_RELEASED)) {
+        engine_disown(engine, NULL);
+        engine_let_go(engine);
         return;
     }
     engine->state = engine->assigned ? ENGINE_OWNER : ENGINE_DRAINING;

@@ -188,7 +188,9 @@ void engine_mark(struct engine *engine)
     if (engine->confirmed_in_pos.offset > engine->trim_to && !engine->trim_alarm.place &&
         engine->confirmed_in_pos.generation == engine->inbox_generation) {
         engine->trim_to = engine->confirmed_in_pos.offset; /* rule 16: behind it, and after a delay */
-        alarm_set(&engine->alarms, &engine->trim_alarm, engine->monotonic_ms + engine->limits.trim_delay_ms);
+        RULE_FIRED(TRIM_DELAY);
+        alarm_set(&engine->alarms, &engine->trim_alarm,
+                  engine->monotonic_ms + (RULE(TRIM_DELAY) ? engine->limits.trim_delay_ms : 0));
     }
 }
 

@@ -15,6 +15,8 @@
     X(CHAIN, "2: a record must continue its run")                                              \
     X(NONCE, "1: the epoch's nonce is compared, not the claim's offset alone")                 \
     X(DISTRUST, "3: a reader that began from a store and misses a live hash rebuilds")         \
+    X(UNWANTED_RELEASED, "4: a claim that is read back and no longer wanted is released")      \
+    X(CLAIM_BACKOFF, "4: who was fenced claims again only after a while of silence")           \
     X(CLAIM_ON_DOUBT, "5: any doubt leads to a new claim before anything else is appended")    \
     X(RUN_ID, "6: a run has its own id")                                                       \
     X(CONFIRM, "7, 8: nothing leaves a job before it is read back")                            \
@@ -25,6 +27,7 @@
     X(MARKS, "9: Marks are written")                                                           \
     X(RESEND, "10: a new owner sends all unsent outputs again")                                \
     X(OUTBOX_ORDER, "11: to one target the next goes after the delivery of the one before")    \
+    X(ABSORB_ASIDE, "12: a job that is put aside absorbs what comes")                          \
     X(IN_POS, "13: the position is the lowest input not absorbed by a confirmed record")       \
     X(REQUEST_IDS, "13: a request id known to the run is dropped")                             \
     X(LIFE, "14: commands older than LIFE die")                                                \
@@ -32,6 +35,7 @@
     X(ATTEMPT_NAMED, "14: a report names its attempt; one that is over drops it")              \
     X(REFUSE_AFTER_CONFIRM, "15: a refusal leaves when in_pos is confirmed beyond it")         \
     X(REFUSAL_IN_MARK, "15: a refusal to a job stands in a Mark")                              \
+    X(TRIM_DELAY, "16: the inbox is kept for a while behind in_pos")                           \
     X(COPY_ALL, "17: every run that must stay is copied before the cut")                       \
     X(COPY_WHOLE, "18: the parts of a copy count together or not at all")                      \
     X(COPY_ALONE, "18: no other append of a job between the parts of its copy")                \
@@ -53,7 +57,9 @@
     X(SLOT_FORWARD, "25: commands for slots that left are forwarded")                          \
     X(SLOT_DELIVERED, "13, 25: in_pos waits for the delivery of what is forwarded")            \
     X(RISING_T, "30: t never goes back in a run")                                              \
-    X(UNKNOWN_STOPS, "32: an unknown event stops its job")
+    X(SPLIT_T, "31: the parts of a split turn share t")                                        \
+    X(UNKNOWN_STOPS, "32: an unknown event stops its job")                                     \
+    X(STORED_BYTES, "33: the digest covers the stored bytes")
 
 enum rule {
 #define RULE_NAME_(name, text) RULE_##name,

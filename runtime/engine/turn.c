@@ -35,6 +35,15 @@ static int64_t turn_time(struct active *active, int64_t input_t)
     return t;
 }
 
+/* Of what the job has asked for already: the rest of a turn that did not fit (rule 31), or what was lost with its owner. */
+static int64_t turn_rest_time(const struct active *active)
+{
+    if (active->split)
+        RULE_FIRED(SPLIT_T);
+    bool rest = active->split && RULE(SPLIT_T);
+    return rest || active->t > active->engine->wall_ms ? active->t : active->engine->wall_ms;
+}
+
 static bool turn_reserve(struct turn *turn)
 {
     if (turn->count < turn->capacity)
@@ -383,6 +392,7 @@ static struct append *turn_append(struct turn *turn, uint64_t first_seq, digest 
         append->inputs = turn->inputs;
         append->in_pos = in_pos;
         active->in_flight = append;
+        active->split = turn->more;
         active->moved_ms = engine->monotonic_ms;
         turn->events = NULL;
         memset(&turn->inputs, 0, sizeof turn->inputs);
@@ -424,6 +434,11 @@ void turn_run(struct active *active)
 
     if (active->in_flight || retention_holds(engine, active))
         return;
+    if (active->parked)
+        RULE_FIRED(ABSORB_ASIDE);
+    if (!RULE(ABSORB_ASIDE) && active->parked && active->inputs.head &&
+        active->inputs.head->event->kind_case == PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED)
+        return;
     if (turn_needs_job(active))
         active_replay(active);
     if (!engine_takes_turns(engine))
@@ -437,7 +452,7 @@ void turn_run(struct active *active)
     }
     if (active->seq == 0)
         prev = digest_of_run(active->run);
-    if (turn_add_outgoing(&turn, active->t > engine->wall_ms ? active->t : engine->wall_ms))
+    if (turn_add_outgoing(&turn, turn_rest_time(active)))
         turn_gather(&turn);
     if (turn.count > 0 && engine_takes_turns(engine))
         turn_append(&turn, first_seq, prev);
@@ -550,7 +565,7 @@ void turn_rewind(struct active *active)
         active->in_flight = NULL;
     }
     active->inputs = kept;
-    active->ending = active->crash_pending = false;
+    active->ending = active->crash_pending = active->split = false;
     active->known = false;
     active_drop_job(active);
     steps_drop_remote(active); /* the history says what is out */

@@ -84,7 +84,7 @@ void wake_runs(struct engine *engine)
             active->digest = run->digest;
             active->t = run->t;
             active->ending = false;
-            active->parked = active->crash_pending = false;
+            active->parked = active->crash_pending = active->split = false;
             active_enqueue(active);
         }
     crashes_attach(engine, true);

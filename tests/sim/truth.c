@@ -348,15 +348,81 @@ static void check_cut(uint32_t p, int64_t offset, const Mark *mark)
     }
 }
 
+/* Rule 31: the rest of a turn that did not fit into a record has its time, in the same epoch. */
+static void check_parts(uint32_t p, const Record *record, const struct oracle_run *run, uint64_t seq_before)
+{
+    if (seq_before == 0 || world->profile.turn_bytes == 0)
+        return;
+    const struct oracle_event *before = &run->events[seq_before - 1];
+    const struct memory_record *at = &world->streams[LOG_JOURNAL][p].records[before->offset];
+    Record *last = NULL;
+    if (!at->blob || at->kind != PERDURE__V1__KIND__KIND_EVENT || record_decode(at->blob->data, at->blob->size, &last) != WIRE_OK)
+        return;
+    bool part = last->header->more && last->header->run == run->run && last->header->claim == record->header->claim &&
+                last->header->nonce == record->header->nonce;
+    record_free(last);
+    if (part && run->events[seq_before].event->t != before->event->t)
+        world_bad("%s: event %llu is the rest of the turn before it, and %lld ms later", run->job,
+                  (unsigned long long)seq_before + 1,
+                  (long long)(run->events[seq_before].event->t - before->event->t));
+}
+
+/* ---- rule 16: the inbox is kept for a while behind in_pos ------------------------------------------------------ */
+
+static void note_in_pos(uint32_t p)
+{
+    const Position *in_pos = &world->oracles[p].in_pos;
+    size_t count = world->in_pos_count[p];
+    if (count > 0 && world->in_pos[p][count - 1].in_pos.offset >= in_pos->offset)
+        return;
+    if ((count & (count - 1)) == 0) {
+        world->in_pos[p] = realloc(world->in_pos[p], (count ? count * 2 : 1) * sizeof *world->in_pos[p]);
+        if (!world->in_pos[p])
+            abort();
+    }
+    world->in_pos[p][world->in_pos_count[p]++] = (struct in_pos_note){ world->now, *in_pos };
+}
+
+static void check_trim(uint32_t p, int64_t offset, const char *who)
+{
+    for (size_t i = world->in_pos_count[p]; i-- > 0;)
+        if (world->in_pos[p][i].ms <= world->now - TRIM_DELAY) {
+            if (offset > world->in_pos[p][i].in_pos.offset)
+                break;
+            return;
+        }
+    if (!world->profile.truncates)
+        world_bad("%s trims the inbox to %lld, which was not behind in_pos for long", who, (long long)offset);
+}
+
+void truth_forget_positions(void)
+{
+    for (uint32_t p = 0; p < PARTITIONS_MAX; p++) {
+        free(world->in_pos[p]);
+        world->in_pos[p] = NULL;
+    }
+}
+
+/* Rule 4: two that both believe themselves assigned do not take turns. */
+void truth_on_claim(const struct worker *worker, uint32_t p)
+{
+    const struct seat *seat = &worker->seats[p];
+    if (seat->fenced_at >= 0 && world->now - seat->fenced_at < CLAIM_BACKOFF)
+        world_bad("%s/%u claims again %lld ms after it was fenced", worker->name, p,
+                  (long long)(world->now - seat->fenced_at));
+}
+
 void truth_on_record(uint32_t p, int64_t offset, const Record *record, enum oracle_verdict verdict,
                      struct oracle_run *run, uint64_t seq_before)
 {
+    note_in_pos(p);
     if (verdict == ORACLE_MARK)
         check_mark(p, offset, record->mark);
     if (verdict == ORACLE_MARK && record->mark->cut > 0 && !world->rejudging)
         check_cut(p, offset, record->mark);
     if (verdict != ORACLE_COUNTED)
         return;
+    check_parts(p, record, run, seq_before);
     for (size_t i = 0; i < record->header->n_inputs; i++)
         check_input(p, run, record->header->inputs[i]);
     for (uint64_t i = seq_before; i < run->seq; i++)
@@ -549,6 +615,8 @@ void truth_on_output(struct worker *worker, uint32_t p, const struct engine_outp
     } else if (out->kind == ENGINE_OUT_TRIM_INBOX && out->offset > world->oracles[p].in_pos.offset) {
         world_bad("%s trims the inbox to %lld, in_pos is %lld", who, (long long)out->offset,
                   (long long)world->oracles[p].in_pos.offset);
+    } else if (out->kind == ENGINE_OUT_TRIM_INBOX) {
+        check_trim(p, out->offset, who);
     }
 }
 

@@ -13,6 +13,10 @@ static void seat_note_state(struct seat *seat)
     enum engine_state state = engine_state_of(seat->engine);
     if (state != seat->state)
         tally.transitions[seat->state][state]++;
+    if (state != seat->state && state == ENGINE_FENCED)
+        seat->fenced_at = world->now;
+    else if (state != ENGINE_FENCED && state != ENGINE_CATCHING_UP && state != ENGINE_CLAIMING)
+        seat->fenced_at = -1;
     seat->state = state;
 }
 
@@ -41,8 +45,8 @@ struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct
         .limits = { .live_jobs = profile->live_jobs, .life_ms = profile->life_ms, .keep_ms = profile->keep_ms,
                     .retention_bytes = profile->retention_bytes, .retention_age_ms = profile->retention_age_ms,
                     .retention_records = profile->retention_records, .skew_ms = 2000,
-                    .append_deadline_ms = APPEND_DEADLINE, .mark_interval_ms = 400, .claim_backoff_ms = 300,
-                    .trim_delay_ms = 2000, .status_delay_ms = 200, .alive_ms = 1000, .drain_ms = 300, .turn_bytes = profile->turn_bytes,
+                    .append_deadline_ms = APPEND_DEADLINE, .mark_interval_ms = 400, .claim_backoff_ms = CLAIM_BACKOFF,
+                    .trim_delay_ms = TRIM_DELAY, .status_delay_ms = 200, .alive_ms = 1000, .drain_ms = 300, .turn_bytes = profile->turn_bytes,
                     .tasks_out = profile->tasks_out, .crash_limit = 2 },
         .host = { .context = store, .history = host_history },
         .job = { .stack_bytes = 64 * 1024 },
@@ -69,6 +73,7 @@ void seat_start(struct worker *worker, uint32_t partition)
     seat->told = false;
     seat->own_claim = seat->claim_pending = seat->truncated = seat->out_of_range = false;
     seat->nonce_count = 0;
+    seat->fenced_at = -1;
     seat->reads_source = false;
     for (int stream = 0; stream < STREAMS; stream++) {
         seat->following[stream] = false;
@@ -220,6 +225,14 @@ static void seat_note_claim(struct seat *seat, const struct memory_record *recor
 
 static bool seat_outputs(struct worker *worker, uint32_t p);
 
+/* Rule 4: a claim that was read back, and is not wanted any more, is released first. */
+static void seat_is_done_with(const struct worker *worker, uint32_t p, bool claim)
+{
+    const struct seat *seat = &worker->seats[p];
+    if (claim && seat->own_claim && seat->state == ENGINE_CLAIMING && engine_state_of(seat->engine) == ENGINE_FOLLOWING)
+        world_bad("%s/%u does not release the claim that it no longer wants", worker->name, p);
+}
+
 static bool seat_read(struct worker *worker, uint32_t p, enum log_stream stream, int64_t limit)
 {
     struct seat *seat = &worker->seats[p];
@@ -252,9 +265,12 @@ static bool seat_read(struct worker *worker, uint32_t p, enum log_stream stream,
                                     .leader_epoch = -1, .data = record->blob->data, .size = record->blob->size };
         if (stream == LOG_JOURNAL)
             seat_note_claim(seat, record);
+        if (stream == LOG_JOURNAL && record->kind == PERDURE__V1__KIND__KIND_RELEASE)
+            seat->fenced_at = -1;
         engine_on_record(seat->engine, &given);
         if (stream == LOG_JOURNAL)
             seat->unverified = false;
+        seat_is_done_with(worker, p, stream == LOG_JOURNAL && record->kind == PERDURE__V1__KIND__KIND_CLAIM);
         seat_note_state(seat);
     }
     if (seat->following[stream] && seat->read[stream] >= log->end && seat->end_told[stream] != log->end) {
@@ -289,6 +305,7 @@ static bool worker_reports(struct worker *worker, bool all)
         if (report->delivery != LOG_PERSISTED && report->nonce)
             seat->doubted = report->nonce;
         engine_on_delivered(seat->engine, report->cookie, report->delivery, report->offset);
+        seat_is_done_with(worker, report->from, report->delivery == LOG_PERSISTED);
         seat_note_state(seat);
         free(report);
         did = true;
@@ -380,6 +397,8 @@ static void out_append(struct worker *worker, uint32_t p, const struct engine_ou
         if (seat->nonce_count > 64)
             seat->nonce_count = 64;
         seat->claim_pending = true;
+        truth_on_claim(worker, p);
+        seat->fenced_at = -1;
         record_free(record);
     }
     if (out->kind == ENGINE_OUT_APPEND && out->header->kind != PERDURE__V1__KIND__KIND_CLAIM)

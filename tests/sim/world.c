@@ -352,25 +352,23 @@ static void fault_workers(void)
     }
 }
 
-/* A worker of a later version owns a partition for a moment and writes an event that this version does not know. */
-static void fault_future_event(void)
+static struct oracle_run *open_chain(uint32_t p)
 {
-    if (world->unknown_job || !fault_now(FAULT_FUTURE_EVENT))
-        return;
-    uint32_t p = (uint32_t)rng_below(&world->faults, world->profile.partitions);
     struct oracle_run *run = world->oracles[p].waits ? NULL : world->oracles[p].all;
     while (run && !(run->open && run->left_at < 0 && strncmp(run->job, "chain", 5) == 0))
         run = run->next;
-    if (!run)
-        return;
+    return run;
+}
+
+/* A worker of a later version owns a partition for a moment and writes one event of a run. */
+static void later_writes(uint32_t p, struct oracle_run *run, uint8_t *bytes, size_t length)
+{
     Record record = PERDURE__V1__RECORD__INIT;
     Header header = PERDURE__V1__HEADER__INIT;
     Genesis genesis = PERDURE__V1__GENESIS__INIT;
     Perdure__V1__Claim claim = PERDURE__V1__CLAIM__INIT;
-    Event event = PERDURE__V1__EVENT__INIT;
-    uint8_t bytes[256], later[] = { 0xc2, 0x3e, 0x02, 0x08, 0x01 }; /* field 1000, a message: a kind of event to come */
     growth_genesis(p, &genesis);
-    claim.nonce = rng_next(&world->faults);
+    claim.nonce = rng_next(&world->others);
     claim.worker = (char *)"later";
     header.format = header.rule_level = header.min_reader = header.map_version = 1;
     header.log = (uint32_t)world->log_id;
@@ -386,11 +384,6 @@ static void fault_future_event(void)
     header.claim = world_append(LOG_JOURNAL, p, blob, -1);
     blob_release(blob);
 
-    event.seq = run->seq + 1;
-    event.t = run->events[run->seq - 1].event->t;
-    size_t length = protobuf_c_message_pack(&event.base, bytes);
-    memcpy(bytes + length, later, sizeof later);
-    length += sizeof later;
     ProtobufCBinaryData stored = { length, bytes };
     digest after = digest_next(run->digest, bytes, length);
     header.kind = PERDURE__V1__KIND__KIND_EVENT;
@@ -410,14 +403,60 @@ static void fault_future_event(void)
     record.claim = NULL;
     record.n_events = 1;
     record.events = &stored;
-    world->unknown_job = strdup(run->job);
-    world->unknown_run = run->run;
     data = record_encode(&record, &size);
     blob = blob_new(data, size);
     free(data);
     world_append(LOG_JOURNAL, p, blob, -1);
     world->streams[LOG_JOURNAL][p].safe = world->streams[LOG_JOURNAL][p].end;
     blob_release(blob);
+}
+
+static size_t next_event(const struct oracle_run *run, Event *event, uint8_t *bytes)
+{
+    event->seq = run->seq + 1;
+    event->t = run->events[run->seq - 1].event->t;
+    return protobuf_c_message_pack(&event->base, bytes);
+}
+
+/* An event that this version does not know. */
+static void fault_future_event(void)
+{
+    Event event = PERDURE__V1__EVENT__INIT;
+    uint8_t bytes[256], later[] = { 0xc2, 0x3e, 0x02, 0x08, 0x01 }; /* field 1000, a message: a kind of event to come */
+    if (world->unknown_job || !fault_now(FAULT_FUTURE_EVENT))
+        return;
+    uint32_t p = (uint32_t)rng_below(&world->faults, world->profile.partitions);
+    struct oracle_run *run = open_chain(p);
+    if (!run)
+        return;
+    size_t length = next_event(run, &event, bytes);
+    memcpy(bytes + length, later, sizeof later);
+    world->unknown_job = strdup(run->job);
+    world->unknown_run = run->run;
+    later_writes(p, run, bytes, length + sizeof later);
+}
+
+/* One that it knows, in the bytes of another encoder: the fields in another order (rule 33). */
+static void fault_other_encoding(void)
+{
+    Event event = PERDURE__V1__EVENT__INIT;
+    Perdure__V1__Resumed resumed = PERDURE__V1__RESUMED__INIT;
+    uint8_t bytes[256], turned[256];
+    uint32_t p = (uint32_t)rng_below(&world->others, world->profile.partitions);
+    if (!rng_chance(&world->others, 4))
+        return;
+    struct oracle_run *run = open_chain(p);
+    if (!run || (world->unknown_job && strcmp(run->job, world->unknown_job) == 0))
+        return;
+    event.kind_case = PERDURE__V1__EVENT__KIND_RESUMED;
+    event.resumed = &resumed;
+    size_t length = next_event(run, &event, bytes), first = 2; /* seq, a number of one byte or more */
+    while (bytes[first - 1] & 0x80)
+        first++;
+    memcpy(turned, bytes + first, length - first);
+    memcpy(turned + length - first, bytes, first);
+    fault_count(FAULT_OTHER_ENCODING);
+    later_writes(p, run, turned, length);
 }
 
 /* A broker that crashed may have forgotten where the log starts: it begins with any record that is still there. */
@@ -435,6 +474,7 @@ static void fault_log(void)
 {
     fault_late_copies();
     fault_future_event();
+    fault_other_encoding();
     for (uint32_t p = 0; p < world->profile.partitions; p++) {
         if (world->profile.truncates && fault_now(FAULT_TRUNCATED))
             journal_truncate(p, false);
@@ -513,6 +553,7 @@ static void world_begin(const struct options *options)
     profile_draw(&world->profile, options);
     growth_draw(&world->profile, options);
     rng_seed(&world->growth, options->seed, 6);
+    rng_seed(&world->others, options->seed, 7);
     rng_seed(&world->faults, options->seed, 2);
     rng_seed(&world->schedule, options->seed, 3);
     rng_seed(&world->load, options->seed, 4);
@@ -727,6 +768,7 @@ static void world_end(void)
             memory_stream_clear(&world->streams[stream][p]);
     }
     truth_clear();
+    truth_forget_positions();
     remote_free_all();
     clients_free();
     for (size_t i = 0; i < world->effect_count; i++)

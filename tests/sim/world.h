@@ -20,6 +20,8 @@
 #define PARTITIONS_MAX 8
 #define STREAMS 2
 #define APPEND_DEADLINE 3000 /* virtual ms */
+#define CLAIM_BACKOFF 300
+#define TRIM_DELAY 2000
 
 /* What the world does to the workers; how often each happened is printed. The first ones are the named fault points. */
 #define FAULT_MAP(X)                                                       \
@@ -91,6 +93,7 @@
     X(QUARANTINED, "a job is quarantined for its crashes")                 \
     X(RESUMED, "client resumes a quarantined job")                         \
     X(STEP_TIMED_OUT, "a step attempt takes longer than its timeout")    \
+    X(OTHER_ENCODING, "an event as another encoder writes it")            \
     X(STEP_TOO_LATE, "a step attempt is not begun: the proof was too old")
 
 enum fault {
@@ -209,6 +212,7 @@ struct seat { /* one partition on one worker */
     bool claim_pending; /* appended a claim, not read back */
     uint64_t asked_nonce; /* of the last epoch in which it appended; where the journal ended when it did so first */
     int64_t asked_end;
+    int64_t fenced_at; /* it is fenced since then, and heard of no Release; -1 */
     struct rows store, old_store;
     bool reads_source; /* the journal of another partition, asked for by READ_SOURCE */
     uint32_t source;
@@ -234,6 +238,11 @@ struct worker {
     struct session *session;
     struct seat seats[PARTITIONS_MAX];
     char name[16];
+};
+
+struct in_pos_note {
+    int64_t ms; /* when the record that says so was appended */
+    Position in_pos;
 };
 
 /* ---- clients, effects, truth -------------------------------------------------------------------------------- */
@@ -367,7 +376,9 @@ struct world {
     struct report_due *remote_reports;
     uint64_t execution_count;
     uint32_t grown_from; /* partitions before it grew, 0: it did not */
-    struct rng growth;
+    struct rng growth, others;
+    struct in_pos_note *in_pos[PARTITIONS_MAX]; /* as it grew: truth.c */
+    size_t in_pos_count[PARTITIONS_MAX];
     bool rejudging; /* after a truncation: other partitions are not whole yet */
 
     struct crashes *crashes;
@@ -451,6 +462,8 @@ void truth_on_record(uint32_t partition, int64_t offset, const Record *record, e
 void truth_on_output(struct worker *worker, uint32_t partition, const struct engine_output *out);
 void truth_check_family(const struct oracle_run *run); /* parents and children agree, at the end */
 void truth_on_effect(const struct effect *effect);
+void truth_on_claim(const struct worker *worker, uint32_t partition);
+void truth_forget_positions(void);
 void truth_clear(void);
 void truth_check_store(uint32_t partition, const struct rows *rows, const char *who);
 

@@ -330,6 +330,25 @@ static void corrupt_record_stops(void **state)
 }
 
 /* Rule 1: bytes of somebody else count for nobody. */
+/* Hazards 7, 26: the head of the journal is gone, and no Mark says that it was cut there. */
+static void a_head_that_others_cut_stops(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_settle(trial);
+    struct trial_worker *second = trial_worker(trial, 1, NULL);
+    engine_on_assigned(second->engine);
+    trial_run(second);
+    second->journal_from = 3; /* the log begins here: behind genesis and claim, among the records of the job */
+    trial_read(second);
+    trial_run(second);
+    assert_int_equal(engine_state_of(second->engine), ENGINE_STOPPED);
+    assert_non_null(strstr(second->last_text, "something else than Perdure deleted its head"));
+    trial_free(trial);
+}
+
 static void foreign_bytes_are_passed_over(void **state)
 {
     struct trial_worker *worker;
@@ -533,6 +552,7 @@ int main(void)
         cmocka_unit_test(fenced_claims_after_silence),
         cmocka_unit_test(fenced_and_revoked),
         cmocka_unit_test(corrupt_record_stops),
+        cmocka_unit_test(a_head_that_others_cut_stops),
         cmocka_unit_test(foreign_bytes_are_passed_over),
         cmocka_unit_test(clock_far_off_stops),
         cmocka_unit_test(job_completes),
