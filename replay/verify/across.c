@@ -223,17 +223,19 @@ void pv_across_command(struct check *c, const struct where *w, const record_pb *
     o->delivered = true;
 }
 
-/* Whether all that counts of the job can be known here. */
+/* Whether all that counts of the job can be known here, wherever its slot was. */
 static bool judged(struct check *c, uint32_t job)
 {
-    const struct partition *any = NULL;
-    for (uint32_t i = 0; i < c->partition_count && !any; i++)
-        any = c->partitions[i].has_genesis ? &c->partitions[i] : NULL;
-    if (!any || c->jobs[job].broken)
-        return false;
-    uint32_t home = pv_digest_slot(c->jobs[job].id) % any->partitions;
-    return home < c->partition_count && c->partitions[home].seen && !c->partitions[home].stopped &&
-           !c->partitions[home].damaged;
+    uint32_t homes[MAPS];
+    int count = c->jobs[job].broken ? 0 : pv_homes(c, c->jobs[job].id, homes);
+    for (int i = 0; i < count; i++) {
+        const struct partition *home = homes[i] < c->partition_count ? &c->partitions[homes[i]] : NULL;
+        bool has_it = home && home->seen && !home->stopped && !home->damaged;
+        bool may_lack_it = i > 0 && (!home || !home->seen); /* a growth that has not come so far */
+        if (!has_it && !may_lack_it)
+            return false;
+    }
+    return count > 0;
 }
 
 static struct where where_fact(const struct check *c, const struct child_fact *f)
@@ -313,18 +315,20 @@ static void finish_signals(struct check *c)
     }
 }
 
-/* The inbox still holds all that was ever sent to the job. */
-static bool inbox_whole(struct check *c, uint32_t job, const struct partition *own)
+/* The inboxes still hold all that was ever sent to the job. */
+static bool inbox_whole(struct check *c, uint32_t job)
 {
-    if (!own->has_genesis)
-        return false;
-    uint32_t home = pv_digest_slot(c->jobs[job].id) % own->partitions;
-    const struct partition *p = home < c->partition_count ? &c->partitions[home] : NULL;
-    return p && p->inbox_seen && !p->inbox_stopped && p->inbox_first <= 1 && p->inbox_horizon == INT64_MAX &&
-           !p->truncated;
+    uint32_t homes[MAPS];
+    int count = pv_homes(c, c->jobs[job].id, homes);
+    for (int i = 0; i < count; i++) {
+        const struct partition *p = homes[i] < c->partition_count ? &c->partitions[homes[i]] : NULL;
+        if (p && (p->inbox_first < 0 || p->inbox_first > 1 || p->inbox_stopped || p->truncated))
+            return false;
+    }
+    return count > 0;
 }
 
-/* rule 10: what lies below out_pos has been sent */
+/* rule 10: what lies below out_pos has been sent; rule 25: so is what jobs sent that have left */
 static void finish_outputs(struct check *c)
 {
     const struct output *o;
@@ -336,11 +340,17 @@ static void finish_outputs(struct check *c)
                           .job = c->jobs[o->job].id,
                           .run = o->run,
                           .seq = o->seq};
+        const struct move *move = pv_move_away(c, o->partition, w.job);
         bool answered = pv_table_find(&c->results, pv_hash_three(o->job, o->run, o->op)); /* expired unsent: rule 14 */
-        if (o->offset < p->out_pos && !answered && inbox_whole(c, o->target, p))
-            pv_hold(c, o->delivered, 10, &w,
-                    "out_pos %" PRId64 " says that its output to '%s' is sent; no inbox has it", p->out_pos,
-                    c->jobs[o->target].id);
+        if (answered || !inbox_whole(c, o->target))
+            continue;
+        if (o->offset < p->sure_out_pos)
+            pv_hold(c, o->delivered, 10, &w, "out_pos %" PRId64 " says that its output to '%s' is sent; no inbox has it",
+                    p->sure_out_pos, c->jobs[o->target].id);
+        else if (move && move->out < p->horizon)
+            pv_hold(c, o->delivered, 25, &w,
+                    "its slot left with the SlotOut at %" PRId64 " before its output to '%s' was sent; no inbox has it",
+                    move->out, c->jobs[o->target].id);
     }
 }
 
@@ -355,9 +365,9 @@ static void finish_refusals(struct check *c)
                           .job = c->jobs[r->job].id,
                           .run = r->run};
         pv_hold(c, !pv_table_find(&c->from_jobs, r->request), 15, &w, "the refused command was absorbed as well");
-        if (r->offset < p->out_pos && inbox_whole(c, r->job, p))
+        if (r->offset < p->sure_out_pos && inbox_whole(c, r->job))
             pv_hold(c, *(bool *)pv_table_find(&c->refused_ops, pv_hash_three(r->job, r->run, r->op)), 10, &w,
-                    "out_pos %" PRId64 " says that this refusal is sent; no inbox has it", p->out_pos);
+                    "out_pos %" PRId64 " says that this refusal is sent; no inbox has it", p->sure_out_pos);
     }
 }
 

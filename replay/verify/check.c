@@ -11,7 +11,9 @@ void pv_check_start(struct check *c, struct report *report)
     pv_table_init(&c->job_index, sizeof(uint32_t));
     pv_table_init(&c->type_index, sizeof(uint32_t));
     pv_table_init(&c->run_index, sizeof(uint32_t));
-    pv_table_init(&c->counted, 2 * sizeof(uint64_t));
+    pv_table_init(&c->counted, 3 * sizeof(uint64_t));
+    pv_table_init(&c->reached, sizeof(struct reach));
+    pv_table_init(&c->carried, 1);
     pv_table_init(&c->others, sizeof(uint64_t));
     pv_table_init(&c->outputs, sizeof(struct output));
     pv_table_init(&c->requested, sizeof(struct child_request));
@@ -32,7 +34,8 @@ static void free_tables(struct check *c)
     struct table *const all[] = {
         &c->job_index, &c->type_index,  &c->run_index, &c->counted,     &c->others, &c->outputs,
         &c->requested, &c->results,     &c->signals,   &c->absorbed,    &c->known,  &c->from_jobs,
-        &c->refused,   &c->acked_index, &c->effects,   &c->refused_ops, &c->tastes,
+        &c->refused,   &c->acked_index, &c->effects,   &c->refused_ops, &c->tastes, &c->reached,
+        &c->carried,
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         pv_table_free(all[i]);
@@ -58,6 +61,12 @@ void pv_check_free(struct check *c)
     free(c->runs);
     free(c->types);
     free(c->acked);
+    for (uint32_t i = 0; i < c->partition_count; i++) {
+        pv_copy_drop(&c->partitions[i]);
+        free(c->partitions[i].copy.held);
+    }
+    free(c->moves);
+    free(c->forwards);
     free(c->partitions);
     free(c->children);
     free(c->refusals);
@@ -79,7 +88,10 @@ struct partition *pv_check_partition(struct check *c, uint32_t partition)
                                           .horizon = INT64_MAX,
                                           .inbox_horizon = INT64_MAX,
                                           .in_pos = -1,
-                                          .out_pos = -1};
+                                          .out_pos = -1,
+                                          .sure_in_pos = -1,
+                                          .sure_out_pos = -1,
+                                          .slots_in_pos = -1};
         c->partitions = wider;
         c->partition_count = partition + 1;
     }
@@ -148,6 +160,13 @@ void pv_check_horizon(struct check *c, enum stream stream, uint32_t partition, i
         p->inbox_horizon = horizon;
 }
 
+void pv_check_inbox_begins(struct check *c, uint32_t partition, int64_t offset)
+{
+    struct partition *p = pv_check_partition(c, partition);
+    if (p)
+        p->inbox_first = offset;
+}
+
 void pv_check_record(struct check *c, const struct message *m)
 {
     struct where w = pv_where_of(m, NULL);
@@ -165,22 +184,51 @@ void pv_check_record(struct check *c, const struct message *m)
         pv_check_inbox(c, m);
 }
 
+static uint32_t largest_map(const struct check *c)
+{
+    uint32_t most = 0;
+    for (int i = 1; i < MAPS; i++)
+        most = c->maps[i] > most ? c->maps[i] : most;
+    return most;
+}
+
+/* A growth makes its partitions first, then each one's Genesis, and only then any slot leaves. */
+static bool is_coming(const struct check *c, uint32_t partition)
+{
+    for (size_t i = 0; i < c->move_count; i++) {
+        if (c->moves[i].to == partition)
+            return false;
+    }
+    return partition >= c->maps[1] && c->maps[1];
+}
+
+static void finish_partition(struct check *c, uint32_t i)
+{
+    const struct partition *p = &c->partitions[i];
+    struct where w = {.stream = JOURNAL, .partition = i, .offset = p->last};
+    if (!p->seen && is_coming(c, i)) {
+        pv_unchecked(c, &w, "it has no Genesis yet: a growth was begun and not finished, or partitions were added by hand");
+        return;
+    }
+    pv_hold(c, p->has_genesis, 1, &w, "the partition has neither a Genesis nor a Claim");
+    if (p->seen && p->has_genesis)
+        pv_hold(c, p->whole, 19, &w, "it begins at %" PRId64 ", and no Mark after it says what was cut there", p->begin);
+}
+
 void pv_check_finish(struct check *c)
 {
     for (uint32_t i = 0; i < c->partition_count; i++) {
-        const struct partition *p = &c->partitions[i];
-        struct where w = {.stream = JOURNAL, .partition = i, .offset = p->last};
-        if (p->stopped)
-            continue;
-        pv_hold(c, p->has_genesis, 1, &w, "the partition has neither a Genesis nor a Claim");
-        if (p->seen && p->has_genesis)
-            pv_hold(c, p->whole, 19, &w, "it begins at %" PRId64 ", and no Mark after it says what was cut there", p->begin);
-        if (p->has_genesis)
-            pv_hold(c, p->partitions >= c->partition_count, 24, &w,
-                    "its genesis names %" PRIu32 " partitions, but the log has %" PRIu32, p->partitions,
-                    c->partition_count);
+        if (!c->partitions[i].stopped)
+            finish_partition(c, i);
+    }
+    for (uint32_t i = c->partition_count; i < largest_map(c); i++) {
+        struct where w = {.stream = JOURNAL, .partition = i, .offset = -1};
+        pv_hold(c, false, 24, &w, "the map names %" PRIu32 " partitions, the log has %" PRIu32, largest_map(c),
+                c->partition_count);
     }
     pv_inputs_finish(c);
+    pv_forwards_finish(c);
     pv_across_finish(c);
+    pv_slots_finish(c);
     pv_lists_finish(c);
 }

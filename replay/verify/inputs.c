@@ -138,6 +138,11 @@ static void absorb_request(struct check *c, const struct where *w, const header_
     pv_table_put(&c->known, pv_hash_two(run->job, pv_hash_text(request)), NULL);
 }
 
+struct reach *pv_reach(struct check *c, const struct run *run, uint32_t partition, uint32_t generation, bool *fresh)
+{
+    return pv_table_put(&c->reached, pv_hash_three((uint64_t)(run - c->runs), partition, generation), fresh);
+}
+
 static void absorb_one(struct check *c, const struct message *m, const header_pb *h, struct run *run,
                        event_pb *const *events, const input_pb *in)
 {
@@ -159,11 +164,14 @@ static void absorb_one(struct check *c, const struct message *m, const header_pb
     c->totals.absorbed++;
     pv_hold(c, c->copying || in->generation != p->in_generation || in->offset >= p->in_pos, 13, &w,
             "input %" PRId64 " is absorbed though in_pos had reached %" PRId64 " without it", in->offset, p->in_pos);
-    bool same = run->in_first >= 0 && in->generation == run->in_generation;
+    bool same = run->in_last >= 0 && in->partition == run->in_partition && in->generation == run->in_generation;
     pv_hold(c, !same || in->offset > run->in_last, 13, &w,
             "input %" PRId64 " is not above the run's last one, %" PRId64, in->offset, run->in_last);
-    if (!same) /* a run from an earlier generation was open at every offset of this one so far */
-        run->in_first = run->in_first < 0 ? in->offset : 0;
+    struct reach *reach = pv_reach(c, run, in->partition, in->generation, &fresh);
+    if (fresh) /* a run from an earlier generation, or another inbox, was open at every offset of this one so far */
+        reach->first = run->in_last < 0 ? in->offset : 0;
+    reach->last = in->offset > reach->last ? in->offset : reach->last;
+    run->in_partition = in->partition;
     run->in_generation = in->generation;
     run->in_last = in->offset;
 }
@@ -279,19 +287,20 @@ static void check_absorbed(struct check *c, const struct message *m, const recor
                      : "a command was absorbed that had outlived its life");
 }
 
-/* A run of the job that was open when this input's turn came: it absorbed something before it, and is open or absorbed
- * something after it. */
+/* A run of the job that was open when this input's turn came: it absorbed something before it, or came from another
+ * partition; and it is open, absorbed something after it, or left after that. */
 static const struct run *open_across(struct check *c, const struct partition *p, const struct message *m,
                                      const header_pb *h)
 {
     const uint32_t *job = pv_table_find(&c->job_index, pv_hash_text(h->job));
     for (int64_t at = job ? c->jobs[*job].run : -1; at >= 0; at = c->runs[at].previous) {
         const struct run *run = &c->runs[at];
-        bool named = !h->run || h->run == run->id;
-        if (c->jobs[*job].broken || run->stopped || run->in_first < 0 || run->in_generation != p->in_generation ||
-            !named)
+        bool named = !h->run || h->run == run->id, here = c->jobs[*job].partition == m->partition && !c->jobs[*job].away;
+        const struct reach *reach =
+            pv_table_find(&c->reached, pv_hash_three((uint64_t)at, m->partition, p->in_generation));
+        if (c->jobs[*job].broken || run->stopped || !reach || !named)
             continue;
-        if (run->in_first < m->offset && (run->state == RUN_OPEN || run->in_last > m->offset))
+        if (reach->first < m->offset && ((run->state == RUN_OPEN && here) || reach->last > m->offset))
             return run;
     }
     return NULL;
@@ -359,6 +368,52 @@ static enum skip why_skipped(struct check *c, const struct partition *p, const s
     return SKIP_DROPPED;
 }
 
+/* Whether the old owner may have answered it before its slot left, so that there was nothing to forward. Not so what came
+ * clearly later than the SlotOut, whatever the brokers' clocks; nor a job's command: its end stands in a journal. */
+static bool answered_before(struct check *c, const struct partition *p, const struct message *m, const record_pb *r,
+                            const struct move *move)
+{
+    const command_pb *command = r->command;
+    const uint32_t *job = pv_table_find(&c->job_index, pv_hash_text(r->header->job));
+    const struct run *asked = job && r->header->run ? pv_check_run(c, *job, r->header->run) : NULL;
+    bool late = m->offset >= move->out_in_pos && m->append_ms > move->out_ms + BORN_AHEAD_MS;
+    if (command->kind_case == PERDURE__V1__COMMAND__KIND_WATCH || (dead(m, r) && !r->header->sender))
+        return true;
+    if (late)
+        return false;
+    if (job && *command->request && pv_table_find(&c->known, pv_hash_two(*job, pv_hash_text(command->request))))
+        return true;
+    if (pv_table_find(&c->refused, pv_hash_text(command->request)))
+        return true;
+    if (is_result(command) && (!asked || asked->state != RUN_OPEN || droppable(c, command, asked)))
+        return true; /* the run that waited for it has had it, or is over */
+    if (r->header->sender && !is_result(command))
+        return pv_was_cut(c, r->header->job);
+    if (command->kind_case != PERDURE__V1__COMMAND__KIND_START) {
+        const struct run *run = open_across(c, p, m, r->header);
+        return !run || droppable(c, command, run);
+    }
+    const Perdure__V1__Payload *input = command->start->input;
+    return (job && c->jobs[*job].run >= 0) || !pv_table_find(&c->type_index, pv_hash_text(command->start->type)) ||
+           (input && (input->json || input->data.len > PAYLOAD_MOST));
+}
+
+/* What nothing absorbed here. */
+static void check_left_alone(struct check *c, const struct partition *p, const struct message *m, const record_pb *r)
+{
+    struct where w = pv_where_of(m, r->header);
+    const struct move *move = pv_move_away(c, m->partition, r->header->job);
+    bool sure = m->offset < p->sure_in_pos; /* else where it went may lie beyond what was read */
+    if (m->offset >= p->in_pos || (move && !sure))
+        c->totals.waiting++;
+    else if (move && !p->stopped)
+        pv_note_forward(c, &w, r, answered_before(c, p, m, r, move));
+    else if (p->has_genesis && !move && pv_digest_slot(r->header->job) % p->partitions != m->partition)
+        c->totals.skips[SKIP_FOREIGN]++;
+    else if (!p->stopped)
+        c->totals.skips[why_skipped(c, p, m, r)]++;
+}
+
 static void check_command(struct check *c, const struct partition *p, const struct message *m, const record_pb *r)
 {
     const header_pb *h = r->header;
@@ -367,17 +422,19 @@ static void check_command(struct check *c, const struct partition *p, const stru
         c->totals.skips[SKIP_FOREIGN]++;
         return;
     }
+    if (!*h->job) {
+        pv_partition_command(c, &w, r);
+        return;
+    }
     struct absorbed *a = absorber(c, p, m, pv_hash_text(r->command->request));
+    pv_note_carried(c, &w, r);
     if (h->sender)
         pv_across_command(c, &w, r);
+    pv_hold(c, m->offset >= p->slots_in_pos, 25, &w, "in_pos had passed this command before the slots of its partition were in");
     if (a)
         check_absorbed(c, m, r, a);
-    else if (m->offset >= p->in_pos)
-        c->totals.waiting++;
-    else if (p->has_genesis && pv_digest_slot(h->job) % p->partitions != m->partition)
-        c->totals.skips[SKIP_FOREIGN]++;
-    else if (!p->stopped)
-        c->totals.skips[why_skipped(c, p, m, r)]++;
+    else
+        check_left_alone(c, p, m, r);
 }
 
 void pv_check_inbox(struct check *c, const struct message *m)
@@ -385,7 +442,7 @@ void pv_check_inbox(struct check *c, const struct message *m)
     struct partition *p = pv_check_partition(c, m->partition);
     record_pb *r;
     c->totals.inbox++;
-    if (!p->inbox_seen)
+    if (p->inbox_first < 0)
         p->inbox_first = m->offset;
     p->inbox_seen = true;
     if (p->inbox_stopped)

@@ -8,6 +8,7 @@
 struct value {
     uint64_t digest;
     uint64_t epoch;
+    uint64_t place; /* hash of partition and offset */
 };
 
 static uint64_t epoch_of(const struct message *m, const header_pb *h)
@@ -22,8 +23,7 @@ static uint64_t digest_key(const ProtobufCBinaryData *digest)
 
 static uint64_t genesis_hash(const genesis_pb *g)
 {
-    const uint64_t all[] = {g->log_id,    pv_hash_text(g->namespace_), g->partitions, g->map_version, g->format,
-                            g->rule_level};
+    const uint64_t all[] = {g->log_id, pv_hash_text(g->namespace_), g->format, g->rule_level};
     return pv_hash_bytes(all, sizeof all);
 }
 
@@ -33,9 +33,7 @@ static bool take_genesis(struct check *c, struct partition *p, const struct wher
     if (!pv_hold(c, g != NULL, 1, w, "the genesis is missing"))
         return false;
     bool good = pv_hold(c, g->partition == w->partition, 1, w, "its genesis is of partition %" PRIu32, g->partition);
-    bool power = g->partitions && g->partitions <= SLOTS && !(g->partitions & (g->partitions - 1));
-    good &= pv_hold(c, power, 24, w, "the number of partitions is no power of two: %" PRIu32, g->partitions);
-    if (!power)
+    if (!pv_take_map(c, p, w, g))
         return false; /* nothing can be placed by it */
     if (p->has_genesis)
         return good & pv_hold(c, genesis_hash(g) == p->genesis, 1, w, "its genesis differs from the partition's first");
@@ -43,7 +41,6 @@ static bool take_genesis(struct check *c, struct partition *p, const struct wher
         good &= pv_hold(c, g->log_id == c->log_id, 1, w, "its log id differs from that of the other partitions");
     p->has_genesis = true;
     p->genesis = genesis_hash(g);
-    p->partitions = g->partitions;
     p->log_id = g->log_id;
     c->log_id = c->has_log_id ? c->log_id : g->log_id;
     c->has_log_id = true;
@@ -57,14 +54,14 @@ static bool readable(struct check *c, struct partition *p, const struct message 
     struct where w = pv_where_of(m, h);
     bool level = h->rule_level <= RULE_LEVEL && h->min_reader <= RULE_LEVEL;
     if (r->genesis)
-        level &= r->genesis->rule_level <= RULE_LEVEL && r->genesis->map_version <= MAP_VERSION;
+        level &= r->genesis->rule_level <= RULE_LEVEL;
     bool ok =
         pv_hold(c, h->format == FORMAT && level, 32, &w,
                 "format %" PRIu32 ", rule level %" PRIu32 ": above what this checker knows (%d, %d); the partition is "
                 "not judged from here on",
                 h->format, h->rule_level, FORMAT, RULE_LEVEL);
     if (ok)
-        ok = pv_hold(c, h->kind >= PERDURE__V1__KIND__KIND_GENESIS && h->kind <= PERDURE__V1__KIND__KIND_STUB, 32, &w,
+        ok = pv_hold(c, h->kind >= PERDURE__V1__KIND__KIND_GENESIS && h->kind <= PERDURE__V1__KIND__KIND_SLOT_IN, 32, &w,
                      "record kind %" PRIu32
                      " is unknown in a journal of rule level %d; the partition is not judged from "
                      "here on",
@@ -82,7 +79,7 @@ static enum verdict judge_claim(struct check *c, struct partition *p, const stru
         return UNREADABLE;
     const header_pb *h = r->header;
     pv_hold(c, h->claim == 0 && (!h->nonce || h->nonce == r->claim->nonce), 1, &w, "a Claim that names another epoch");
-    pv_copy_drop(c, p); /* rule 18: in one epoch */
+    pv_copy_drop(p); /* rule 18: in one epoch */
     p->owned = true;
     p->claim = m->offset;
     p->nonce = r->claim->nonce;
@@ -113,8 +110,8 @@ bool pv_count_append(struct check *c, struct partition *p, const struct where *w
 
 /* rules 10 and 13. A record that arrives behind a later one of its epoch may say less than that one. So may one that
  * comes after a Mark with refusals: that Mark could have been lost, and only it may pass what it refuses. */
-static void take_positions(struct check *c, struct partition *p, const struct where *w, const position_pb *in,
-                           int64_t out, bool in_order, bool is_mark)
+void pv_take_positions(struct check *c, struct partition *p, const struct where *w, const position_pb *in, int64_t out,
+                       bool in_order, bool is_mark)
 {
     if (in_order) {
         pv_hold(c, out >= p->epoch_out, 10, w, "out_pos goes back from %" PRId64 " to %" PRId64 " in its epoch",
@@ -123,6 +120,8 @@ static void take_positions(struct check *c, struct partition *p, const struct wh
     }
     pv_hold(c, out <= w->offset, 10, w, "out_pos %" PRId64 " lies beyond its own record", out);
     p->out_pos = out > p->out_pos ? out : p->out_pos;
+    if (w->offset < p->horizon)
+        p->sure_out_pos = p->out_pos;
     if (!in)
         return;
     bool cut = in->generation > p->in_generation, same = in->generation == p->in_generation;
@@ -137,6 +136,8 @@ static void take_positions(struct check *c, struct partition *p, const struct wh
     }
     if (cut || (same && !is_mark && in->offset > p->in_floor))
         p->in_floor = in->offset;
+    if (w->offset < p->horizon)
+        p->sure_in_pos = p->in_pos;
 }
 
 /* rule 9 */
@@ -146,7 +147,7 @@ static void check_mark(struct check *c, struct partition *p, const struct messag
     const mark_pb *mark = r->mark;
     if (!pv_hold(c, mark != NULL, 9, &w, "a Mark without its body"))
         return;
-    take_positions(c, p, &w, mark->in_pos, mark->out_pos, in_order, true);
+    pv_take_positions(c, p, &w, mark->in_pos, mark->out_pos, in_order, true);
     pv_across_mark(c, m, mark);
     if (mark->cut)
         pv_check_cut(c, p, m, r);
@@ -175,8 +176,9 @@ bool pv_check_header(struct check *c, const struct partition *p, const struct me
     ok &= pv_hold(c, h->count == r->n_events && h->count > 0, 33, &w,
                   "the header counts %" PRIu32 " events, there are %zu", h->count, r->n_events);
     uint32_t slot = pv_digest_slot(h->job);
-    pv_hold(c, h->slot == slot && h->map_version == MAP_VERSION, 24, &w,
-            "slot %" PRIu32 " of map %" PRIu32 ", but the job's slot is %" PRIu32, h->slot, h->map_version, slot);
+    pv_hold(c, h->slot == slot, 24, &w, "slot %" PRIu32 ", but the job's slot is %" PRIu32, h->slot, slot);
+    pv_hold(c, h->map_version >= 1 && (!p->born || h->map_version <= p->map_version), 24, &w,
+            "map %" PRIu32 ", its partition's journal has made none above %" PRIu32, h->map_version, p->map_version);
     if (p->partitions)
         pv_hold(c, slot % p->partitions == m->partition, 24, &w, "the job belongs to partition %" PRIu32,
                 slot % p->partitions);
@@ -208,7 +210,8 @@ static void check_second_value(struct check *c, const struct message *m, const h
     pv_hold(c, single, 5, &w, "a second value for this epoch, run and seq");
     if (counts) {
         value = pv_table_put(&c->counted, pv_hash_two(run, h->seq), &fresh);
-        *value = (struct value){.digest = digest, .epoch = epoch};
+        *value = (struct value){
+            .digest = digest, .epoch = epoch, .place = pv_hash_two(m->partition, (uint64_t)m->offset)};
     } else if (!other) {
         *(uint64_t *)pv_table_put(&c->others, pv_hash_three(epoch, run, h->seq), &fresh) = digest;
     }
@@ -218,7 +221,16 @@ void pv_note_counted(struct check *c, const struct message *m, const header_pb *
 {
     uint64_t run = pv_hash_two(pv_hash_text(h->job), h->run);
     struct value *value = pv_table_put(&c->counted, pv_hash_two(run, h->seq), NULL);
-    *value = (struct value){.digest = digest_key(&h->digest), .epoch = epoch_of(m, h)};
+    *value = (struct value){.digest = digest_key(&h->digest),
+                            .epoch = epoch_of(m, h),
+                            .place = pv_hash_two(m->partition, (uint64_t)m->offset)};
+}
+
+bool pv_stood_at(const struct check *c, const header_pb *h, uint32_t partition, int64_t offset)
+{
+    uint64_t run = pv_hash_two(pv_hash_text(h->job), h->run);
+    const struct value *value = pv_table_find(&c->counted, pv_hash_two(run, h->seq));
+    return value && value->place == pv_hash_two(partition, (uint64_t)offset);
 }
 
 bool pv_was_counted(const struct check *c, const header_pb *h)
@@ -239,7 +251,6 @@ struct run *pv_begin_run(struct check *c, const struct message *m, uint32_t job,
                         .type = pv_check_type(c, h->type),
                         .first = m->offset,
                         .last = m->offset,
-                        .in_first = -1,
                         .in_last = -1,
                         .parent = NO_JOB,
                         .previous = c->jobs[job].run,
@@ -251,6 +262,7 @@ struct run *pv_begin_run(struct check *c, const struct message *m, uint32_t job,
     pv_table_init(&run->life->requests, sizeof(struct request));
     c->jobs[job].run = index;
     c->jobs[job].partition = m->partition;
+    c->jobs[job].away = false;
     return run;
 }
 
@@ -316,6 +328,12 @@ static enum verdict judge_events(struct check *c, struct partition *p, const str
     bool in_order = pv_count_append(c, p, &w, h);
     if (pv_was_counted(c, h))
         return DUPLICATE;
+    bool here = pv_slot_stays(c, p, &w, h->job) &&
+                (p->damaged || pv_hold(c, !p->awaits, 25, &w, "it stands before the SlotIn of its partition: it does not count"));
+    if (!here) {
+        check_second_value(c, m, h, false);
+        return REJECTED;
+    }
     uint32_t job = pv_check_job(c, h->job);
     if (!pv_check_header(c, p, m, r) ||
         !pv_hold(c, pv_digest_agrees(r), 33, &w, "the digest is not that of the stored events")) {
@@ -340,7 +358,7 @@ static enum verdict judge_events(struct check *c, struct partition *p, const str
     pv_hold(c, h->first <= run->first, 23, &w, "it says that its run begins at %" PRId64 ", behind %" PRId64, h->first,
             run->first);
     p->largest_t = h->t > p->largest_t ? h->t : p->largest_t;
-    take_positions(c, p, &w, h->in_pos, h->out_pos, in_order, false);
+    pv_take_positions(c, p, &w, h->in_pos, h->out_pos, in_order, false);
     if (run->state == RUN_OPEN)
         pv_add_live(c, p, run, true);
     else
@@ -387,9 +405,24 @@ static enum verdict judge_kind(struct check *c, struct partition *p, const struc
         return pv_judge_copy(c, p, m, r);
     case PERDURE__V1__KIND__KIND_STUB:
         return pv_judge_stub(c, p, m, r);
+    case PERDURE__V1__KIND__KIND_SLOT_OUT:
+        return pv_judge_slot_out(c, p, m, r);
+    case PERDURE__V1__KIND__KIND_SLOT_IN:
+        return pv_judge_slot_in(c, p, m, r);
     default:
         return judge_owner(c, p, m, r);
     }
+}
+
+/* A partition begins at its very first record (offset 0, in a file 1), or with what a cut has left. */
+static void begin(struct check *c, struct partition *p, const struct where *w, uint32_t kind)
+{
+    bool opening = kind == PERDURE__V1__KIND__KIND_GENESIS || kind == PERDURE__V1__KIND__KIND_CLAIM;
+    if (w->offset <= 1)
+        pv_hold(c, opening, 1, w, "the partition begins with neither a Genesis nor a Claim");
+    p->begin = w->offset;
+    p->born = kind == PERDURE__V1__KIND__KIND_GENESIS || w->offset <= 1;
+    p->whole = p->born; /* else when a Mark says that nothing below is needed: pv_check_finish() wants to know of it */
 }
 
 static enum verdict judge_open(struct check *c, struct partition *p, const struct message *m)
@@ -407,13 +440,8 @@ static enum verdict judge_open(struct check *c, struct partition *p, const struc
     enum verdict verdict = UNJUDGED;
     c->totals.kinds[h->kind < 32 ? h->kind : 0]++;
     if (readable(c, p, m, r)) {
-        bool opening = h->kind == PERDURE__V1__KIND__KIND_GENESIS || h->kind == PERDURE__V1__KIND__KIND_CLAIM;
-        if (!p->seen && m->offset < SLOTS) /* later: what a cut has left of its head; pv_check_finish() wants to know of it */
-            pv_hold(c, opening, 1, &w, "the partition begins with neither a Genesis nor a Claim");
-        if (!p->seen) {
-            p->begin = m->offset;
-            p->whole = m->offset < SLOTS || h->kind == PERDURE__V1__KIND__KIND_GENESIS;
-        }
+        if (!p->seen)
+            begin(c, p, &w, h->kind);
         uint64_t log_id = p->has_genesis ? p->log_id : r->genesis ? r->genesis->log_id : h->log;
         bool own = pv_hold(c, h->log == (uint32_t)log_id, 1, &w, "the record is of another log: %08" PRIx32, h->log);
         verdict = own ? judge_kind(c, p, m, r) : REJECTED;

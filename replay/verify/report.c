@@ -7,6 +7,7 @@
 struct report {
     FILE *out;
     json_t *violations; /* NULL: plain text */
+    json_t *unchecked;
 };
 
 enum { SHOWN = 1000 }; /* one cause can break very many records */
@@ -14,7 +15,7 @@ enum { SHOWN = 1000 }; /* one cause can break very many records */
 static const char *const verdict_names[VERDICTS] = {"counted",  "fenced",     "duplicates",
                                                     "rejected", "unreadable", "unjudged"};
 static const char *const skip_names[SKIPS] = {"duplicates", "expired", "watches", "unreadable",
-                                              "foreign",    "refused", "dropped"};
+                                              "foreign",    "refused", "dropped",  "to_partition", "forwarded"};
 static const char *const state_names[RUN_STATES] = {"open", "completed", "failed", "cancelled", "terminated"};
 static const char *const kind_names[32] = {
     [0] = "unknown", [1] = "genesis", [2] = "claim",    [3] = "release", [4] = "mark",     [5] = "event",
@@ -26,12 +27,14 @@ struct report *pv_report_new(bool json, FILE *out)
     struct report *r = pv_must_alloc(sizeof *r);
     r->out = out;
     r->violations = json ? json_array() : NULL;
+    r->unchecked = json ? json_array() : NULL;
     return r;
 }
 
 void pv_report_free(struct report *r)
 {
     json_decref(r->violations);
+    json_decref(r->unchecked);
     free(r);
 }
 
@@ -47,10 +50,10 @@ static json_t *text(const char *bytes)
     return string ? string : json_string("(not UTF-8)");
 }
 
-static void add_json(struct report *r, int rule, const struct where *w, const char *message)
+static json_t *place_json(const struct where *w, const char *message)
 {
-    json_t *v = json_pack("{s:i, s:s, s:i, s:I}", "rule", rule, "stream", w->stream == JOURNAL ? "journal" : "inbox",
-                          "partition", (int)w->partition, "offset", (json_int_t)w->offset);
+    json_t *v = json_pack("{s:s, s:i, s:I}", "stream", w->stream == JOURNAL ? "journal" : "inbox", "partition",
+                          (int)w->partition, "offset", (json_int_t)w->offset);
     if (w->job)
         json_object_set_new(v, "job", text(w->job));
     if (w->run)
@@ -58,6 +61,13 @@ static void add_json(struct report *r, int rule, const struct where *w, const ch
     if (w->seq)
         json_object_set_new(v, "seq", json_integer((json_int_t)w->seq));
     json_object_set_new(v, "text", text(message));
+    return v;
+}
+
+static void add_json(struct report *r, int rule, const struct where *w, const char *message)
+{
+    json_t *v = place_json(w, message);
+    json_object_set_new(v, "rule", json_integer(rule));
     json_array_append_new(r->violations, v);
 }
 
@@ -68,27 +78,32 @@ static void put_plain(FILE *out, const char *bytes)
         fputc((unsigned char)*bytes < ' ' || *bytes == 127 ? '?' : *bytes, out);
 }
 
+static void put_place(FILE *out, const struct where *w, const char *message)
+{
+    fprintf(out, "%s %" PRIu32, w->stream == JOURNAL ? "journal" : "inbox", w->partition);
+    if (w->offset >= 0)
+        fprintf(out, " at %" PRId64, w->offset);
+    if (w->job) {
+        fputs(", job '", out);
+        put_plain(out, w->job);
+        fputc('\'', out);
+    }
+    if (w->run)
+        fprintf(out, ", run %016" PRIx64, w->run);
+    if (w->seq)
+        fprintf(out, ", seq %" PRIu64, w->seq);
+    fputs(": ", out);
+    put_plain(out, message);
+    fputc('\n', out);
+}
+
 static void add_text(const struct report *r, int rule, const struct where *w, const char *message)
 {
     if (rule == EVENT_TABLE)
         fputs("VIOLATION event table: ", r->out);
     else
         fprintf(r->out, "VIOLATION rule %d: ", rule);
-    fprintf(r->out, "%s %" PRIu32, w->stream == JOURNAL ? "journal" : "inbox", w->partition);
-    if (w->offset >= 0)
-        fprintf(r->out, " at %" PRId64, w->offset);
-    if (w->job) {
-        fputs(", job '", r->out);
-        put_plain(r->out, w->job);
-        fputc('\'', r->out);
-    }
-    if (w->run)
-        fprintf(r->out, ", run %016" PRIx64, w->run);
-    if (w->seq)
-        fprintf(r->out, ", seq %" PRIu64, w->seq);
-    fputs(": ", r->out);
-    put_plain(r->out, message);
-    fputc('\n', r->out);
+    put_place(r->out, w, message);
 }
 
 bool pv_hold(struct check *c, bool ok, int rule, const struct where *w, const char *format, ...)
@@ -108,6 +123,23 @@ bool pv_hold(struct check *c, bool ok, int rule, const struct where *w, const ch
     else
         add_text(c->report, rule, w, message);
     return false;
+}
+
+void pv_unchecked(struct check *c, const struct where *w, const char *format, ...)
+{
+    if (++c->totals.unchecked > SHOWN)
+        return;
+    char message[512];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(message, sizeof message, format, values);
+    va_end(values);
+    if (c->report->unchecked) {
+        json_array_append_new(c->report->unchecked, place_json(w, message));
+        return;
+    }
+    fputs("not checked: ", c->report->out);
+    put_place(c->report->out, w, message);
 }
 
 static uint32_t partitions_seen(const struct check *c)
@@ -169,6 +201,68 @@ static json_t *jobs_json(const struct check *c)
     return list;
 }
 
+/* How far a growth is, by the partitions that must have settled it. */
+struct growth {
+    uint32_t version, partitions, from;
+    uint32_t settled, left; /* partitions: whose moves are over; old ones that have appended SlotOut */
+    uint64_t moves, in, open, closed;
+};
+
+/* False: no growth made this map. */
+static bool growth_of(const struct check *c, uint32_t version, struct growth *g)
+{
+    *g = (struct growth){.version = version, .partitions = c->maps[version], .from = c->maps[version - 1]};
+    if (!g->partitions || !g->from)
+        return false;
+    for (uint32_t i = 0; i < g->partitions && i < c->partition_count; i++) {
+        const struct partition *p = &c->partitions[i];
+        g->settled += p->has_genesis && (p->settled >= version || p->map_version > version);
+        g->left += i < g->from && p->has_genesis && p->map_version >= version;
+    }
+    for (size_t i = 0; i < c->move_count; i++) {
+        const struct move *m = &c->moves[i];
+        if (m->version != version)
+            continue;
+        g->moves++;
+        g->in += m->in >= 0;
+        g->open += m->open;
+        g->closed += m->closed;
+    }
+    return true;
+}
+
+static json_t *growths_json(const struct check *c)
+{
+    json_t *list = json_array();
+    struct growth g;
+    for (uint32_t version = 2; version < MAPS; version++) {
+        if (growth_of(c, version, &g))
+            json_array_append_new(
+                list, json_pack("{s:i, s:i, s:i, s:b, s:i, s:i, s:I, s:I, s:I, s:I}", "map_version", (int)version,
+                                "partitions", (int)g.partitions, "grown_from", (int)g.from, "settled",
+                                g.settled == g.partitions, "partitions_settled", (int)g.settled, "handed_over",
+                                (int)g.left, "moves", (json_int_t)g.moves, "moves_in", (json_int_t)g.in, "open_moved",
+                                (json_int_t)g.open, "closed_moved", (json_int_t)g.closed));
+    }
+    return list;
+}
+
+static void print_growths(const struct check *c, FILE *out)
+{
+    struct growth g;
+    for (uint32_t version = 2; version < MAPS; version++) {
+        if (!growth_of(c, version, &g))
+            continue;
+        fprintf(out, "map %-7" PRIu32 " from %" PRIu32 " to %" PRIu32 " partitions: ", version, g.from, g.partitions);
+        if (g.settled == g.partitions)
+            fputs("settled", out);
+        else
+            fprintf(out, "under way, %" PRIu32 " of %" PRIu32 " have handed over, %" PRIu32 " of %" PRIu32 " have settled",
+                    g.left, g.from, g.settled, g.partitions);
+        fprintf(out, "; %" PRIu64 " open and %" PRIu64 " closed runs moved\n", g.open, g.closed);
+    }
+}
+
 static void end_json(const struct check *c, const char *log, bool jobs)
 {
     const struct totals *t = &c->totals;
@@ -190,6 +284,9 @@ static void end_json(const struct check *c, const char *log, bool jobs)
         json_object_set_new(
             all, "ledger",
             json_pack("{s:I, s:I}", "effects", (json_int_t)t->effects, "without_step", (json_int_t)t->strange_effects));
+    json_object_set_new(all, "growths", growths_json(c));
+    json_object_set(all, "unchecked", c->report->unchecked);
+    json_object_set_new(all, "unchecked_count", json_integer((json_int_t)t->unchecked));
     if (jobs)
         json_object_set_new(all, "jobs", jobs_json(c));
     json_dumpf(all, c->report->out, JSON_COMPACT | JSON_ENSURE_ASCII);
@@ -241,10 +338,14 @@ static void end_text(const struct check *c, const char *log, bool jobs)
             t->waiting);
     print_numbers(out, "skipped", skip_names, t->skips, SKIPS);
     print_numbers(out, "runs", state_names, states, RUN_STATES);
+    print_growths(c, out);
     if (c->has_ledger)
         fprintf(out, "ledger      %" PRIu64 " effects, %" PRIu64 " of them without a completed step\n", t->effects,
                 t->strange_effects);
     fprintf(out, "checks      %" PRIu64 " made, %" PRIu64 " violations\n", checks_made(c), t->violations);
+    if (t->unchecked)
+        fprintf(out, "not checked %" PRIu64 " things, see above: the log does not hold what they would be compared with\n",
+                t->unchecked);
     fputs(t->violations ? "The log is NOT sound.\n" : "The log is sound.\n", out);
 }
 

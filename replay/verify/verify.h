@@ -3,7 +3,8 @@
  *
  * The way through: a reader (read_*.c) hands over every record of every journal, then every record of every inbox;
  * judge.c decides which count (rules F and S); checks.c looks at the events of one run, inputs.c at what was absorbed,
- * across.c at what leaves one job and arrives at another; report.c prints. */
+ * across.c at what leaves one job and arrives at another, slots.c and forward.c at what moves between partitions;
+ * report.c prints. */
 #ifndef PERDURE_VERIFY_H
 #define PERDURE_VERIFY_H
 
@@ -32,7 +33,7 @@ typedef Perdure__V1__Position position_pb;
 typedef Perdure__V1__InputRef input_pb;
 typedef Perdure__V1__Sender sender_pb;
 
-enum { FORMAT = 1, RULE_LEVEL = 2, MAP_VERSION = 1, SLOTS = 4096, DIGEST = 16, RULES = 40 };
+enum { FORMAT = 1, RULE_LEVEL = 3, MAPS = 14, SLOTS = 4096, DIGEST = 16, RULES = 40 }; /* rule 24: 12 growths at most */
 enum { RECORD_MOST = 16 * 1024 * 1024, REQUESTS_KEPT = 256, PAYLOAD_MOST = 934464 };
 enum { EVENT_TABLE = 0 }; /* a law of the event table rather than of a numbered rule */
 enum exit_code { EXIT_SOUND = 0, EXIT_VIOLATED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 5 };
@@ -99,8 +100,8 @@ struct run {
     uint64_t seq;
     uint8_t digest[DIGEST];
     int64_t t, first, last;
-    int64_t in_first, in_last; /* inbox offsets of its start and of its last input */
-    uint32_t in_generation;
+    int64_t in_last; /* inbox offset of its last input, -1: none */
+    uint32_t in_partition, in_generation;
     int64_t previous; /* earlier run of the job, -1: none */
     uint8_t state;    /* enum run_state */
     int64_t kept;       /* where it stands now: `first`, or its last whole copy or stub */
@@ -116,7 +117,32 @@ struct job {
     char *id;
     uint32_t partition;
     int64_t run; /* current run, -1: none yet */
+    bool away;   /* its slot has left `partition`, and its history is nowhere else yet */
     bool broken; /* a violation was reported; what follows from it isn't */
+};
+
+/* Between which offsets of one inbox, in one generation, a run is known to have been open. */
+struct reach {
+    int64_t first, last;
+};
+
+/* Slots on their way: from one partition to another, in one growth (rule 25). */
+struct move {
+    uint32_t version, from, to;
+    int64_t out, in, arrived; /* offsets of SlotOut, SlotIn and SlotOut{arrived}; -1: not met */
+    int64_t out_in_pos, out_ms; /* of the SlotOut: its in_pos, its append time */
+    bool compared;            /* all that counted at the source is known here */
+    uint64_t open, closed;    /* runs that arrived */
+    uint64_t live_count;
+    unsigned __int128 live;
+};
+
+/* A command of a slot that had left the partition: it must stand in the inbox of another one. */
+struct forward {
+    uint32_t partition, job;
+    int64_t offset;
+    uint64_t run, whole, request; /* hashes: of all that is kept, of the request id alone */
+    bool excused;                 /* it may have been answered here before the slot left */
 };
 
 /* An output: an event after which a command must reach another inbox. */
@@ -179,15 +205,35 @@ struct effect {
     bool known;
 };
 
+/* A copy under way. One of a run that is not known is judged when it is whole: until then its parts are only held. */
+struct copying {
+    bool on, known;
+    uint32_t job, part, parts;
+    uint64_t run, seq;
+    int64_t first;
+    uint8_t digest[DIGEST];
+    struct held {
+        uint8_t *data;
+        size_t size;
+        int64_t offset;
+    } *held;
+    size_t held_count, held_room;
+};
+
 struct partition {
     bool seen, stopped, inbox_seen, inbox_stopped, owned, damaged;
     bool has_genesis, truncated;
+    bool born; /* read from its Genesis on */
     uint64_t log_id;
-    uint64_t genesis; /* hash of all that every Claim must repeat */
-    uint32_t partitions;
+    uint64_t genesis; /* hash of all that every Claim must repeat, but for the map */
+    uint32_t map_version, partitions, grown_from, settled; /* as its journal says so far: rule 24 */
+    uint32_t told_map, told_settled; /* the same by its current Claim and what follows it */
+    bool moving;                     /* SlotOut has been met, SlotOut{arrived} not */
+    bool awaits;                     /* a new partition before its SlotIn */
+    int64_t slots_in_pos;            /* in_pos at its SlotIn; -1: not met */
     int64_t begin, cut; /* offset of its first record; highest cut of a Mark, 0: none */
     bool whole;         /* read from its Genesis, or past a Mark that cut where it begins */
-    struct { uint32_t run, part, parts; uint64_t seq; int64_t first; bool on, known; } copy; /* under way */
+    struct copying copy; /* under way */
     int64_t last, inbox_first, inbox_last;
     int64_t horizon, inbox_horizon; /* what must have its reason in the log lies below */
     /* the epoch */
@@ -200,6 +246,7 @@ struct partition {
     /* the partition as the records that counted say */
     uint32_t in_generation;
     int64_t in_pos, out_pos;
+    int64_t sure_in_pos, sure_out_pos; /* as records below the horizon say: what follows from them is in the inboxes */
     int64_t in_floor; /* what in_pos of this epoch's records other than Marks has reached */
     int64_t largest_t;
     unsigned __int128 live;
@@ -216,6 +263,8 @@ enum skip {
     SKIP_FOREIGN,
     SKIP_REFUSED,
     SKIP_DROPPED,
+    SKIP_PARTITION, /* to a partition, not to a job */
+    SKIP_FORWARDED,
     SKIPS
 };
 
@@ -226,6 +275,7 @@ struct totals {
     uint64_t absorbed, waiting, skips[SKIPS];
     uint64_t effects, strange_effects;
     uint64_t checks[RULES], violations;
+    uint64_t unchecked; /* what would have been, were the log all there */
 };
 
 struct report;
@@ -250,10 +300,17 @@ struct check {
     size_t refusal_count, refusal_room;
     struct acked *acked;
     size_t acked_count, acked_room;
+    struct move *moves;
+    size_t move_count, move_room;
+    struct forward *forwards;
+    size_t forward_count, forward_room;
+    uint32_t maps[MAPS]; /* partitions by map version; 0: not known */
 
     struct table job_index;   /* by id: uint32_t */
     struct table type_index;  /* by name: uint32_t */
     struct table run_index;   /* by job and run: uint32_t */
+    struct table reached;     /* by run, partition, generation: struct reach */
+    struct table carried;     /* by inbox partition and command, and by inbox partition and request: an inbox has it */
     struct table counted;     /* by run and seq: struct value */
     struct table others;      /* by epoch, run and seq, of what did not count: digest */
     struct table outputs;     /* by job, run, seq: struct output */
@@ -277,6 +334,7 @@ struct check {
 void pv_check_start(struct check *c, struct report *report);
 void pv_check_partitions(struct check *c, uint32_t partitions); /* how many the log itself has */
 void pv_check_horizon(struct check *c, enum stream stream, uint32_t partition, int64_t horizon);
+void pv_check_inbox_begins(struct check *c, uint32_t partition, int64_t offset); /* what lay below is trimmed */
 void pv_check_record(struct check *c, const struct message *m);
 void pv_check_finish(struct check *c);
 void pv_check_free(struct check *c);
@@ -310,13 +368,16 @@ uint64_t pv_hash_three(uint64_t a, uint64_t b, uint64_t c);
 /* judge.c */
 void pv_judge(struct check *c, const struct message *m);
 
-/* Shared with copies.c. */
+/* Shared with copies.c and slots.c. */
 bool pv_in_epoch(const struct partition *p, const header_pb *h);
 bool pv_count_append(struct check *c, struct partition *p, const struct where *w, const header_pb *h);
 bool pv_check_header(struct check *c, const struct partition *p, const struct message *m, const record_pb *r);
 bool pv_digest_agrees(const record_pb *r);
 bool pv_was_counted(const struct check *c, const header_pb *h); /* a record of this run, seq and digest */
+bool pv_stood_at(const struct check *c, const header_pb *h, uint32_t partition, int64_t offset); /* … it did there */
 void pv_note_counted(struct check *c, const struct message *m, const header_pb *h);
+void pv_take_positions(struct check *c, struct partition *p, const struct where *w, const position_pb *in, int64_t out,
+                       bool in_order, bool is_mark);
 struct run *pv_begin_run(struct check *c, const struct message *m, uint32_t job, const header_pb *h);
 void pv_add_live(const struct check *c, struct partition *p, const struct run *run, bool add);
 void pv_end_life(struct run *run);
@@ -324,9 +385,28 @@ void pv_end_life(struct run *run);
 /* copies.c: rules 17 to 20 */
 enum verdict pv_judge_copy(struct check *c, struct partition *p, const struct message *m, const record_pb *r);
 enum verdict pv_judge_stub(struct check *c, struct partition *p, const struct message *m, const record_pb *r);
-void pv_copy_drop(struct check *c, struct partition *p);
+void pv_copy_drop(struct partition *p);
 void pv_check_cut(struct check *c, struct partition *p, const struct message *m, const record_pb *r);
 bool pv_was_cut(struct check *c, const char *job); /* records of its partition are gone: what is not known may have been */
+
+/* slots.c: rules 24 and 25 */
+bool pv_take_map(struct check *c, struct partition *p, const struct where *w, const genesis_pb *g);
+enum verdict pv_judge_slot_out(struct check *c, struct partition *p, const struct message *m, const record_pb *r);
+enum verdict pv_judge_slot_in(struct check *c, struct partition *p, const struct message *m, const record_pb *r);
+bool pv_slot_stays(struct check *c, const struct partition *p, const struct where *w, const char *job);
+bool pv_run_comes(struct check *c, const struct partition *p, uint32_t partition, const struct run *run);
+bool pv_may_come(struct check *c, const struct partition *p, uint32_t partition); /* what is not known */
+void pv_run_arrives(struct check *c, struct partition *p, uint32_t partition, int64_t offset, struct run *run);
+const struct move *pv_move_away(const struct check *c, uint32_t partition, const char *job);
+struct move *pv_move(const struct check *c, uint32_t version, uint32_t from, uint32_t to);
+int pv_homes(const struct check *c, const char *job, uint32_t homes[MAPS]); /* by every map that is known */
+void pv_slots_finish(struct check *c);
+
+/* forward.c: what an inbox holds for a partition, and for slots that have left */
+void pv_partition_command(struct check *c, const struct where *w, const record_pb *r);
+void pv_note_carried(struct check *c, const struct where *w, const record_pb *r);
+void pv_note_forward(struct check *c, const struct where *w, const record_pb *r, bool excused);
+void pv_forwards_finish(struct check *c);
 
 /* checks.c */
 void pv_check_events(struct check *c, const struct message *m, const record_pb *record, struct run *run);
@@ -338,6 +418,7 @@ void pv_check_ending(struct check *c, const struct where *w, struct run *run, co
 uint64_t pv_taste(const struct check *c, const struct run *run, const char *name, const Perdure__V1__Payload *payload);
 void pv_check_inbox(struct check *c, const struct message *m);
 void pv_inputs_finish(struct check *c);
+struct reach *pv_reach(struct check *c, const struct run *run, uint32_t partition, uint32_t generation, bool *fresh);
 
 /* across.c */
 void pv_across_event(struct check *c, const struct message *m, struct run *run, const event_pb *event);
@@ -377,6 +458,8 @@ const char *pv_kafka_foreign(const char *host); /* NULL: it may be connected to 
 struct report *pv_report_new(bool json, FILE *out);
 bool pv_hold(struct check *c, bool ok, int rule, const struct where *w, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
+/* What could not be checked, and why: no violation. */
+void pv_unchecked(struct check *c, const struct where *w, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void pv_report_end(struct check *c, const char *log, bool jobs);
 void pv_report_free(struct report *report);
 

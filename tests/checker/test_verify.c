@@ -149,7 +149,7 @@ static const struct {
     {CANCEL_SKIPPED, "cancel skipped", 13, "passed this input to an open run"},
     {RESULT_SKIPPED, "result skipped", 13, "passed this input to an open run"},
     {LIVE_WRONG, "live hash", 9, "live hash"},
-    {GENESIS_DIFFERS, "genesis", 1, "its genesis differs"},
+    {GENESIS_DIFFERS, "genesis", 24, "partitions here, and"},
     {GENESIS_MISSING, "no genesis", 1, "begins with neither"},
     {SECOND_VALUE, "second value", 5, "a second value"},
     {OUTPUT_UNSENT, "output unsent", 10, "no inbox has it"},

@@ -38,12 +38,25 @@ def grow(log, partitions):
     return done
 
 
+def judge(log):
+    """The whole log, both sides of each move, with every effect that was made and every signal that was accepted."""
+    with open(log.folder + "/acked", "w") as file:
+        for item in ("one", "two", "three"):
+            file.writelines("signal %s-%d collect-%d\n" % (item, job, job) for job in range(COLLECTORS))
+    verdict = json.loads(log.verify("--ledger", log.folder + "/ledger", "--acked", log.folder + "/acked", "--json"))
+    growths = [(growth["partitions"], growth["settled"], growth["moves_in"]) for growth in verdict["growths"]]
+    check(verdict["ok"] and growths == [(8, True, 6)], "verify: %s, %s" % (growths, verdict["violations"]))
+    check(verdict["growths"][0]["open_moved"] > 0, "no open run moved: %s" % verdict["growths"])
+    check(verdict["unchecked_count"] == 0, "not checked: %s" % verdict["unchecked"])
+    print("%(records)d records, %(events)d events," % verdict["journal"], verdict["growths"][0], verdict["ledger"], flush=True)
+
+
 def main():
     log = Log(sys.argv[1], partitions=2)
     log.refused(2, "grow: name the new number", "namespace", "grow")
     log.refused(2, "no power of two", "namespace", "create", "--partitions", "3")
-    workers = [Worker(log, "chores", data="%s/data-%d" % (log.folder, i), environment={"LEDGER": log.folder + "/ledger"},
-                      arguments=("--standby", "2"))
+    workers = [Worker(log, "chores", data="%s/data-%d" % (log.folder, i), arguments=("--standby", "2"),
+                      environment={"PERDURE_EFFECT_LEDGER": log.folder + "/ledger"})
                for i in range(2)]
     for worker in workers:
         worker.wait_for("is ours")
@@ -56,7 +69,7 @@ def main():
     threads = signal_all(log, "two", problems)
     time.sleep(0.5)
     workers[0].kill()
-    workers[0] = Worker(log, "chores", data=log.folder + "/data-0", environment={"LEDGER": log.folder + "/ledger"})
+    workers[0] = Worker(log, "chores", data=log.folder + "/data-0", environment={"PERDURE_EFFECT_LEDGER": log.folder + "/ledger"})
     out, err = growing.communicate(timeout=300)
     check(growing.returncode == 0, "grow: exit %d %s%s\n%s" % (growing.returncode, out, err,
                                                              "\n".join(worker.text() for worker in workers)))
@@ -78,7 +91,7 @@ def main():
     log.refused(2, "only grows", "namespace", "grow", "--partitions", "4", "--dev")
     for worker in workers:
         check(worker.stop() == 0, "a worker did not stop well:\n" + worker.text())
-
+    judge(log)
     log.remove()
 
 
