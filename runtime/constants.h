@@ -35,6 +35,14 @@
 #define HANDOVER_ALIVE_MS INT64_C(3000)
 /* ... and has so long to answer, and beyond the time it named. */
 #define HANDOVER_SLACK_MS INT64_C(3000)
+/* Which partitions of others are to be followed is looked at so often. */
+#define STANDBY_INTERVAL_MS 1000
+/* So many that are followed and not read to their end yet: each may be long. */
+#define STANDBY_READING_LIMIT 4
+/* One that cannot be followed is tried again after so long. */
+#define STANDBY_AGAIN_MS 60000
+/* Records read and not stored yet: beyond, and each time they have doubled, those of runs that have ended go. */
+#define UNSAVED_PRUNE_BYTES (16 * 1024 * 1024)
 /* A command older than this at its append is dead (rule 14). */
 #define LIFE_MS (INT64_C(24) * 3600 * 1000)
 /* A command may be this much "younger" than the broker's clock says (rule 14). */

@@ -428,6 +428,7 @@ struct engine {
     struct queued_output *outputs, *outputs_tail, *taken;
     struct unsaved_record *unsaved, *unsaved_tail;
     struct unsaved_bucket *unsaved_buckets; /* NULL until there is one */
+    size_t unsaved_bytes, unsaved_limit;    /* beyond it, those of runs that have ended go */
     struct engine_counts counts;
     bool partition_changed;
     struct queue *queues;

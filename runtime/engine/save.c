@@ -27,17 +27,60 @@ struct unsaved_record *save_unsaved_of(const struct engine *engine, uint64_t run
     return engine->unsaved_buckets ? engine->unsaved_buckets[run % UNSAVED_BUCKETS].head : NULL;
 }
 
+static void unsaved_add(struct engine *engine, struct unsaved_record *record)
+{
+    record->next = record->next_in_bucket = NULL;
+    if (engine->unsaved_tail)
+        engine->unsaved_tail->next = record;
+    else
+        engine->unsaved = record;
+    engine->unsaved_tail = record;
+    engine->unsaved_bytes += sizeof *record + record->size;
+}
+
+/* A run that has ended leaves a stub only. While a long journal is read, or while the store takes nothing, its records
+ * would fill the memory. */
+static bool unsaved_is_needed(const struct engine *engine, const struct unsaved_record *record)
+{
+    const struct run *run = judge_find(engine->judge, record->job);
+    return run && (run_is_open(run) || run->run != record->run);
+}
+
+static void unsaved_prune(struct engine *engine)
+{
+    if (engine->unsaved_bytes < engine->unsaved_limit || judge_copy_is_under_way(engine->judge))
+        return; /* what is being copied is known as a run with its last part only */
+    struct unsaved_record *record = engine->unsaved, *next;
+    engine->unsaved = engine->unsaved_tail = NULL;
+    engine->unsaved_bytes = 0;
+    if (engine->unsaved_buckets)
+        memset(engine->unsaved_buckets, 0, UNSAVED_BUCKETS * sizeof *engine->unsaved_buckets);
+    for (; record; record = next) {
+        next = record->next;
+        if (unsaved_is_needed(engine, record)) {
+            unsaved_add(engine, record);
+            (void)!unsaved_index(engine, record); /* the buckets are there */
+        } else {
+            free(record->job);
+            free(record);
+        }
+    }
+    engine->unsaved_limit = engine->unsaved_bytes < UNSAVED_PRUNE_BYTES / 2 ? UNSAVED_PRUNE_BYTES
+                                                                            : 2 * engine->unsaved_bytes;
+}
+
 void save_note_record(struct engine *engine, const Header *header, int64_t offset, const void *data, size_t size)
 {
     if (engine->histories_below == INT64_MAX)
         return; /* the log keeps them itself */
+    unsaved_prune(engine);
     struct unsaved_record *record = malloc(sizeof *record + size);
     if (!record || !(record->job = strdup(header->job))) {
         free(record);
         engine_stop(engine, "out of memory");
         return;
     }
-    record->next = record->next_in_bucket = NULL;
+    record->next_in_bucket = NULL;
     record->run = header->run;
     record->seq = header->seq;
     record->offset = offset;
@@ -49,11 +92,7 @@ void save_note_record(struct engine *engine, const Header *header, int64_t offse
         engine_stop(engine, "out of memory");
         return;
     }
-    if (engine->unsaved_tail)
-        engine->unsaved_tail->next = record;
-    else
-        engine->unsaved = record;
-    engine->unsaved_tail = record;
+    unsaved_add(engine, record);
 }
 
 void save_clear(struct engine *engine)
@@ -65,6 +104,8 @@ void save_clear(struct engine *engine)
         engine->unsaved = next;
     }
     engine->unsaved_tail = NULL;
+    engine->unsaved_bytes = 0;
+    engine->unsaved_limit = UNSAVED_PRUNE_BYTES;
     free(engine->unsaved_buckets);
     engine->unsaved_buckets = NULL;
 }

@@ -388,6 +388,7 @@ int kafka_log_open_as(const struct kafka_uri *uri, const struct log_options *opt
     }
     log->base.operations = &kafka_operations;
     log->base.genesis = *genesis;
+    log->base.deals_rows = kafka_deals_rows();
     kafka_uri_copy(&log->uri, uri);
     log->base.genesis.namespace_ = log->uri.name;
     kafka_notes_init(&log->notes);

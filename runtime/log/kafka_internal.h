@@ -344,6 +344,7 @@ void kafka_trim_chores(struct kafka_log *log);
 void kafka_trim_done(struct kafka_log *log, rd_kafka_event_t *event);
 
 /* kafka_members.c */
+bool kafka_deals_rows(void);
 int kafka_join(struct log *base);
 int kafka_leave(struct log *base, bool for_good);
 void kafka_members_chores(struct kafka_log *log);

@@ -146,6 +146,8 @@ static const char *kafka_strategy(void)
     return rd_kafka_version() >= 0x020a0100 ? "cooperative-sticky" : "range";
 }
 
+bool kafka_deals_rows(void) { return strcmp(kafka_strategy(), "range") == 0; }
+
 int kafka_join(struct log *base)
 {
     struct kafka_log *log = kafka_log_of(base);

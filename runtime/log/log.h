@@ -127,6 +127,7 @@ struct log {
     const struct log_operations *operations;
     struct log_handler handler; /* set by log_set_handler() before the first poll */
     Genesis genesis;            /* as read at open: log_id, partitions ...; namespace owned by the backend */
+    bool deals_rows;            /* each member is assigned partitions that lie side by side, in the order of names */
     char error[512];            /* of the last call that failed: what, where, what to do */
     int error_exit;             /* exit code that fits it: 2 usage, 5 unreachable */
 };

@@ -29,7 +29,7 @@ static void worker_look(struct pdr_worker *worker)
     worker_notice(worker, PDR_INFO, "the namespace has grown from %u to %u partitions: giving back what is owned, joining "
                   "again", worker->log->genesis.partitions, log->genesis.partitions);
     worker->grown_log = log;
-    for (uint32_t p = 0; p < worker->partition_count; p++) {
+    for (uint32_t p = 0; p < worker->partition_count; p++) { /* those that are only followed go at once */
         worker->partitions[p].assigned = false;
         if (worker->partitions[p].standby)
             worker_partition_close(worker, p);

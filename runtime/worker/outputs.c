@@ -327,6 +327,11 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
 {
     struct log *log = worker->log;
     struct worker_partition *slot = &worker->partitions[partition];
+    if (slot->standby && worker_standby_forbids(out->kind)) {
+        worker_notice(worker, PDR_ERROR, "partition %u is only followed, and something was to be written for it: it was "
+                      "not. This is an error in Perdure", partition);
+        return;
+    }
     switch (out->kind) {
     case ENGINE_OUT_APPEND:
         worker_append(worker, partition, LOG_JOURNAL, out);

@@ -84,6 +84,7 @@ static void partition_begin(struct pdr_worker *worker, uint32_t partition)
     int64_t start = 0, end = 0;
     if (worker->log->operations->bounds(worker->log, LOG_JOURNAL, partition, &start, &end) != LOG_OK)
         start = 0;
+    worker->partitions[partition].read_to_end = false;
     engine_on_time(engine, worker_wall_ms(), worker_monotonic_ms());
     engine_begin(engine, start);
 }

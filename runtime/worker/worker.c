@@ -76,8 +76,15 @@ static void on_record(void *context, const struct log_record *record)
 static void on_end(void *context, enum log_stream stream, uint32_t partition, int64_t end)
 {
     struct pdr_worker *worker = context;
-    if (worker->partitions[partition].engine)
-        engine_on_end(worker->partitions[partition].engine, stream, end);
+    struct worker_partition *slot = &worker->partitions[partition];
+    if (!slot->engine)
+        return;
+    engine_on_end(slot->engine, stream, end);
+    if (stream != LOG_JOURNAL || slot->read_to_end)
+        return;
+    slot->read_to_end = true;
+    if (slot->standby)
+        worker_standby_read(worker, partition, end);
 }
 
 static void on_delivered(void *context, uint64_t cookie, enum log_delivery delivery, int64_t offset)

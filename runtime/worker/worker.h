@@ -46,6 +46,7 @@ struct worker_partition {
     bool owned;
     bool standby;          /* followed, not assigned */
     bool standby_ends;     /* it cannot be */
+    bool read_to_end;      /* at least once since it is followed, or owned */
     int64_t standby_from_ms; /* not before */
     char *stopped;         /* why it cannot be worked on, until this process ends; NULL: it can */
     int64_t owned_at_ms;
@@ -125,8 +126,11 @@ void worker_crash_done(uint64_t id);
 
 /* standby.c */
 void worker_standby(struct pdr_worker *worker);
+bool worker_standby_choose(const struct pdr_worker *worker, bool *wanted); /* partitions; false: no memory */
 bool worker_standby_keeps(const struct pdr_worker *worker, uint32_t partition);
+void worker_standby_read(struct pdr_worker *worker, uint32_t partition, int64_t end); /* for the first time */
 void worker_standby_stopped(struct pdr_worker *worker, uint32_t partition, const char *why);
+bool worker_standby_forbids(enum engine_output_kind kind);
 
 /* takeover.c */
 void worker_taken_over(struct pdr_worker *worker, uint32_t partition, const struct engine_takeover *takeover);

@@ -419,6 +419,55 @@ static void claimed_by_a_third_it_asks_again(void **state)
     trial_free(trial);
 }
 
+/* Rule 23: a standby reads, and nothing of it leaves, whatever the owner writes; then it takes over what it has read. */
+static void who_only_follows_writes_nothing(void **state)
+{
+    struct trial_worker *owner;
+    struct trial *trial = at_work(&owner);
+    struct trial_worker *standby = trial_worker(trial, 1, NULL);
+    (void)state;
+    trial_settle(trial);
+    trial_step_end(owner, "done");
+    trial_settle(trial);
+    engine_on_stop(owner->engine, true);
+    trial_advance(trial, DRAIN_MS);
+    trial_settle(trial);
+    trial_advance(trial, 10 * MARK_INTERVAL_MS);
+    trial_settle(trial);
+    for (int kind = 0; kind <= ENGINE_OUT_NOTE; kind++)
+        if (kind != ENGINE_OUT_FOLLOW_JOURNAL)
+            assert_int_equal(standby->outputs[kind], 0);
+    assert_int_equal(engine_state_of(standby->engine), ENGINE_FOLLOWING);
+    engine_on_assigned(standby->engine);
+    trial_settle(trial);
+    assert_string_equal(standby->last_state, "completed");
+    assert_true(standby->takeover.warm);
+    assert_int_equal(standby->takeover.records, 0);
+    assert_int_equal(standby->takeover.cause, TAKEOVER_PLANNED);
+    trial_free(trial);
+}
+
+/* Rule 19 under a standby: what it read is of no use any more. It goes on following, from the new start. */
+static void who_follows_a_cut_head_begins_anew(void **state)
+{
+    struct trial_worker *owner;
+    struct trial *trial = at_work(&owner);
+    struct trial_worker *standby = trial_worker(trial, 1, NULL);
+    (void)state;
+    trial_settle(trial);
+    engine_on_fault(standby->engine, LOG_OUT_OF_RANGE, "the records from 3 on are gone");
+    trial_run(standby);
+    engine_begin(standby->engine, 0); /* as the host does for REBUILD */
+    trial_settle(trial);
+    assert_int_equal(standby->outputs[ENGINE_OUT_REBUILD], 1);
+    assert_int_equal(standby->outputs[ENGINE_OUT_STOPPED], 0);
+    assert_int_equal(engine_state_of(standby->engine), ENGINE_FOLLOWING);
+    struct engine_counts counts;
+    engine_counts(standby->engine, &counts);
+    assert_int_equal(counts.open_runs, 1);
+    trial_free(trial);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -440,6 +489,8 @@ int main(void)
         cmocka_unit_test(after_a_restart_nobody_is_asked),
         cmocka_unit_test(stopped_after_it_was_revoked_it_releases),
         cmocka_unit_test(claimed_by_a_third_it_asks_again),
+        cmocka_unit_test(who_only_follows_writes_nothing),
+        cmocka_unit_test(who_follows_a_cut_head_begins_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

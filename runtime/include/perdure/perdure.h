@@ -526,7 +526,8 @@ typedef struct pdr_takeover {
     uint32_t partition;
     const char *cause;    /* "first", "restart": it was ours before, "planned", "unplanned" */
     const char *previous; /* name of the owner before; "": nobody */
-    int64_t silent_ms;    /* from its last record to our claim, by the log's clock; -1: not known */
+    int64_t silent_ms;    /* from its last record to our claim, by the log's clock: of one that died, what it took to
+                             find out and to read; -1: not known */
     bool followed;        /* we read along before it was ours */
     uint64_t records, bytes; /* read for it */
     int64_t read_us, wait_us, claim_us; /* reading, waiting for the owner before, claiming */
@@ -560,8 +561,10 @@ typedef struct pdr_worker_options {
                                               attempts are handed back; default: 10 s; -1: not at all */
     /* The same for takeovers, each also told as a notice; `notice_context` is its context. Default: nowhere. */
     void (*takeover)(void *context, const pdr_takeover *takeover) PDR_ZERO;
-    int standby PDR_ZERO;                  /* Kafka: so many partitions of others are followed, so that taking them over
-                                              is quick; default: none */
+    int standby PDR_ZERO;                  /* Kafka: so many partitions of others are followed, nothing is written for
+                                              them, and taking them over is quick; those that we would get if another
+                                              worker went, as far as that can be told. Costs reading what is written
+                                              there and memory as for own ones, without stacks; 0: none (default) */
     bool leave PDR_ZERO;                   /* pdr_worker_stop() means for good, as pdr_worker_leave() does */
 } pdr_worker_options;
 

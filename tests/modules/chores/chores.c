@@ -17,6 +17,7 @@ PDR_JOB(chain, pdr_text, pdr_text)
 PDR_JOB(collect, pdr_text, pdr_text)
 PDR_JOB(grow, pdr_text, pdr_text)
 PDR_JOB(doze, pdr_text, pdr_none)
+PDR_JOB(haul, pdr_text, pdr_text)
 
 /* A step after another, as many as the input says. */
 int chain(pdr_job *job, const pdr_text *count, pdr_text *out)
@@ -51,6 +52,20 @@ int grow(pdr_job *job, const pdr_text *bytes, pdr_text *out)
     pdr_text *big;
     PDR_TRY(pdr_await(job, inflate, bytes, &big));
     out->chars = big->chars;
+    return PDR_OK;
+}
+
+/* "STEPS BYTES": so many steps whose results are so long. "STEPS BYTES open": then it waits for an item. */
+int haul(pdr_job *job, const pdr_text *in, pdr_text *out)
+{
+    char *rest;
+    long steps = strtol(in->chars, &rest, 10);
+    pdr_text bytes = {pdr_format(job, "%ld", strtol(rest, &rest, 10))};
+    for (long i = 0; i < steps; i++)
+        PDR_TRY(pdr_await(job, inflate, &bytes, NULL));
+    if (strcmp(rest, " open") == 0)
+        PDR_TRY(pdr_receive(job, item, NULL));
+    out->chars = pdr_format(job, "%ld steps", steps);
     return PDR_OK;
 }
 
@@ -101,5 +116,5 @@ int inflate(pdr_attempt *attempt, const pdr_text *bytes, pdr_text *out)
     return PDR_OK;
 }
 
-PDR_MODULE(chores, PDR_RUNS(chain), PDR_RUNS(collect), PDR_RUNS(grow), PDR_RUNS(doze), PDR_RUNS(effect),
-           PDR_RUNS(inflate));
+PDR_MODULE(chores, PDR_RUNS(chain), PDR_RUNS(collect), PDR_RUNS(grow), PDR_RUNS(doze), PDR_RUNS(haul),
+           PDR_RUNS(effect), PDR_RUNS(inflate));
