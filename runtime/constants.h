@@ -83,6 +83,13 @@
 #define LIVE_BYTES_LIMIT (INT64_C(512) * 1024 * 1024)
 /* Jobs replayed in one turn of the engine, so that a takeover never starves what runs (hazard 51). */
 #define REPLAYS_PER_TURN 256
+/* Jobs of a partition that were brought back because they were due and are not at rest again (hazard 51): what comes anew
+ * is never behind more of them. More than there may be threads for steps. */
+#define WOKEN_JOBS_LIMIT 1024
+/* ... and how much of their histories is replayed in a millisecond: events, a job counting as so many more. About half of
+ * that millisecond. */
+#define WAKE_EVENTS_PER_MS 1000
+#define WAKE_EVENTS_OF_JOB 50
 /* Unconfirmed appends of one partition; beyond, the intake waits (H28, hazard 21). Well below librdkafka's queue of
  * 100,000 messages over 16 partitions. */
 #define APPENDS_IN_FLIGHT_LIMIT 5000

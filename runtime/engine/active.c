@@ -141,6 +141,8 @@ void active_touch(struct active *active)
     engine->lru_newest = active;
     active->in_lru = true;
     engine->live_jobs++;
+    if (engine->live_jobs > engine->counts.live_jobs_most)
+        engine->counts.live_jobs_most = engine->live_jobs;
     engine->live_bytes += active->bytes;
 }
 
@@ -180,7 +182,7 @@ void active_free(struct active *active)
     stops_clear(active);
     payload_free(active->input);
     alarm_clear(&engine->alarms, &active->status_alarm);
-    alarm_clear(&engine->alarms, &active->wake_alarm);
+    wake_clear(active);
     active->head->user = NULL;
     free(active->report);
     free(active);
@@ -241,10 +243,10 @@ static int64_t active_wake_time(const struct active *active)
     return due;
 }
 
-static bool active_is_evictable(const struct active *active)
+bool active_is_at_rest(const struct active *active)
 {
     if (active->in_flight || active->inputs.head || active->queued || active->running_steps || active->ending ||
-        active->outgoing_next < active->outgoing_count || active->head->last >= active->engine->histories_below)
+        active->outgoing_next < active->outgoing_count)
         return false;
     for (struct step *step = active->steps; step; step = step->next)
         if (step->state != STEP_DELAYED && !step->remote)
@@ -253,13 +255,18 @@ static bool active_is_evictable(const struct active *active)
     return active_wake_time(active) > active->engine->monotonic_ms;
 }
 
+static bool active_is_evictable(const struct active *active)
+{
+    return active->head->last < active->engine->histories_below && active_is_at_rest(active);
+}
+
 static void active_evict(struct active *active)
 {
     struct engine *engine = active->engine;
     int64_t due = active_wake_time(active);
     active_drop_job(active);
     if (due != INT64_MAX)
-        alarm_set(&engine->alarms, &active->wake_alarm, due);
+        wake_at(active, due);
     engine->counts.evictions++;
     active_settle(active);
 }

@@ -51,9 +51,11 @@ void drain_end(struct engine *engine)
     engine->keeps_claim = false;
     inbox_follow(engine);
     for (size_t i = 0; i < engine->judge->capacity; i++)
-        for (struct run *run = engine->judge->table[i]; run; run = run->next)
-            if (run->user)
-                active_enqueue(run->user);
+        for (struct run *run = engine->judge->table[i]; run; run = run->next) {
+            struct active *active = run->user;
+            if (active && !active->wake_alarm.place) /* else it is brought back when it is due */
+                active_enqueue(active);
+        }
 }
 
 /* What a step returned, or a decision that follows from it, is not in an append yet. */

@@ -230,9 +230,6 @@ static void engine_on_alarm(struct engine *engine, struct alarm *alarm)
         active_settle(active);
         break;
     }
-    case ALARM_WAKE:
-        active_enqueue((struct active *)((char *)alarm - offsetof(struct active, wake_alarm)));
-        break;
     case ALARM_TIMER:
         timer_on_alarm((struct timer *)((char *)alarm - offsetof(struct timer, alarm)));
         break;
@@ -242,6 +239,7 @@ static void engine_on_alarm(struct engine *engine, struct alarm *alarm)
         break;
     case ALARM_QUEUE: /* engine_run() looks at all */
     case ALARM_TASK:
+    case ALARM_WAKE: /* in a heap of their own */
         break;
     }
 }
@@ -286,6 +284,8 @@ int64_t engine_next_wake(const struct engine *engine)
         next = engine->monotonic_ms;
     if (engine->state == ENGINE_OWNER && !engine->claim && proof_wants_mark(engine))
         next = engine->monotonic_ms;
+    if (!waits && wakes_next(engine) < next)
+        next = wakes_next(engine);
     if (engine->state == ENGINE_OWNER && engine->assigned && retention_wants_run(engine))
         next = engine->monotonic_ms;
     return next;
@@ -306,6 +306,7 @@ void engine_take_turns(struct engine *engine)
         else
             slots_stand_still(active);
     }
+    wakes_take(engine); /* after what has come */
 }
 
 void engine_run(struct engine *engine)
@@ -357,6 +358,7 @@ static void limits_fill(struct engine_limits *limits)
     DEFAULT(live_bytes, (size_t)LIVE_BYTES_LIMIT);
     DEFAULT(appends_in_flight, APPENDS_IN_FLIGHT_LIMIT);
     DEFAULT(replays_per_turn, REPLAYS_PER_TURN);
+    DEFAULT(woken_jobs, WOKEN_JOBS_LIMIT);
     DEFAULT(turn_bytes, TURN_BYTES_LIMIT);
     DEFAULT(life_ms, LIFE_MS);
     DEFAULT(keep_ms, KEEP_OF(limits->life_ms));
@@ -428,6 +430,7 @@ void engine_free(struct engine *engine)
     outputs_clear(engine);
     free(engine->window);
     alarms_release(&engine->alarms);
+    alarms_release(&engine->wakes);
     judge_free(engine->judge);
     free(engine->stop_reason);
     free(engine);
@@ -457,6 +460,7 @@ void engine_counts(const struct engine *engine, struct engine_counts *out)
     out->closed_runs = engine->judge->count - engine->judge->open_count;
     out->live_jobs = engine->live_jobs;
     out->live_bytes = engine->live_bytes;
+    out->asleep = engine->wakes.count;
     out->waiting_steps = engine->running_steps;
     out->appends_in_flight = engine->append_count;
     out->outputs_unsent = engine->outbox.unsent;

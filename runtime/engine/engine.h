@@ -48,6 +48,7 @@ struct engine_limits {        /* zero: the default of constants.h */
     size_t live_bytes;
     size_t appends_in_flight;
     size_t replays_per_turn;
+    size_t woken_jobs;        /* brought back because they were due, and not at rest again */
     size_t turn_bytes;
     int64_t life_ms;
     int64_t keep_ms;
@@ -236,6 +237,8 @@ void status_free(Status *status);
 struct engine_counts {
     size_t open_runs, closed_runs, live_jobs, waiting_steps, appends_in_flight, outputs_unsent;
     size_t live_bytes;
+    size_t live_jobs_most, woken_most; /* the most there ever were */
+    size_t asleep;                     /* not in memory: their timers are due some time */
     uint64_t records_counted, records_rejected, records_duplicate, events, replays, evictions, claims;
     int64_t position, in_pos, out_pos, claim;
     uint64_t journal_bytes, cuts, copied, stubbed, forgotten;

@@ -208,6 +208,7 @@ bool active_replay(struct active *active)
     }
     engine->replays_this_turn++;
     engine->counts.replays++;
+    alarm_clear(&engine->wakes, &active->wake_alarm); /* its timers are armed again */
     job_replay(active->job, (const Event *const *)history.events, history.count);
     history_release(&history);
     active_take(active);

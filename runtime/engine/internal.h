@@ -31,7 +31,7 @@ enum alarm_kind {
     ALARM_TRIM,    /* engine: the inbox may be trimmed to trim_to */
     ALARM_RETENTION, /* engine: the claim is old enough for a cut */
     ALARM_STATUS,  /* active: its wait has outlasted the delay */
-    ALARM_WAKE,    /* active: evicted, a timer or retry of it is due */
+    ALARM_WAKE,    /* active: a timer or retry of it is due, and it is not in memory; in `wakes` */
     ALARM_TIMER,   /* timer: fires */
     ALARM_RETRY,   /* step: its next attempt may start */
     ALARM_ASK,     /* engine: the owner before has not answered */
@@ -128,6 +128,8 @@ struct active {
     size_t running_steps;
     struct alarm status_alarm;
     struct alarm wake_alarm;
+    bool woken;         /* in the engine's list of those */
+    struct active *woken_next, *woken_before;
     int64_t moved_ms;     /* monotonic: its last append */
     int64_t unshown_ms;   /* monotonic: since when its status record is behind */
     bool status_due;    /* is to be published as soon as nothing is in flight */
@@ -414,6 +416,11 @@ struct engine {
     size_t live_jobs, live_bytes, running_steps;
     int64_t histories_below;
     size_t replays_this_turn;
+    struct alarms wakes;      /* jobs to be brought back, by when they are due: wake.c */
+    struct active *woken;     /* brought back for that, and not at rest again */
+    size_t woken_count;
+    int64_t wakes_ms;         /* when wake_budget was filled, monotonic */
+    size_t wake_budget;
 
     struct held_crash *crashes; /* of the worker before */
     struct retention retention;
@@ -523,6 +530,7 @@ void active_drop_job(struct active *active);
 void active_free(struct active *active);
 void active_settle(struct active *active); /* frees it when nothing is left to do */
 void actives_evict(struct engine *engine);
+bool active_is_at_rest(const struct active *active); /* nothing of it runs, is queued, unconfirmed or due */
 void watchers_answer(struct active *active);
 void input_push(struct active *active, struct input *input);
 void input_free(struct input *input);
@@ -569,6 +577,11 @@ void retention_sweep(struct engine *engine);
 
 /* wake.c */
 void wake_runs(struct engine *engine);
+void wake_at(struct active *active, int64_t due); /* monotonic; nothing is due that comes later */
+void wake_clear(struct active *active);
+void wakes_take(struct engine *engine);           /* as many as are admitted now */
+int64_t wakes_next(const struct engine *engine);
+int64_t active_rests(const struct active *active); /* for a record's header */
 void active_load_input(struct active *active);
 
 /* turn.c */

@@ -540,6 +540,7 @@ enum judge_verdict judge_events(struct judge *judge, int64_t offset, const Heade
     run->seq = header->seq + count - 1;
     run->digest = after;
     run->last = offset;
+    run->rests = header->rests;
     run->changed = true;
     int code = run_on_inputs(run, header);
     for (size_t i = 0; i < count && code == PDR_OK; i++)
@@ -686,6 +687,7 @@ struct run *judge_restore(struct judge *judge, const StoredRun *stored)
     run->known_from = stored->known_from;
     run->last = stored->last;
     run->t = stored->t;
+    run->rests = stored->rests;
     run->created = stored->created;
     run->keep_ms = stored->keep_ms;
     run->keep_until = stored->keep_until;

@@ -64,6 +64,7 @@ struct run {
     int64_t first; /* offset of its first record; copied: of its last whole copy's first part, or of its stub */
     int64_t last;  /* offset of its last record */
     int64_t t;
+    int64_t rests; /* of its last record (rule 34) */
     int64_t created;
     int64_t keep_ms;
     int64_t keep_until;

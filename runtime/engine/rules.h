@@ -59,7 +59,8 @@
     X(RISING_T, "30: t never goes back in a run")                                              \
     X(SPLIT_T, "31: the parts of a split turn share t")                                        \
     X(UNKNOWN_STOPS, "32: an unknown event stops its job")                                     \
-    X(STORED_BYTES, "33: the digest covers the stored bytes")
+    X(STORED_BYTES, "33: the digest covers the stored bytes")                                  \
+    X(RESTS, "34: a record says that its run rests only if no step of it is wanted")
 
 enum rule {
 #define RULE_NAME_(name, text) RULE_##name,

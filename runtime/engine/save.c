@@ -178,6 +178,7 @@ static void save_run(const struct engine_save *save, struct run *run)
     row.known_from = run->known_from;
     row.last = run->last;
     row.t = run->t;
+    row.rests = run->rests;
     row.type = (char *)(run->type ? run->type : "");
     row.build = (char *)(run->build ? run->build : "");
     row.created = run->created;

@@ -366,6 +366,7 @@ static struct append *turn_append(struct turn *turn, uint64_t first_seq, digest 
     header.seq = first_seq;
     header.count = (uint32_t)turn->count;
     header.more = turn->more;
+    header.rests = active_rests(active);
     header.prev = (ProtobufCBinaryData){ .len = sizeof prev.bytes, .data = prev.bytes };
     header.digest = (ProtobufCBinaryData){ .len = sizeof active->digest.bytes, .data = active->digest.bytes };
     header.first = first_seq == 1 ? -1 : active->head->first;
@@ -496,7 +497,7 @@ static void turn_ended(struct active *active)
     stops_flush(active);
     steps_clear(active, true);
     active_drop_job(active);
-    alarm_clear(&active->engine->alarms, &active->wake_alarm);
+    wake_clear(active);
     status_schedule(active, true);
     /* The next run of this id may have been asked for since the end was read back. */
     while (active->inputs.head && active->inputs.head->event->kind_case != PERDURE__V1__EVENT__KIND_STARTED)

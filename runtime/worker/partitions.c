@@ -177,6 +177,18 @@ void worker_complain(struct pdr_worker *worker)
                           worker->partitions[p].stopped);
 }
 
+static void count_most(size_t *most, size_t count) { *most = count > *most ? count : *most; }
+
+static void worker_count_gone(struct pdr_worker *worker, uint32_t partition)
+{
+    struct engine_counts counts, *gone = &worker->gone;
+    engine_counts(worker->partitions[partition].engine, &counts);
+    gone->replays += counts.replays;
+    gone->evictions += counts.evictions;
+    count_most(&gone->live_jobs_most, counts.live_jobs_most);
+    count_most(&gone->woken_most, counts.woken_most);
+}
+
 void worker_partition_close(struct pdr_worker *worker, uint32_t partition)
 {
     struct worker_partition *slot = &worker->partitions[partition];
@@ -184,6 +196,7 @@ void worker_partition_close(struct pdr_worker *worker, uint32_t partition)
         return;
     worker->log->operations->unfollow(worker->log, LOG_INBOX, partition);
     worker->log->operations->unfollow(worker->log, LOG_JOURNAL, partition);
+    worker_count_gone(worker, partition);
     engine_free(slot->engine);
     slot->engine = NULL;
     slot->owned = slot->standby = slot->standby_ends = false;

@@ -381,6 +381,15 @@ static void worker_loop(struct pdr_worker *worker)
     }
 }
 
+/* For people who wonder what a restart cost, and for tests. */
+static void worker_tell_counts(struct pdr_worker *worker)
+{
+    const struct engine_counts *gone = &worker->gone;
+    worker_notice(worker, PDR_INFO, "%" PRIu64 " jobs were rebuilt, %" PRIu64 " evicted; at most %zu were in memory, %zu "
+                  "brought back at a time, in one partition", gone->replays, gone->evictions, gone->live_jobs_most,
+                  gone->woken_most);
+}
+
 int pdr_worker_run(pdr_worker *worker)
 {
     int threads = worker->options.step_threads > 0 ? worker->options.step_threads : STEP_THREADS;
@@ -407,6 +416,7 @@ int pdr_worker_run(pdr_worker *worker)
     worker_loop(worker);
     if (!worker->failed)
         worker_save(worker);
+    worker_tell_counts(worker);
     worker->log->operations->leave(worker->log, atomic_load(&worker->leaving));
     worker->log->operations->flush(worker->log);
     for (uint32_t p = 0; p < worker->partition_count; p++)

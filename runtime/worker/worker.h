@@ -89,6 +89,7 @@ struct pdr_worker {
     bool draining;
     int64_t next_standby_ms;
     int64_t next_complaint_ms; /* when partitions that are stopped are named again */
+    struct engine_counts gone; /* of partitions that were given back: sums, and the most of one */
     bool failed;
     int code;
     char error[1024];

@@ -118,8 +118,10 @@ void load_run(struct bench *bench, const char *uri, pid_t worker, const char *ty
 void load_paced(struct bench *bench, const char *uri, const char *type, double rate, double seconds,
                 struct load_result *result);
 int load_main(int count, char **arguments); /* perdure-bench load ... */
-/* Starts `count` jobs that go on waiting; returns when all were accepted. */
-void load_start(const char *uri, const char *type, const char *prefix, size_t count);
+/* Starts `count` jobs that go on waiting; returns when all were accepted. `input` NULL: some text. */
+void load_start(const char *uri, const char *type, const char *prefix, const char *input, size_t count);
+/* Runs `count` jobs one after the other: milliseconds from the start of each to the news of its end. */
+void load_probe(const char *uri, const char *type, size_t count, int64_t pause_ms, struct samples *ms);
 
 /* ---- floors ------------------------------------------------------------------------------------------------------- */
 

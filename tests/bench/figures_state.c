@@ -210,10 +210,10 @@ static void memory_of(struct bench *bench, const char *name, const struct host_l
     struct host host;
     bench_log_new(bench, name, uri, sizeof uri);
     host_start(bench, uri, limits, &host);
-    load_start(uri, "bench/pause_here", "warm", warm);
+    load_start(uri, "bench/pause_here", "warm", NULL, warm);
     sleep_ms(5000);
     int64_t before = process_rss_bytes(host.pid);
-    load_start(uri, "bench/pause_here", name, count);
+    load_start(uri, "bench/pause_here", name, NULL, count);
     sleep_ms(5000); /* a save, a Mark, an eviction */
     int64_t after = process_rss_bytes(host.pid);
     host_stop(&host);

@@ -13,7 +13,7 @@
 struct load {
     struct bench *bench;
     struct client *client;
-    const char *type, *prefix;
+    const char *type, *prefix, *input;
     uint64_t started, ended, limit;
     bool accepted_is_enough;
     struct question **answered; /* forgotten after the poll: not from inside its own call */
@@ -50,7 +50,7 @@ static void load_start_one(struct load *load)
     Payload payload = PERDURE__V1__PAYLOAD__INIT;
     char id[64];
     snprintf(id, sizeof id, "%s-%07llu", load->prefix, (unsigned long long)load->started++);
-    load_command(&command, &start, &payload, load->type, "Ada");
+    load_command(&command, &start, &payload, load->type, load->input ? load->input : "Ada");
     start.watch = !load->accepted_is_enough;
     struct question *question = client_ask(load->client, id, &command);
     if (!question)
@@ -107,10 +107,13 @@ static void load_stuck(struct load *load)
 
 static void load_until(struct load *load, int64_t until_ns, uint64_t ended)
 {
-    int64_t start = now_ns();
+    int64_t moved = now_ns();
     while (now_ns() < until_ns && load->ended < ended) {
+        uint64_t before = load->ended;
         load_turn(load, 1000);
-        if (now_ns() - start > LOAD_PATIENCE_NS)
+        if (load->ended != before)
+            moved = now_ns();
+        else if (now_ns() - moved > LOAD_PATIENCE_NS)
             load_stuck(load);
     }
 }
@@ -161,10 +164,30 @@ void load_paced(struct bench *bench, const char *uri, const char *type, double r
     load_close(&load);
 }
 
-void load_start(const char *uri, const char *type, const char *prefix, size_t count)
+void load_start(const char *uri, const char *type, const char *prefix, const char *input, size_t count)
 {
-    struct load load = { .type = type, .prefix = prefix, .limit = count, .accepted_is_enough = true };
+    struct load load = { .type = type, .prefix = prefix, .input = input, .limit = count, .accepted_is_enough = true };
     load_open(&load, uri, count < 4096 ? count : 4096);
     load_until(&load, INT64_MAX, count);
+    load_close(&load);
+}
+
+void load_probe(const char *uri, const char *type, size_t count, int64_t pause_ms, struct samples *ms)
+{
+    char prefix[64];
+    snprintf(prefix, sizeof prefix, "probe-%lld", (long long)now_ns());
+    struct load load = { .type = type, .prefix = prefix, .input = "x", .limit = 0 };
+    load_open(&load, uri, 1);
+    for (size_t i = 0; i < count; i++) {
+        int64_t begin = now_ns();
+        load_start_one(&load);
+        while (load.ended < load.started) {
+            load_turn(&load, 1000);
+            if (now_ns() - begin > 4 * LOAD_PATIENCE_NS)
+                load_stuck(&load);
+        }
+        samples_add(ms, (double)(now_ns() - begin) / 1e6);
+        sleep_ms(pause_ms);
+    }
     load_close(&load);
 }

@@ -332,8 +332,6 @@ void clients_reply(const Reply *reply, uint32_t partition)
             world_bad("a refusal left before in_pos was confirmed beyond its command: %s", request->id);
         note->refused = true;
         copy->refused = true;
-        if (request->kind == COMMAND_RESUME && reply->error && strcmp(reply->error->type, "Expired") == 0)
-            crashes_ask_again();
     }
     if (strcmp(reply->answer, "accepted") == 0) {
         copy->accepted = true;

@@ -187,10 +187,8 @@ static bool asked_before(struct crashes *crashes, uint64_t key)
     return false;
 }
 
-/* It came too late, on the long way of an old map: asked again. */
-void crashes_ask_again(void) { world->crashes->asked_count = 0; }
-
-/* In the end all of them, each once for each time that it was put aside. True: somebody was asked. */
+/* In the end all of them, each once a minute while it is put aside: where slots move, what is asked may die on its way
+ * (rule 14). True: somebody was asked. */
 bool crashes_resume(bool all)
 {
     struct crashes *crashes = world->crashes;
@@ -201,7 +199,7 @@ bool crashes_resume(bool all)
         for (const struct oracle_run *run = world->oracles[p].all; run; run = run->next) {
             if (run->left_at >= 0 || !run_is_aside(run) || (world->unknown_job && strcmp(run->job, world->unknown_job) == 0))
                 continue;
-            if (all && asked_before(crashes, run->run ^ run->seq))
+            if (all && asked_before(crashes, run->run ^ run->seq ^ (uint64_t)(world->now / 60000) << 32))
                 continue;
             client_resume(run->job);
             fault_count(FAULT_RESUMED);

@@ -506,6 +506,5 @@ bool crashes_in_step(struct worker *worker, const struct task *task);
 void crashes_tell(const struct worker *worker, uint32_t partition, struct engine *engine);
 void crashes_done(const struct worker *worker, uint64_t id);
 bool crashes_resume(bool all);
-void crashes_ask_again(void); /* a client that was told that its word had expired */
 
 #endif

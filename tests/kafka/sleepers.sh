@@ -1,0 +1,3 @@
+#!/bin/bash
+# Sleeping jobs, and a restart.
+exec python3 "$(dirname "$0")/../e2e/sleepers.py" kafka
