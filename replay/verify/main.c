@@ -126,7 +126,7 @@ static bool is_empty(const struct check *c, const char *log)
 static const char *default_log(void)
 {
     const char *log = getenv("PERDURE_LOG");
-    return log && *log ? log : "sqlite:perdure.db";
+    return log ? log : "sqlite:perdure.db";
 }
 
 int main(int argc, char **argv)
@@ -137,6 +137,11 @@ int main(int argc, char **argv)
         return stop - 1;
     if (!o.log)
         o.log = default_log();
+    if (o.log[0] == '\0') {
+        fprintf(stderr, "perdure-verify: PERDURE_LOG is empty; it names the log: kafka://HOST:PORT[,HOST:PORT]/NAMESPACE, or "
+                        "sqlite:PATH\n");
+        return EXIT_USAGE;
+    }
     struct check c;
     pv_check_start(&c, pv_report_new(o.json, stdout));
     int code = EXIT_USAGE;

@@ -72,7 +72,7 @@ const Genesis *client_genesis(const struct client *client)
 const char *client_default_log(void)
 {
     const char *set = getenv("PERDURE_LOG");
-    return set && *set ? set : "sqlite:perdure.db";
+    return set ? set : "sqlite:perdure.db";
 }
 
 /* ---- what the log tells ---------------------------------------------------------------------- */

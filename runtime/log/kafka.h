@@ -18,7 +18,7 @@ int kafka_log_open(const char *uri, const struct log_options *options, struct lo
                    size_t error_size);
 
 /*
- * Creates the topics of a namespace and writes the Genesis records. `dev`: for one broker, nothing is replicated. Running
+ * Creates the topics of a namespace and writes the Genesis records. `partitions`: 0 for what is there, or the default. `dev`: for one broker, nothing is replicated. Running
  * it again is harmless: it goes on with what is missing. The result is an exit code: 0 done (`text` says whether the
  * namespace was there before), 2 something is there that differs, 5 no broker answers.
  */

@@ -151,14 +151,14 @@ static void kafka_check_topic(struct kafka_check *check, enum kafka_topic topic)
                          : "the topic is missing, or we have no right to see it");
         return;
     }
-    if (topic != KAFKA_DEAD && (uint32_t)found->partition_cnt != check->partitions)
-        finding_tell(check->findings, FINDING_LOSS, name,
-                     "take the partitions away again by making the topic anew, or restore it",
-                     "partitions is %d, must be %u as in the journal: jobs would be looked for in the wrong partition",
-                     found->partition_cnt, check->partitions);
+    if (!kafka_topic_count_is_right(topic, found->partition_cnt, (int)check->partitions))
+        finding_tell(check->findings, FINDING_LOSS, name, "partitions cannot be taken away: restore the topic as it was",
+                     "partitions is %d, must be %u as in the journal: %s", found->partition_cnt, check->partitions,
+                     kafka_topic_count_is_wrong(topic, found->partition_cnt, (int)check->partitions));
     else
-        finding_tell(check->findings, FINDING_RIGHT, name, NULL, "%d partitions, %d replicas each",
-                     found->partition_cnt, found->partitions[0].replica_cnt);
+        finding_tell(check->findings, FINDING_RIGHT, name, NULL, "%d partition%s, %d replica%s each", found->partition_cnt,
+                     found->partition_cnt == 1 ? "" : "s", found->partitions[0].replica_cnt,
+                     found->partitions[0].replica_cnt == 1 ? "" : "s");
     kafka_check_replication(check, found);
 }
 

@@ -132,6 +132,9 @@ struct kafka_verdict {
 };
 void kafka_topics_judge(const rd_kafka_ConfigResource_t *resource, int plan, bool dev,
                         void (*visit)(void *context, const struct kafka_verdict *verdict), void *context);
+/* Whether a topic may have `count` partitions beside a journal with `of_journal`; what else it means. */
+bool kafka_topic_count_is_right(enum kafka_topic topic, int count, int of_journal);
+const char *kafka_topic_count_is_wrong(enum kafka_topic topic, int count, int of_journal);
 int kafka_topics_check_partitions(const struct kafka_uri *uri, const struct kafka_shape *shape, char *error,
                                   size_t error_size);
 int kafka_topics_check_settings(rd_kafka_t *client, const struct kafka_uri *uri, const struct kafka_shape *shape,

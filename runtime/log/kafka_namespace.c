@@ -94,7 +94,7 @@ static int kafka_namespace_settle(struct kafka_namespace *ns, char *text, size_t
 
 static int kafka_namespace_refuse(const struct kafka_namespace *ns, uint32_t partitions, char *text, size_t text_size)
 {
-    if (partitions == 0 || partitions > SLOT_COUNT || (partitions & (partitions - 1))) {
+    if (partitions > SLOT_COUNT || (partitions & (partitions - 1))) {
         snprintf(text, text_size, "%u partitions: must be a power of two from 1 to %d", partitions, SLOT_COUNT);
         return 2;
     }
@@ -104,12 +104,21 @@ static int kafka_namespace_refuse(const struct kafka_namespace *ns, uint32_t par
         return 2;
     }
     int there = ns->shape.partitions[KAFKA_JOURNAL];
-    if (there > 0 && there != (int)partitions) {
-        snprintf(text, text_size, "namespace %s is there already, with %d partitions instead of %u: the number is fixed when "
-                 "a namespace is made", ns->uri.name, there, partitions);
+    if (there > 0 && partitions > 0 && there != (int)partitions) {
+        snprintf(text, text_size, "namespace %s is there already, with %d partitions instead of %u: name no number to take it "
+                 "as it is, or add to them with `perdure namespace grow`", ns->uri.name, there, partitions);
         return 2;
     }
     return 0;
+}
+
+/* As many as asked for, as are there, or the default. */
+static uint32_t kafka_namespace_count(const struct kafka_namespace *ns, uint32_t asked)
+{
+    static const enum kafka_topic topics[] = { KAFKA_JOURNAL, KAFKA_INBOX, KAFKA_JOBS, KAFKA_REPLIES };
+    for (size_t i = 0; i < sizeof topics / sizeof topics[0] && asked == 0; i++)
+        asked = (uint32_t)ns->shape.partitions[topics[i]];
+    return asked ? asked : NAMESPACE_PARTITIONS;
 }
 
 static int kafka_namespace_write(struct kafka_namespace *ns, struct kafka_genesis **found, uint32_t *written, char *text,
@@ -123,6 +132,12 @@ static int kafka_namespace_write(struct kafka_namespace *ns, struct kafka_genesi
     like.rule_level = RULE_LEVEL_NEW;
     for (uint32_t i = 0; i < partitions && !code; i++)
         *written += !(*found)[i].found;
+    for (uint32_t i = 0; i < partitions && !code && *written > 0; i++)
+        if ((*found)[i].found && (*found)[i].genesis.partitions != partitions) {
+            snprintf(text, text_size, "a growth of namespace %s to %u partitions was begun and not finished: run `perdure "
+                     "namespace grow --partitions %u` again", ns->uri.name, partitions, partitions);
+            code = 2;
+        }
     if (!code && *written > 0)
         code = kafka_genesis_write(ns->client, &ns->uri, *found, &like, text, text_size);
     if (!code && *written > 0) /* two that ran at once would show here */
@@ -140,17 +155,19 @@ int kafka_namespace_create(const char *uri, uint32_t partitions, bool dev, char 
     if (!code)
         code = kafka_namespace_refuse(&ns, partitions, text, text_size);
     if (!code)
-        code = kafka_topics_create(ns.client, &ns.uri, &ns.shape, partitions, &created, text, text_size);
+        code = kafka_topics_create(ns.client, &ns.uri, &ns.shape, kafka_namespace_count(&ns, partitions), &created, text,
+                                   text_size);
     if (!code)
         code = kafka_namespace_settle(&ns, text, text_size);
     if (!code)
         code = kafka_namespace_write(&ns, &found, &written, text, text_size);
     if (!code && !created && written == 0)
         snprintf(text, text_size, "namespace %s is there already: %u partitions, log id %016" PRIx64 ", all settings are "
-                 "right; nothing was changed", ns.uri.name, partitions, found[0].genesis.log_id);
-    else if (!code)
-        snprintf(text, text_size, "namespace %s is made: %u partitions, log id %016" PRIx64, ns.uri.name, partitions,
+                 "right; nothing was changed", ns.uri.name, (unsigned)ns.shape.partitions[KAFKA_JOURNAL],
                  found[0].genesis.log_id);
+    else if (!code)
+        snprintf(text, text_size, "namespace %s is made: %u partitions, log id %016" PRIx64, ns.uri.name,
+                 (unsigned)ns.shape.partitions[KAFKA_JOURNAL], found[0].genesis.log_id);
     free(found);
     kafka_namespace_close(&ns);
     return code;

@@ -308,6 +308,25 @@ static void settings_name_principal(struct kafka_settings *settings)
         snprintf(settings->principal, sizeof settings->principal, "User:ANONYMOUS");
 }
 
+/* librdkafka and OpenSSL say "system lib" of a file that is not there. Only the value that holds is looked at. */
+static bool settings_files_are_there(struct settings_reader *reader)
+{
+    const char *const names[] = { "ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location",
+                                  "ssl.crl.location" };
+    for (size_t i = 0; i < reader->settings->count; i++) {
+        const struct settings_row *row = &reader->settings->rows[i];
+        bool is_file = false;
+        for (size_t n = 0; n < sizeof names / sizeof names[0]; n++)
+            is_file = is_file || strcmp(row->name, names[n]) == 0;
+        if (!is_file || kafka_settings_get(reader->settings, row->name) != row->value || strcmp(row->value, "probe") == 0 ||
+            *row->value == '\0' || access(row->value, R_OK) == 0)
+            continue;
+        return settings_wrong(reader, row->origin, "%s: %s cannot be read by user %u: %s", row->name, row->value,
+                              (unsigned)geteuid(), strerror(errno));
+    }
+    return true;
+}
+
 struct kafka_settings *kafka_settings_read(const char *options, bool *dev, char *error, size_t error_size)
 {
     const char *path = getenv(KAFKA_CONFIG_VARIABLE);
@@ -319,7 +338,7 @@ struct kafka_settings *kafka_settings_read(const char *options, bool *dev, char 
     if (!good)
         snprintf(error, error_size, "out of memory");
     good = good && (!path || !*path || settings_read_file(&reader, path)) && settings_read_environment(&reader) &&
-           settings_read_options(&reader, options);
+           settings_read_options(&reader, options) && settings_files_are_there(&reader);
     if (reader.trial)
         rd_kafka_conf_destroy(reader.trial);
     if (!good) {

@@ -99,6 +99,20 @@ int kafka_topics_shape(rd_kafka_t *client, const struct kafka_uri *uri, struct k
     return 0;
 }
 
+bool kafka_topic_count_is_right(enum kafka_topic topic, int count, int of_journal)
+{
+    if (kafka_plans[topic].partitions != 0 || count == of_journal)
+        return true;
+    bool aside = topic == KAFKA_JOBS || topic == KAFKA_REPLIES; /* these do not grow (rule 24) */
+    return aside && count > 0 && count < of_journal && of_journal % count == 0;
+}
+
+const char *kafka_topic_count_is_wrong(enum kafka_topic topic, int count, int of_journal)
+{
+    bool half = topic == KAFKA_INBOX && count > 0 && count < of_journal && of_journal % count == 0;
+    return half ? "`perdure namespace grow` was interrupted; run it again" : "jobs would be looked for in the wrong partition";
+}
+
 int kafka_topics_check_partitions(const struct kafka_uri *uri, const struct kafka_shape *shape, char *error,
                                   size_t error_size)
 {
@@ -129,12 +143,9 @@ int kafka_topics_check_partitions(const struct kafka_uri *uri, const struct kafk
                      "`perdure namespace create` was interrupted; in that case run it again", name);
             return 2;
         }
-        bool aside = topic == KAFKA_JOBS || topic == KAFKA_REPLIES; /* these do not grow (rule 24) */
-        if (aside && found < wanted && wanted % found == 0)
-            continue;
-        if (kafka_plans[topic].partitions == 0 && found != wanted) {
-            snprintf(error, error_size, "topic %s: partitions is %d, must be %d as in %s: jobs would be looked for in the "
-                     "wrong partition", name, found, wanted, journal);
+        if (!kafka_topic_count_is_right((enum kafka_topic)topic, found, wanted)) {
+            snprintf(error, error_size, "topic %s: partitions is %d, must be %d as in %s: %s", name, found, wanted, journal,
+                     kafka_topic_count_is_wrong((enum kafka_topic)topic, found, wanted));
             return 2;
         }
     }

@@ -18,6 +18,7 @@ int log_open(const char *uri, const struct log_options *options, struct log **ou
         return sqlite_log_open(uri + strlen("sqlite:"), options, out, error, error_size);
     if (has_scheme(uri, "kafka://"))
         return kafka_log_open(uri, options, out, error, error_size);
-    snprintf(error, error_size, "%s: not the name of a log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT]/NAMESPACE", uri);
+    snprintf(error, error_size, "%s: not the name of a log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT]/NAMESPACE",
+             *uri ? uri : "(empty)");
     return 2;
 }

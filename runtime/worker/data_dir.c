@@ -10,6 +10,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Says what to do about it, too. Uses errno. */
+static void data_dir_fail(char *error, size_t size, const char *what, const char *path)
+{
+    int code = errno;
+    int used = snprintf(error, size, "cannot %s %s: %s", what, path, strerror(code));
+    if (used < 0 || (size_t)used >= size)
+        return;
+    error += used;
+    size -= (size_t)used;
+    if (code == EACCES || code == EPERM)
+        snprintf(error, size, ". The worker is user %u, group %u: give it the data directory (chown -R %u:%u), or name another with --data",
+                 (unsigned)geteuid(), (unsigned)getegid(), (unsigned)geteuid(), (unsigned)getegid());
+    else if (code == EROFS)
+        snprintf(error, size, ". Name a data directory on a disk or volume that can be written with --data");
+}
+
 static int make_directories(const char *path, char *error, size_t error_size)
 {
     char partial[3072];
@@ -20,7 +36,7 @@ static int make_directories(const char *path, char *error, size_t error_size)
         char kept = *slash;
         *slash = '\0';
         if (mkdir(partial, 0700) != 0 && errno != EEXIST) {
-            snprintf(error, error_size, "cannot make directory %s: %s", partial, strerror(errno));
+            data_dir_fail(error, error_size, "make directory", partial);
             return -1;
         }
         *slash = kept;
@@ -56,7 +72,7 @@ static int read_or_make_name(struct data_dir *dir, char *error, size_t error_siz
     make_name(dir->worker, sizeof dir->worker);
     file = fopen(path, "we");
     if (!file || fprintf(file, "%s\n", dir->worker) < 0 || fclose(file) != 0) {
-        snprintf(error, error_size, "cannot write %s: %s", path, strerror(errno));
+        data_dir_fail(error, error_size, "write", path);
         return -1;
     }
     return 0;
@@ -77,7 +93,7 @@ int data_dir_open(struct data_dir *dir, const char *path, const char *name, char
     snprintf(lock_path, sizeof lock_path, "%s/lock", path);
     dir->lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (dir->lock < 0) {
-        snprintf(error, error_size, "cannot open %s: %s", lock_path, strerror(errno));
+        data_dir_fail(error, error_size, "open", lock_path);
         return -1;
     }
     struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };

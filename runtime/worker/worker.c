@@ -223,8 +223,7 @@ int pdr_worker_open(const pdr_worker_options *options, pdr_worker **out)
         memcpy(&worker->options, options, options->size < sizeof *options ? options->size : sizeof *options);
     worker->data.lock = -1;
     const char *environment = getenv("PERDURE_LOG");
-    const char *uri = worker->options.log ? worker->options.log : environment && *environment ? environment
-                                                                                              : "sqlite:perdure.db";
+    const char *uri = worker->options.log ? worker->options.log : environment ? environment : "sqlite:perdure.db";
     worker->log_uri = strdup(uri);
     worker->registry = registry_new();
     if (!worker->log_uri || !worker->registry)

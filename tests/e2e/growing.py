@@ -89,6 +89,12 @@ def main():
         check(kinds.count("signal_received") == 3, "collect-%d: %s" % (i, kinds))
     grow(log, 8) # again: nothing is left to do
     log.refused(2, "only grows", "namespace", "grow", "--partitions", "4", "--dev")
+    # What a deployment does at each start, and an operator at any time: a grown namespace is right as it is.
+    done = log.run("namespace", "create", "--dev")
+    check(done.returncode == 0 and "8 partitions" in done.stdout, "create: " + done.stdout + done.stderr)
+    log.refused(2, "namespace grow", "namespace", "create", "--partitions", "16", "--dev")
+    done = log.run("check", "--dev", "--quiet")
+    check(done.returncode == 0, "check of a grown namespace: " + done.stdout + done.stderr)
     for worker in workers:
         check(worker.stop() == 0, "a worker did not stop well:\n" + worker.text())
     judge(log)

@@ -31,6 +31,8 @@ static void test_create_twice(void **state)
     assert_non_null(strstr(text, "is made: 4 partitions"));
     assert_int_equal(kafka_namespace_create(uri, 4, true, text, sizeof text), 0);
     assert_non_null(strstr(text, "nothing was changed"));
+    assert_int_equal(kafka_namespace_create(uri, 0, true, text, sizeof text), 0);
+    assert_non_null(strstr(text, "nothing was changed"));
     assert_int_equal(kafka_namespace_create(uri, 8, true, text, sizeof text), 2);
     assert_non_null(strstr(text, "4 partitions instead of 8"));
     check_says(uri, 0, "4 partitions", "all settings are right", NULL, NULL);

@@ -198,6 +198,9 @@ int arguments_run(const struct verb *verb, int argc, char **argv)
     arguments.log = arguments_get(&arguments, "log");
     if (!arguments.log)
         arguments.log = client_default_log();
+    if (arguments.log[0] == '\0') /* a setting that did not arrive, no wish for a file */
+        return arguments_wrong(&arguments, "--log or PERDURE_LOG is empty; it names the log: kafka://HOST:PORT[,HOST:PORT]/NAMESPACE, "
+                                           "or sqlite:PATH");
     if (kafka_address_has_secret(arguments.log, misplaced, sizeof misplaced))
         return arguments_wrong(&arguments, "%s", misplaced);
     arguments_export(&arguments);

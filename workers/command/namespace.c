@@ -10,10 +10,9 @@
 #include "constants.h"
 #include "log/kafka.h"
 
-#define NAMESPACE_PARTITIONS 16
 
 static const struct flag namespace_flags[] = {
-    {"partitions", "N", "how many partitions, a power of two up to 4096; for good (default: 16; a file has 1; a queue: 8)", false},
+    {"partitions", "N", "how many partitions, a power of two up to 4096 (default: 16; a file has 1; a queue: 8)", false},
     {"timeout", "DURATION", "grow: how long to wait for the workers (default: 10m)", false},
     {"dev", NULL, "for a single broker: nothing is replicated", false},
     {NULL, NULL, NULL, false},
@@ -84,7 +83,7 @@ static int namespace_run(struct arguments *arguments)
     char text[2000] = "";
     if (!create && strcmp(what, "check") != 0)
         return arguments_wrong(arguments, "create, check, grow or queue, not \"%s\"", what);
-    if (!arguments_number(arguments, "partitions", 1, SLOT_COUNT, kafka ? NAMESPACE_PARTITIONS : 1, &partitions))
+    if (!arguments_number(arguments, "partitions", 1, SLOT_COUNT, kafka ? 0 : 1, &partitions))
         return EXIT_USAGE;
     if ((partitions & (partitions - 1)) != 0)
         return arguments_wrong(arguments, "--partitions: %lld is no power of two", (long long)partitions);
