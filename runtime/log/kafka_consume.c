@@ -23,12 +23,27 @@ static enum log_stream kafka_stream_of(const struct kafka_source *source)
     return source->topic == KAFKA_JOURNAL ? LOG_JOURNAL : LOG_INBOX;
 }
 
+/* A record in the consumer's own queue is one that its partition's queue missed: the partition is assigned anew. */
+static void kafka_gone_astray(struct kafka_log *log, const rd_kafka_message_t *message)
+{
+    for (uint32_t i = 0; message && message->rkt && i < log->partitions * 2; i++) {
+        struct kafka_source *source = &log->followings[i];
+        if (source->followed && source->partition == (uint32_t)message->partition &&
+            strcmp(log->topics[source->topic], rd_kafka_topic_name(message->rkt)) == 0) {
+            source->end_told = -1;
+            source->read_ms = 0;
+        }
+    }
+}
+
 static void kafka_reading_serve(struct kafka_log *log, struct kafka_source *source)
 {
     while (rd_kafka_queue_length(source->queue) > 0) {
         rd_kafka_event_t *event = rd_kafka_queue_poll(source->queue, 0);
         if (event && rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
             kafka_on_error(log, log->reader, event);
+        else if (event && rd_kafka_event_type(event) == RD_KAFKA_EVENT_FETCH)
+            kafka_gone_astray(log, rd_kafka_event_message_next(event));
         rd_kafka_event_destroy(event);
     }
 }
@@ -84,20 +99,29 @@ static void kafka_unassign(struct kafka_log *log, struct kafka_source *source)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
+/*
+ * The queue is asked for each time. A partition that is taken back before librdkafka has heard of its topic is another
+ * object when it is assigned again: the queue from before stays empty for ever, and what is fetched goes to the consumer's.
+ */
+static bool kafka_take_queue(struct kafka_log *log, struct kafka_source *source)
+{
+    rd_kafka_queue_t *queue = rd_kafka_queue_get_partition(log->reader, log->topics[source->topic],
+                                                           (int32_t)source->partition);
+    if (queue)
+        rd_kafka_queue_forward(queue, NULL);
+    kafka_source_close(source);
+    if (kafka_source_open(log, source, queue))
+        return true;
+    kafka_fail(log, "out of memory");
+    return false;
+}
+
 /* What is queued from before is dropped by librdkafka: unassigning made it out of date. */
 bool kafka_consume_assign(struct kafka_log *log, struct kafka_source *source, int64_t from)
 {
     kafka_unassign(log, source);
-    if (!source->queue) {
-        rd_kafka_queue_t *queue = rd_kafka_queue_get_partition(log->reader, log->topics[source->topic],
-                                                               (int32_t)source->partition);
-        if (queue)
-            rd_kafka_queue_forward(queue, NULL);
-        if (!kafka_source_open(log, source, queue)) {
-            kafka_fail(log, "out of memory");
-            return false;
-        }
-    }
+    if (!kafka_take_queue(log, source))
+        return false;
     source->position = from;
     source->end_told = -1;
     source->read_ms = kafka_monotonic_ms();
@@ -354,8 +378,7 @@ static void kafka_check_end(struct kafka_log *log, struct kafka_source *source)
     kafka_lost(log, source);
 }
 
-/* A partition that was assigned, taken back and assigned again in one breath is sometimes not fetched by librdkafka 2.0.2,
- * for ever. Whoever is not told an end in this time asks once more; while no broker answers that changes nothing. */
+/* Whoever is not told an end in this time asks once more; while no broker answers that changes nothing. */
 #define KAFKA_SILENT_MS 5000
 
 static void kafka_check_silent(struct kafka_log *log, struct kafka_source *source)
