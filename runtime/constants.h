@@ -45,6 +45,12 @@
 #define STANDBY_AGAIN_MS 60000
 /* Records read and not stored yet: beyond, and each time they have doubled, those of runs that have ended go. */
 #define UNSAVED_PRUNE_BYTES (16 * 1024 * 1024)
+/* A store whose file cannot be written, or was taken away, is looked at again after this. */
+#define STORE_RETRY_MS 10000
+/* So often within an hour an engine reads its journal anew because its store gave a history that is not the run's; then
+ * the job is put aside. */
+#define HISTORY_REBUILDS 3
+#define HISTORY_REBUILDS_MS (INT64_C(3600) * 1000)
 /* A command older than this at its append is dead (rule 14). */
 #define LIFE_MS (INT64_C(24) * 3600 * 1000)
 /* A command may be this much "younger" than the broker's clock says (rule 14). */

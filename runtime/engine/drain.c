@@ -93,6 +93,8 @@ void engine_drain(struct engine *engine)
         engine->drained = engine->monotonic_ms >= engine->drain_until ||
                           (engine->running_steps == 0 && !results_wait(engine));
         engine_take_turns(engine);
+        if (engine->history_lost)
+            return;
         if (engine->state == ENGINE_DRAINING && engine->handover.say_leaving && !engine->appends)
             engine_mark(engine);
         if (!engine->drained || engine->state != ENGINE_DRAINING)

@@ -166,9 +166,7 @@ void engine_on_fault(struct engine *engine, enum log_fault fault, const char *me
             engine_put(engine, ENGINE_OUT_FOLLOW_JOURNAL);
             break;
         }
-        engine->from_store = true; /* what is in memory is of no more worth than a store */
-        snprintf(engine->judge->error, sizeof engine->judge->error, "%s", message ? message : "records are gone");
-        engine_distrust(engine);
+        engine_rebuild(engine, message ? message : "records are gone");
         break;
     case LOG_MEMBERSHIP_TAKEN:
     case LOG_FATAL:
@@ -270,6 +268,8 @@ int64_t engine_next_wake(const struct engine *engine)
     int64_t next = alarms_next(&engine->alarms);
     if (engine->state == ENGINE_STOPPED)
         return INT64_MAX;
+    if (engine->history_lost)
+        return engine->monotonic_ms;
     if (engine->appends && engine->appends->deadline < next)
         next = engine->appends->deadline;
     if (engine->claim && engine->claim->deadline < next)
@@ -295,7 +295,7 @@ void engine_take_turns(struct engine *engine)
 {
     engine->replays_this_turn = 0;
     while (engine->runnable && engine->append_count < engine->limits.appends_in_flight &&
-           engine->replays_this_turn < engine->limits.replays_per_turn && engine_takes_turns(engine)) {
+           engine->replays_this_turn < engine->limits.replays_per_turn && engine_takes_turns(engine) && !engine->history_lost) {
         struct active *active = engine->runnable;
         engine->runnable = active->next_queued;
         if (!engine->runnable)
@@ -311,6 +311,10 @@ void engine_take_turns(struct engine *engine)
 
 void engine_run(struct engine *engine)
 {
+    if (engine->history_lost) { /* nothing was appended since */
+        engine_rebuild(engine, engine->judge->error);
+        return;
+    }
     if (engine->state == ENGINE_DRAINING) {
         engine_drain(engine);
         return;
@@ -336,7 +340,7 @@ void engine_run(struct engine *engine)
         return;
     if (!crashes_come_first(engine, true))
         engine_take_turns(engine);
-    if (engine->state != ENGINE_OWNER)
+    if (engine->state != ENGINE_OWNER || engine->history_lost)
         return;
     if (engine->assigned) /* else there is better to do: it is to be given up */
         retention_run(engine);

@@ -176,6 +176,7 @@ void engine_free(struct engine *engine);
 int engine_load_partition(struct engine *engine, const StoredPartition *row);
 int engine_load_run(struct engine *engine, const StoredRun *run);
 int engine_load_output(struct engine *engine, const StoredOutput *output);
+bool engine_loaded_whole(const struct engine *engine); /* false: rows are missing, or of another moment: begin without them */
 /* Starts following the journal from the loaded position, else from `log_start`. */
 void engine_begin(struct engine *engine, int64_t log_start);
 
@@ -228,6 +229,10 @@ struct engine_save {
     void (*forgotten)(void *context, const char *job); /* its row may go (rule 20) */
 };
 void engine_store(struct engine *engine, const struct engine_save *save);
+/* The store is a new one: the next engine_store() tells all. False: records are gone with the old one, engine_rebuild(). */
+bool engine_store_anew(struct engine *engine);
+/* What it knows is not to be trusted, or not whole: as if the store had been found wrong (rule 3). */
+void engine_rebuild(struct engine *engine, const char *why);
 
 /* The status of a job as the owner knows it now; NULL: no such job. Free with status_free(). */
 Status *engine_status(struct engine *engine, const char *job);

@@ -90,12 +90,32 @@ Event **active_events(struct active *active, size_t *count)
     return NULL;
 }
 
+/* A store is a cache: what it lost is in the journal. Where the log itself keeps the histories there is no other, and a
+ * disk that loses them again and again is not read from for ever. */
+static bool history_is_elsewhere(struct active *active, const struct history *history)
+{
+    struct engine *engine = active->engine;
+    if (engine->monotonic_ms - engine->histories_lost_ms > HISTORY_REBUILDS_MS)
+        engine->histories_lost = 0;
+    if (engine->histories_below == INT64_MAX || engine->histories_lost >= HISTORY_REBUILDS)
+        return false;
+    engine->histories_lost++;
+    engine->histories_lost_ms = engine->monotonic_ms;
+    engine->history_lost = true;
+    snprintf(engine->judge->error, sizeof engine->judge->error,
+             "the store gives %llu of the %llu events of job %.100s, or others than counted",
+             (unsigned long long)history->count, (unsigned long long)active->head->seq, active->head->job);
+    return true;
+}
+
 static bool history_load(struct active *active, struct history *history)
 {
     int code = history_read(active, history);
     if (code == LOG_OK && !history->broken && history->count == active->head->seq &&
         digest_equal(history->digest, active->head->digest))
         return true;
+    if (history_is_elsewhere(active, history))
+        return false;
     char why[256];
     snprintf(why, sizeof why, "its history cannot be read: %llu of %llu events are there, or their digest differs",
              (unsigned long long)history->count, (unsigned long long)active->head->seq);

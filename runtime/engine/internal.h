@@ -436,6 +436,15 @@ struct engine {
     struct unsaved_record *unsaved, *unsaved_tail;
     struct unsaved_bucket *unsaved_buckets; /* NULL until there is one */
     size_t unsaved_bytes, unsaved_limit;    /* beyond it, those of runs that have ended go */
+    struct loaded {                         /* what the store's rows must give together */
+        bool known;
+        digest live_hash;
+        uint64_t live_count, closed_count;
+    } loaded;
+    bool records_stored;                    /* the host's store has some that we have not */
+    bool history_lost;                      /* it gave a history that is not the run's: judge->error says which */
+    uint32_t histories_lost;                /* how often */
+    int64_t histories_lost_ms;
     struct engine_counts counts;
     bool partition_changed;
     struct queue *queues;

@@ -120,9 +120,18 @@ void engine_distrust(struct engine *engine)
     engine->handover.owner[0] = '\0';
     engine->handover.leaving_ms = engine->handover.last_ms = 0;
     engine->state = ENGINE_FOLLOWING;
+    engine->records_stored = engine->history_lost = false;
     engine->from_store = false;
     engine->began = false;
     engine_put_notice(engine, ENGINE_OUT_REBUILD, "%s", why);
+}
+
+void engine_rebuild(struct engine *engine, const char *why)
+{
+    engine->from_store = true; /* what is in memory is of no more worth than a store */
+    if (why != engine->judge->error)
+        snprintf(engine->judge->error, sizeof engine->judge->error, "%s", why);
+    engine_distrust(engine);
 }
 
 static void engine_on_verdict(struct engine *engine, const struct log_record *record, const Record *decoded,

@@ -110,6 +110,15 @@ void save_clear(struct engine *engine)
     engine->unsaved_buckets = NULL;
 }
 
+static uint64_t closed_count(const struct judge *judge)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < judge->capacity; i++)
+        for (const struct run *run = judge->table[i]; run; run = run->next)
+            count += run->seq > 0 && !run_is_open(run);
+    return count;
+}
+
 static void save_partition(struct engine *engine, const struct engine_save *save)
 {
     struct judge *judge = engine->judge;
@@ -138,6 +147,9 @@ static void save_partition(struct engine *engine, const struct engine_save *save
     row.leaving = engine->handover.leaving_ms;
     row.last_append = engine->handover.last_ms;
     row.released = engine->handover.released;
+    row.live_hash = (ProtobufCBinaryData){ .len = sizeof judge->live_hash.bytes, .data = judge->live_hash.bytes };
+    row.live_count = judge->live_count;
+    row.closed_count = closed_count(judge);
     save->partition(save->context, &row);
 }
 
@@ -227,6 +239,7 @@ static void save_runs(struct engine *engine, const struct engine_save *save)
 /* A run that ended since the last save never touches the store but for its stub. */
 static void save_records(struct engine *engine, const struct engine_save *save)
 {
+    engine->records_stored = engine->records_stored || engine->unsaved;
     for (struct unsaved_record *record = engine->unsaved; record; record = record->next) {
         const struct run *run = judge_find(engine->judge, record->job);
         if (run && run->run == record->run && run_is_open(run))
@@ -299,6 +312,17 @@ void engine_store(struct engine *engine, const struct engine_save *save)
     save_partition(engine, save);
 }
 
+bool engine_store_anew(struct engine *engine)
+{
+    if (engine->records_stored)
+        return false;
+    engine->partition_changed = engine->outbox.changed = true;
+    for (size_t i = 0; i < engine->judge->capacity; i++)
+        for (struct run *run = engine->judge->table[i]; run; run = run->next)
+            run->changed = true;
+    return true;
+}
+
 /* ---- from the store ------------------------------------------------------------------------------------------- */
 
 int engine_load_partition(struct engine *engine, const StoredPartition *row)
@@ -331,7 +355,13 @@ int engine_load_partition(struct engine *engine, const StoredPartition *row)
         judge->map = slot_map_of(row->genesis);
         judge->partition = row->partition;
     }
+    engine->loaded.known = row->live_hash.len == sizeof engine->loaded.live_hash.bytes;
+    if (engine->loaded.known)
+        engine->loaded.live_hash = digest_from_bytes(row->live_hash);
+    engine->loaded.live_count = row->live_count;
+    engine->loaded.closed_count = row->closed_count;
     engine->from_store = true;
+    engine->records_stored = engine->histories_below != INT64_MAX;
     if (engine->histories_below < row->position)
         engine->histories_below = row->position;
     return PDR_OK;
@@ -352,6 +382,15 @@ int engine_load_run(struct engine *engine, const StoredRun *stored)
         run->outcome->error = stored->error ? error_copy(stored->error) : NULL;
     }
     return PDR_OK;
+}
+
+/* Each row has a checksum; together they must be those of one moment. */
+bool engine_loaded_whole(const struct engine *engine)
+{
+    const struct loaded *loaded = &engine->loaded;
+    return !loaded->known || (loaded->live_count == engine->judge->live_count &&
+                              digest_equal(loaded->live_hash, engine->judge->live_hash) &&
+                              loaded->closed_count == closed_count(engine->judge));
 }
 
 int engine_load_output(struct engine *engine, const StoredOutput *stored) { return outbox_restore(engine, stored); }

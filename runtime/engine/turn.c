@@ -442,7 +442,7 @@ void turn_run(struct active *active)
         return;
     if (turn_needs_job(active))
         active_replay(active);
-    if (!engine_takes_turns(engine))
+    if (!engine_takes_turns(engine) || engine->history_lost)
         return;
     if (!active->inputs.head && active->outgoing_next == active->outgoing_count) {
         stops_flush(active);

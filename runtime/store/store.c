@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "constants.h"
@@ -23,8 +24,6 @@
 #include "wire/pack.h"
 
 #define APPLICATION_ID 0x50445253 /* "PDRS" */
-/* With so much unwritten the store stops where it is: old, but whole. */
-#define PENDING_LIMIT (64 * 1024 * 1024)
 
 struct store {
     struct log *log;       /* embedded: whose file it is */
@@ -33,8 +32,11 @@ struct store {
     struct store_ops open; /* since store_begin() */
     struct store_ops kept; /* of commits that failed */
     char *path;
+    dev_t device; /* of the file that is open */
+    ino_t inode;
     bool stopped; /* a change was lost: nothing after it may be written, or the rows would not fit together */
     bool damaged; /* and cannot be repaired by dropping rows */
+    char error[512]; /* of the last write that failed */
 };
 
 static struct store_rows *rows_of(struct store *store)
@@ -67,13 +69,29 @@ static int store_create(struct store *store, uint64_t log_id)
     return sqlite3_exec(store->database, "COMMIT", NULL, NULL, NULL) == SQLITE_OK ? LOG_OK : LOG_FAILED;
 }
 
-/* LOG_OK; LOG_NOT_FOUND: a file that is damaged, or another's; LOG_FAILED: cannot even be opened. */
+/* Nothing is wrong with the file: another process reads it, its file system is full, or says an error. */
+static bool store_error_passes(int rc)
+{
+    return (rc & 0xff) == SQLITE_BUSY || (rc & 0xff) == SQLITE_FULL || (rc & 0xff) == SQLITE_IOERR ||
+           (rc & 0xff) == SQLITE_NOMEM;
+}
+
+static int store_note_place(struct store *store, const char *path)
+{
+    struct stat found = { 0 };
+    (void)!stat(path, &found);
+    store->device = found.st_dev;
+    store->inode = found.st_ino;
+    return LOG_OK;
+}
+
+/* LOG_OK; LOG_NOT_FOUND: a file that is damaged, or another's, or no file; LOG_FAILED: cannot be opened now. */
 static int store_try(struct store *store, const char *path, uint64_t log_id)
 {
     int rc = sqlite3_open_v2(path, &store->database,
                              SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
-    if (rc != SQLITE_OK)
-        return access(path, F_OK) == 0 && (rc & 0xff) == SQLITE_NOTADB ? LOG_NOT_FOUND : LOG_FAILED;
+    if (rc != SQLITE_OK) /* a directory, for example */
+        return access(path, F_OK) == 0 && !store_error_passes(rc) ? LOG_NOT_FOUND : LOG_FAILED;
     sqlite3_busy_timeout(store->database, 1000);
     int64_t tables, application, version, anchor;
     rc = sqlite3_exec(store->database,
@@ -95,9 +113,8 @@ static int store_try(struct store *store, const char *path, uint64_t log_id)
     else if (rc == SQLITE_OK)
         rc = SQLITE_NOTADB;
     if (rc == SQLITE_OK)
-        return LOG_OK;
-    return (rc & 0xff) == SQLITE_BUSY || (rc & 0xff) == SQLITE_CANTOPEN || (rc & 0xff) == SQLITE_READONLY
-               ? LOG_FAILED : LOG_NOT_FOUND;
+        return store_note_place(store, path);
+    return store_error_passes(rc) ? LOG_FAILED : LOG_NOT_FOUND;
 }
 
 static void store_shut(struct store *store)
@@ -114,6 +131,17 @@ static void move_aside(const char *path, const char *suffix)
     snprintf(to, sizeof to, "%s.bad%s", path, suffix);
     if (rename(from, to) != 0 && errno != ENOENT)
         unlink(from);
+}
+
+/* SQLite's words, and the system's where it has any: "disk I/O error" alone says little. */
+static void store_explain(struct store *store)
+{
+    int code = store->database != NULL ? sqlite3_system_errno(store->database) : 0;
+    const char *words = store->database != NULL ? sqlite3_errmsg(store->database) : "out of memory";
+    if (code != 0)
+        snprintf(store->error, sizeof store->error, "%s (%s)", words, strerror(code));
+    else
+        snprintf(store->error, sizeof store->error, "%s", words);
 }
 
 int store_open(const char *path, uint64_t log_id, struct store **out, char *error, size_t error_size)
@@ -139,8 +167,8 @@ int store_open(const char *path, uint64_t log_id, struct store **out, char *erro
         result = store_try(store, path, log_id);
     }
     if (result != LOG_OK) {
-        snprintf(error, error_size, "store %s: %s", path,
-                 store->database != NULL ? sqlite3_errmsg(store->database) : "cannot be opened");
+        store_explain(store);
+        snprintf(error, error_size, "%s", store->error);
         store_close(store);
         return LOG_FAILED;
     }
@@ -340,6 +368,9 @@ int store_history(struct store *store, uint32_t partition, const char *job, uint
         wanted = visit(context, sqlite3_column_int64(statement, 0), sqlite3_column_blob(statement, 1),
                        (size_t)sqlite3_column_bytes(statement, 1));
     sqlite3_finalize(statement);
+    for (const struct store_op *op = store->kept.first; op != NULL && wanted; op = op->next)
+        if (op->kind == STORE_OP_RECORD && op->partition == partition && op->run == run && strcmp(op->job, job) == 0)
+            wanted = visit(context, op->offset, op->data, op->size);
     return !wanted || rc == SQLITE_DONE ? LOG_OK : LOG_FAILED;
 }
 
@@ -439,6 +470,8 @@ static int store_write(struct store *store)
         rc = store_rows_apply(&store->own, op);
     if (rc == SQLITE_OK)
         rc = sqlite3_exec(store->database, "COMMIT", NULL, NULL, NULL);
+    if (rc != SQLITE_OK)
+        store_explain(store);
     if (rc != SQLITE_OK && !sqlite3_get_autocommit(store->database))
         sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
     return rc;
@@ -453,14 +486,52 @@ int store_commit(struct store *store)
     if (store->log != NULL)
         return sqlite_worker_queue_store(store->log, &store->open);
     store_ops_move(&store->kept, &store->open);
-    if (store_write(store) == SQLITE_OK) {
+    int rc = store_write(store);
+    if (rc == SQLITE_OK) {
         store_ops_clear(&store->kept);
         return LOG_OK;
     }
-    if (store->kept.bytes > PENDING_LIMIT) {
-        store->stopped = true;
-        store_ops_clear(&store->kept);
-    }
+    if (!store_error_passes(rc))
+        store->damaged = store->stopped = true;
+    return LOG_FAILED;
+}
+
+bool store_is_lost(const struct store *store) { return store->stopped; }
+
+const char *store_error(const struct store *store) { return store->error; }
+
+/* ---- a file that was taken away under us ---- */
+
+bool store_is_in_place(const struct store *store)
+{
+    struct stat found;
+    if (store->log != NULL)
+        return true;
+    return stat(store->path, &found) == 0 && found.st_ino == store->inode && found.st_dev == store->device;
+}
+
+/* The file that nobody finds any more is still ours to read. It is closed before the copy is opened: closing removes what
+ * stands under the name of its -wal. */
+int store_put_back(struct store *store, uint64_t log_id)
+{
+    sqlite3_stmt *statement = NULL;
+    move_aside(store->path, "");
+    move_aside(store->path, "-wal");
+    int rc = sqlite3_prepare_v2(store->database, "VACUUM INTO ?1", -1, &statement, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_bind_text(statement, 1, store->path, -1, SQLITE_STATIC);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(statement);
+    if (rc != SQLITE_DONE)
+        store_explain(store);
+    sqlite3_finalize(statement);
+    if (rc != SQLITE_DONE)
+        return LOG_FAILED;
+    store_shut(store);
+    if (store_try(store, store->path, log_id) == LOG_OK)
+        return LOG_OK;
+    store_explain(store);
+    store->stopped = true;
     return LOG_FAILED;
 }
 

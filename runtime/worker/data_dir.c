@@ -69,7 +69,8 @@ static int read_or_make_name(struct data_dir *dir, char *error, size_t error_siz
                 return 0;
         }
     }
-    make_name(dir->worker, sizeof dir->worker);
+    if (!dir->worker[0])
+        make_name(dir->worker, sizeof dir->worker);
     file = fopen(path, "we");
     if (!file || fprintf(file, "%s\n", dir->worker) < 0 || fclose(file) != 0) {
         data_dir_fail(error, error_size, "write", path);
@@ -107,11 +108,33 @@ int data_dir_open(struct data_dir *dir, const char *path, const char *name, char
         snprintf(dir->worker, sizeof dir->worker, "%s", name);
         return 0;
     }
+    dir->id_is_kept = true;
     if (read_or_make_name(dir, error, error_size) != 0) {
         data_dir_close(dir);
         return -1;
     }
     return 0;
+}
+
+static bool lock_is_in_place(const struct data_dir *dir)
+{
+    char path[3200];
+    struct stat ours, found;
+    snprintf(path, sizeof path, "%s/lock", dir->path);
+    return fstat(dir->lock, &ours) == 0 && stat(path, &found) == 0 && ours.st_ino == found.st_ino &&
+           ours.st_dev == found.st_dev;
+}
+
+int data_dir_renew(struct data_dir *dir, char *error, size_t error_size)
+{
+    struct data_dir fresh;
+    if (lock_is_in_place(dir))
+        return 0;
+    if (data_dir_open(&fresh, dir->path, dir->worker, error, error_size) != 0)
+        return -1;
+    data_dir_close(dir);
+    dir->lock = fresh.lock;
+    return dir->id_is_kept ? read_or_make_name(dir, error, error_size) : 0;
 }
 
 void data_dir_close(struct data_dir *dir)

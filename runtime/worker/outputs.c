@@ -439,6 +439,7 @@ bool worker_carry_out(struct pdr_worker *worker, uint32_t partition)
             continue;
         slot->standby = worker_standby_keeps(worker, partition);
         if (!slot->standby) {
+            worker_save_partition(worker, partition);
             worker_partition_close(worker, partition);
             break;
         }

@@ -1,5 +1,5 @@
 /*
- * The partitions of a worker: an engine each, begun from the store, saved into it.
+ * The partitions of a worker: an engine each, begun from the store. Saving: saving.c.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,7 @@ static int partition_history(void *context, uint32_t partition, const char *job,
     struct pdr_worker *worker = context;
     if (worker->log->operations->history)
         return worker->log->operations->history(worker->log, partition, job, run, visit, visit_context);
-    return store_history(worker->store, partition, job, run, visit, visit_context);
+    return worker->store ? store_history(worker->store, partition, job, run, visit, visit_context) : LOG_OK;
 }
 
 static void job_log(void *context, const pdr_job *job, int level, const char *message)
@@ -52,7 +52,10 @@ static struct engine *partition_engine(struct pdr_worker *worker, uint32_t parti
         .host = { .context = worker, .history = partition_history, .stopwatch_us = worker_monotonic_us },
         .job = { .log = job_log, .log_context = worker },
     };
-    return engine_new(&config);
+    struct engine *engine = engine_new(&config);
+    if (engine && worker->log->operations->history)
+        engine_on_histories_kept(engine, INT64_MAX);
+    return engine;
 }
 
 static void load_run(void *context, const StoredRun *run)
@@ -65,17 +68,27 @@ static void load_output(void *context, const StoredOutput *output)
     (void)!engine_load_output(context, output);
 }
 
-static void partition_load(struct pdr_worker *worker, uint32_t partition, struct engine *engine)
+/* False: the rows do not fit together, and the engine has them. */
+static bool partition_load(struct pdr_worker *worker, uint32_t partition, struct engine *engine)
 {
     StoredPartition *row = NULL;
     if (!worker->store || store_partition(worker->store, partition, &row) != LOG_OK)
-        return;
-    if (row->log_id == worker->log->genesis.log_id && row->format == FORMAT_VERSION) {
+        return true;
+    bool whole = true;
+    if (row->log_id == worker->log->genesis.log_id && row->format == FORMAT_VERSION && row->partition == partition) {
         engine_load_partition(engine, row);
-        store_each_run(worker->store, partition, load_run, engine);
-        store_each_output(worker->store, partition, load_output, engine);
+        whole = store_each_run(worker->store, partition, load_run, engine) == LOG_OK &&
+                store_each_output(worker->store, partition, load_output, engine) == LOG_OK && engine_loaded_whole(engine);
     }
     stored_partition_free(row);
+    return whole;
+}
+
+static void partition_drop_stored(struct pdr_worker *worker, uint32_t partition)
+{
+    if (worker->store && (store_begin(worker->store) != LOG_OK || store_drop_partition(worker->store, partition) != LOG_OK ||
+                          store_commit(worker->store) != LOG_OK))
+        store_rollback(worker->store);
 }
 
 static void partition_begin(struct pdr_worker *worker, uint32_t partition)
@@ -93,15 +106,17 @@ static bool partition_new(struct pdr_worker *worker, uint32_t partition)
 {
     struct worker_partition *slot = &worker->partitions[partition];
     slot->engine = partition_engine(worker, partition);
-    if (!slot->engine) {
-        worker_fail(worker, PDR_NO_MEMORY, "out of memory");
-        return false;
-    }
     slot->generation++;
-    if (worker->log->operations->history)
-        engine_on_histories_kept(slot->engine, INT64_MAX);
-    partition_load(worker, partition, slot->engine);
-    return true;
+    if (slot->engine && !partition_load(worker, partition, slot->engine)) {
+        worker_notice(worker, PDR_WARNING, "partition %u: reading the journal from its start: the store's rows do not fit together",
+                      partition);
+        partition_drop_stored(worker, partition);
+        engine_free(slot->engine);
+        slot->engine = partition_engine(worker, partition);
+    }
+    if (!slot->engine)
+        worker_fail(worker, PDR_NO_MEMORY, "out of memory");
+    return slot->engine != NULL;
 }
 
 bool worker_follow(struct pdr_worker *worker, uint32_t partition)
@@ -205,94 +220,13 @@ void worker_partition_close(struct pdr_worker *worker, uint32_t partition)
 /* Rule 3: what the store said is dropped; the journal is read from its start. */
 int worker_rebuild(struct pdr_worker *worker, uint32_t partition)
 {
-    if (worker->store) {
-        if (store_begin(worker->store) != LOG_OK || store_drop_partition(worker->store, partition) != LOG_OK ||
-            store_commit(worker->store) != LOG_OK)
-            store_rollback(worker->store);
-    }
+    partition_drop_stored(worker, partition);
     struct engine *engine = worker->partitions[partition].engine;
     if (worker->partitions[partition].assigned)
         engine_on_assigned(engine);
-    partition_begin(worker, partition);
+    if (worker->partitions[partition].assigned || worker->partitions[partition].standby)
+        partition_begin(worker, partition);
+    else
+        worker_partition_close(worker, partition); /* it was being given up: whoever wants it claims it */
     return PDR_OK;
-}
-
-/* ---- saving ----------------------------------------------------------------------------------------------------- */
-
-struct save_context {
-    struct store *store;
-    uint32_t partition;
-    bool failed;
-};
-
-static void save_check(struct save_context *save, int code) { save->failed = save->failed || code != LOG_OK; }
-
-static void save_partition_row(void *context, const StoredPartition *row)
-{
-    struct save_context *save = context;
-    save_check(save, store_put_partition(save->store, save->partition, row));
-}
-
-static void save_run_row(void *context, const StoredRun *run)
-{
-    struct save_context *save = context;
-    save_check(save, store_put_run(save->store, save->partition, run));
-}
-
-static void save_record_row(void *context, const char *job, uint64_t run, uint64_t seq, int64_t offset,
-                            const void *data, size_t size)
-{
-    struct save_context *save = context;
-    save_check(save, store_put_record(save->store, save->partition, job, run, seq, offset, data, size));
-}
-
-static void save_closed(void *context, const char *job, uint64_t run)
-{
-    struct save_context *save = context;
-    save_check(save, store_drop_records(save->store, save->partition, job, run));
-}
-
-static void save_output_rows(void *context, const StoredOutput *const *outputs, size_t count)
-{
-    struct save_context *save = context;
-    save_check(save, store_put_outputs(save->store, save->partition, outputs, count));
-}
-
-static void save_forgotten(void *context, const char *job)
-{
-    struct save_context *save = context;
-    save_check(save, store_drop_run(save->store, save->partition, job));
-}
-
-static bool save_one(struct pdr_worker *worker, uint32_t partition)
-{
-    struct save_context context = { .store = worker->store, .partition = partition };
-    struct engine_save save = { &context, save_partition_row, save_run_row, save_record_row, save_closed,
-                                save_output_rows, save_forgotten };
-    engine_store(worker->partitions[partition].engine, &save);
-    return !context.failed;
-}
-
-/* Rows and position in one transaction (rule 22). A store that fails is given up: it is a cache. */
-void worker_save(struct pdr_worker *worker)
-{
-    if (!worker->store || store_begin(worker->store) != LOG_OK)
-        return;
-    bool good = true;
-    for (uint32_t p = 0; p < worker->partition_count && good; p++)
-        if (worker->partitions[p].engine)
-            good = save_one(worker, p);
-    if (good && store_commit(worker->store) == LOG_OK) {
-        for (uint32_t p = 0; p < worker->partition_count; p++) {
-            struct engine_counts counts;
-            if (!worker->partitions[p].engine || worker->store_in_log)
-                continue;
-            engine_counts(worker->partitions[p].engine, &counts);
-            engine_on_histories_kept(worker->partitions[p].engine, counts.position);
-        }
-        return;
-    }
-    store_rollback(worker->store);
-    worker_fail(worker, PDR_FAILED, "the store in %s cannot be written; free some space, or delete it and start again",
-                worker->data.path);
 }

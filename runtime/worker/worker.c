@@ -200,19 +200,6 @@ static int open_log(struct pdr_worker *worker)
     return code == PDR_OK ? worker_use_log(worker, log) : code;
 }
 
-static int open_store(struct pdr_worker *worker)
-{
-    worker->store = store_of_log(worker->log);
-    worker->store_in_log = worker->store != NULL;
-    if (worker->store)
-        return PDR_OK;
-    char path[4096];
-    snprintf(path, sizeof path, "%s/store.db", worker->data.path);
-    return store_open(path, worker->log->genesis.log_id, &worker->store, worker->error, sizeof worker->error) == LOG_OK
-               ? PDR_OK
-               : PDR_INVALID;
-}
-
 int pdr_worker_open(const pdr_worker_options *options, pdr_worker **out)
 {
     pdr_worker *worker = calloc(1, sizeof *worker);
@@ -241,7 +228,7 @@ int pdr_worker_open(const pdr_worker_options *options, pdr_worker **out)
     if (code == PDR_OK)
         code = open_log(worker);
     if (code == PDR_OK && !worker->options.queue)
-        code = open_store(worker);
+        worker_store_open(worker);
     return code;
 }
 

@@ -63,8 +63,10 @@ struct pdr_worker {
     struct data_dir data;
     bool data_is_open;
     struct log *log;
-    struct store *store;
+    struct store *store; /* NULL: there is none now */
     bool store_in_log;
+    bool store_ill;      /* and that was said */
+    int64_t store_retry_ms, store_look_ms;
     struct step_pool *pool;
     struct queue_options *queue_options; /* NULL: nothing is limited */
     struct worker_partition *partitions;
@@ -111,7 +113,11 @@ void worker_partition_stopped(struct pdr_worker *worker, uint32_t partition, con
 void worker_complain(struct pdr_worker *worker);
 void worker_partition_close(struct pdr_worker *worker, uint32_t partition);
 int worker_rebuild(struct pdr_worker *worker, uint32_t partition);
+
+/* saving.c */
+void worker_store_open(struct pdr_worker *worker);
 void worker_save(struct pdr_worker *worker);
+void worker_save_partition(struct pdr_worker *worker, uint32_t partition);
 
 /* outputs.c */
 void worker_not_begun(struct pdr_worker *worker, uint32_t partition, const char *job, uint64_t run, uint64_t op,

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -218,6 +219,93 @@ static void damage_costs_only_time(void **state)
     assert_true(whole > 0 && dropped > 0);
 }
 
+static int64_t records_of(struct store *store, const char *job, uint64_t run)
+{
+    struct counted counted = {.last = -1};
+    assert_int_equal(store_history(store, 0, job, run, count_record, &counted), LOG_OK);
+    return (int64_t)counted.records;
+}
+
+/* What stands at the path and is no store is moved out of the way. */
+static void begins_anew_beside_what_is_no_file(void **state)
+{
+    struct fixture *fixture = *state;
+    char bad[128];
+    assert_int_equal(mkdir(fixture->path, 0700), 0);
+    struct store *store = open_store(fixture, LOG_ID);
+    assert_int_equal(save(store, 1, 2), LOG_OK);
+    store_close(store);
+    snprintf(bad, sizeof bad, "%s.bad", fixture->path);
+    assert_int_equal(rmdir(bad), 0);
+    store = open_store(fixture, LOG_ID);
+    check(store, 1, 2);
+    store_close(store);
+}
+
+/* Nor where nothing can be made: an error, that the worker goes on with. */
+static void an_error_where_there_is_no_directory(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[160], error[512] = "";
+    struct store *store;
+    snprintf(path, sizeof path, "%s/nowhere/store.db", fixture->folder);
+    assert_int_equal(store_open(path, LOG_ID, &store, error, sizeof error), LOG_FAILED);
+    assert_null(store);
+    assert_non_null(strstr(error, "No such file"));
+}
+
+/* Taken away or replaced while it is open: a copy of what it holds is put where it was, and written from then on. */
+static void put_back_where_it_was(void **state)
+{
+    struct fixture *fixture = *state;
+    char elsewhere[128];
+    struct store *store = open_store(fixture, LOG_ID);
+    assert_int_equal(save(store, 1, 40), LOG_OK);
+    assert_true(store_is_in_place(store));
+    unlink(fixture->path);
+    assert_false(store_is_in_place(store));
+    assert_int_equal(save(store, 2, 40), LOG_OK);
+    assert_int_equal(store_put_back(store, LOG_ID), LOG_OK);
+    assert_true(store_is_in_place(store));
+    check(store, 2, 40);
+    snprintf(elsewhere, sizeof elsewhere, "%s.old", fixture->path);
+    rename(fixture->path, elsewhere);
+    FILE *file = fopen(fixture->path, "w");
+    fputs("somebody else's", file);
+    fclose(file);
+    assert_int_equal(store_put_back(store, LOG_ID), LOG_OK);
+    assert_int_equal(save(store, 3, 40), LOG_OK);
+    store_close(store);
+    store = open_store(fixture, LOG_ID);
+    check(store, 3, 40);
+    assert_int_equal(records_of(store, "job-7", 8), 3);
+    store_close(store);
+    unlink(elsewhere);
+}
+
+/* Overwritten while it is open: what SQLite has in memory goes over it in the end. The next one to open it finds all, or
+ * begins anew. */
+static void overwritten_in_use(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store *store = open_store(fixture, LOG_ID);
+    assert_int_equal(save(store, 1, 3000), LOG_OK);
+    store_close(store);
+    store = open_store(fixture, LOG_ID);
+    int file = open(fixture->path, O_WRONLY | O_CLOEXEC);
+    for (int i = 0; i < 64; i++)
+        assert_int_equal(write(file, "noise, noise, noise", 19), 19);
+    close(file);
+    save(store, 2, 3000);
+    store_close(store);
+    store = open_store(fixture, LOG_ID);
+    int64_t position = position_of(store);
+    assert_true(position == LOG_NOT_FOUND || position == 2);
+    assert_int_equal(save(store, 3, 2), LOG_OK);
+    assert_true(position_of(store) == 3);
+    store_close(store);
+}
+
 /* A commit that fails is written with the next one: nothing between is missing. */
 static void failed_commits_are_kept(void **state)
 {
@@ -232,6 +320,10 @@ static void failed_commits_are_kept(void **state)
     setrlimit(RLIMIT_FSIZE, &low);
     assert_int_equal(save(store, 2, 100), LOG_FAILED);
     assert_int_equal(save(store, 3, 10), LOG_FAILED);
+    if (!strstr(store_error(store), "disk I/O error"))
+        fail_msg("%s", store_error(store));
+    assert_false(store_is_lost(store));
+    assert_int_equal(records_of(store, "job-9", 10), 3); /* two of them from memory */
     setrlimit(RLIMIT_FSIZE, &old);
     assert_true(position_of(store) == 1);
     assert_int_equal(save(store, 4, 1), LOG_OK);
@@ -288,7 +380,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(keeps_rows), TEST(changes_as_a_whole), TEST(begins_anew_for_another_log), TEST(damage_costs_only_time),
-        TEST(failed_commits_are_kept), TEST(lives_in_the_log),
+        TEST(begins_anew_beside_what_is_no_file), TEST(an_error_where_there_is_no_directory), TEST(put_back_where_it_was),
+        TEST(overwritten_in_use), TEST(failed_commits_are_kept), TEST(lives_in_the_log),
     };
     cmocka_set_test_filter(getenv("PERDURE_TEST"));
     return cmocka_run_group_tests(tests, NULL, NULL);
