@@ -130,6 +130,15 @@ static void report_free(struct report *report)
     free(report);
 }
 
+/* Where its slots were before the namespace grew: the owner there forwards what comes for them. */
+static uint32_t older_home(uint32_t partition)
+{
+    uint32_t highest = 1;
+    while (highest <= partition / 2)
+        highest *= 2;
+    return partition - highest;
+}
+
 void reports_send(struct queue_worker *queue)
 {
     for (struct report **link = &queue->reports; *link;) {
@@ -144,6 +153,11 @@ void reports_send(struct queue_worker *queue)
             report->cookie = 0;
         if (code != LOG_FAILED) {
             link = &report->next;
+            continue;
+        }
+        if (report->partition > 0) { /* the namespace may have grown, and this log was opened before */
+            report->partition = older_home(report->partition);
+            report->cookie = 0;
             continue;
         }
         /* As good as lost: its owner learns from the silence. */

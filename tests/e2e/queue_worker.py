@@ -4,7 +4,7 @@ import signal
 import time
 
 from harness import Log, Worker, check, module
-from step_workers import Owner, marks, wire
+from step_workers import Owner, check_grown, marks, wire
 
 
 def begin(log, queue, *arguments, ledger=None):
@@ -97,6 +97,7 @@ def main():
     worker = begin(log, "q", "--threads", "2", ledger=ledger)
     check_reports(owner)
     check_running(owner, ledger)
+    check_grown(log, owner)
     check(worker.stop(60) == 0, "the worker failed: " + worker.text())
     check_ends(log, owner, ledger)
     log.refused(2, "queue", "worker", "--queue", "a b", "--no-supervisor", "--module", module("courier"))

@@ -3,7 +3,7 @@ import os
 import time
 
 from harness import Log, check
-from step_workers import Owner, StepWorker, marks, wire
+from step_workers import Owner, StepWorker, check_grown, marks, wire
 
 
 def check_reports(owner):
@@ -210,6 +210,7 @@ def main():
     check_beats(owner)
     check_slots(owner, ledger)
     check_full(owner)
+    check_grown(log, owner)
     worker.stop()
     check_shutdown(log, owner, ledger)
     check_killed(log, owner, ledger)

@@ -97,6 +97,8 @@ class Owner:
             message = self.reader.poll(max(0.0, min(0.1, until - time.time())))
             if message is not None and not message.error():
                 record = wire.decode(message.value())
+                if record.command.HasField("grow"):
+                    continue
                 check(message.key() == record.header.job.encode(), "the key is not the job id")
                 self.reports.append(record)
             elif time.time() >= until:
@@ -119,6 +121,18 @@ class Owner:
         reply = wire.Reply(client=to.client, correlation=to.correlation, request=record.command.request, answer="stop")
         self.producer.produce(self.namespace + ".replies", reply.SerializeToString(), partition=to.partition)
         check(self.producer.flush(60) == 0, "a reply was not delivered")
+
+
+def check_grown(log, owner):
+    """The namespace grows under a worker that has reported before: it reports on what comes from new partitions too."""
+    owner.wait(owner.put("upper", "before"), "end")
+    log.run("namespace", "grow", "--partitions", "2", "--dev", "--timeout", "1s")  # nobody owns anything: it waits in vain
+    owner.reader.assign([TopicPartition(owner.namespace + ".inbox", partition, 0) for partition in range(2)])
+    owner.reports = []
+    for lane in range(2):
+        done = owner.wait(owner.put("upper", "after", lane=lane, inbox_partition=1), "end")
+        check(done.completed.data == b"AFTER", "after the namespace grew: %s" % done)
+    print("a namespace that grows: nothing is lost")
 
 
 def marks(path, what):

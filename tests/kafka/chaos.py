@@ -247,7 +247,7 @@ class Chaos:
         self.sleep(SECONDS * (0.3 + 0.2 * chance.random()))
         ms, said = int(time.time() * 1000), ""
         while time.time() < self.until + 180:
-            done = self.clients.log.run("namespace", "grow", "--partitions", str(GROWN), "--timeout", "20s", timeout=120)
+            done = self.clients.log.run("namespace", "grow", "--partitions", str(GROWN), "--timeout", "60s", timeout=300)
             if done.returncode == 0:
                 self.fleet.note("namespace grown", "%d to %d partitions" % (PARTITIONS, GROWN), ms)
                 return
@@ -376,8 +376,8 @@ def main():
     for name in list(fleet.workers):
         fleet.watch(name)
     healed = time.time()
-    clients.finish(180)
-    wait_for_the_end(log, chaos.problems, 180)
+    clients.finish(300)
+    wait_for_the_end(log, chaos.problems, 300)
     say("all ended %.1f s later" % (time.time() - healed))
     some_results(log, folder, chaos.problems)
     for name in list(fleet.workers):

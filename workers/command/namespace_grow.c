@@ -29,7 +29,7 @@ enum moved { SILENT, MOVING, MOVED };
 
 /* Is what left each partition where it belongs? Their owners hear of the new map by the same command. All are asked at
  * once: none can end before the others have begun. */
-static bool partitions_ask(struct client *client, uint32_t count, uint32_t version, enum moved *moved)
+static bool partitions_ask(struct client *client, uint32_t count, uint32_t version, int64_t patience_ms, enum moved *moved)
 {
     Command command = PERDURE__V1__COMMAND__INIT;
     Perdure__V1__Grow grow = PERDURE__V1__GROW__INIT;
@@ -42,14 +42,14 @@ static bool partitions_ask(struct client *client, uint32_t count, uint32_t versi
     for (uint32_t p = 0; p < count; p++)
         if (moved[p] != MOVED)
             questions[p] = client_ask_partition(client, p, &command);
-    int64_t deadline = now_ms() + ASK_TIMEOUT_MS;
+    int64_t deadline = now_ms() + patience_ms;
     for (uint32_t p = 0; p < count; p++) {
         struct question *question = questions[p];
         int64_t left = deadline - now_ms();
         if (!question)
             continue;
         moved[p] = SILENT;
-        if (client_wait(client, question, left > 0 ? left : 0, ASK_TIMEOUT_MS) == CLIENT_ANSWERED)
+        if (client_wait(client, question, left > 0 ? left : 0, patience_ms) == CLIENT_ANSWERED)
             moved[p] = strcmp(question->answer->answer, "accepted") == 0 ? MOVED : MOVING;
     }
     for (uint32_t p = 0; p < count; p++)
@@ -69,7 +69,7 @@ static int may_begin(const struct kafka_growth *growth, char *text, size_t text_
     enum moved *moved = calloc(growth->before, sizeof *moved);
     int code = moved ? client_open(arguments->log, &options, &client, text, text_size) : EXIT_UNREACHABLE;
     if (code == EXIT_OK)
-        partitions_ask(client, growth->before, growth->version_before, moved);
+        partitions_ask(client, growth->before, growth->version_before, ASK_TIMEOUT_MS, moved);
     for (uint32_t p = 0; code == EXIT_OK && p < growth->before; p++) {
         if (moved[p] == MOVED)
             continue;
@@ -96,12 +96,13 @@ static void grow_progress(const struct arguments *arguments, uint32_t done, uint
 static int grow_wait(const struct arguments *arguments, struct client *client, const struct kafka_growth *growth,
                      int64_t timeout_ms, char *text, size_t text_size)
 {
-    int64_t deadline = now_ms() + timeout_ms;
+    int64_t deadline = now_ms() + timeout_ms, patience_ms = ASK_TIMEOUT_MS;
     uint32_t all = growth->grown_from, told = UINT32_MAX;
     enum moved *moved = calloc(all, sizeof *moved);
     for (;;) {
         uint32_t done = 0, waits = all;
-        if (!moved || !partitions_ask(client, all, growth->version, moved)) {
+        bool silent = false;
+        if (!moved || !partitions_ask(client, all, growth->version, patience_ms, moved)) {
             snprintf(text, text_size, "out of memory");
             free(moved);
             return EXIT_UNREACHABLE;
@@ -109,7 +110,10 @@ static int grow_wait(const struct arguments *arguments, struct client *client, c
         for (uint32_t p = all; p-- > 0;) {
             done += moved[p] == MOVED;
             waits = moved[p] == MOVED ? waits : p;
+            silent = silent || moved[p] == SILENT;
         }
+        if (silent && patience_ms < (deadline - now_ms()) / 2) /* perhaps its inbox is long: the question waits in it */
+            patience_ms *= 2;
         if (done != told)
             grow_progress(arguments, told = done, all);
         if (done < all && now_ms() > deadline)

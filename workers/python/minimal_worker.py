@@ -47,7 +47,7 @@ def report(header, task, what, correlation=0, started=0, **kind):
     record.command.task_report.MergeFrom(type(record.command.task_report)(
         token=task.token, op=task.op, attempt=task.attempt, dispatch=task.dispatch, worker=options.name, started=started,
         **kind))
-    producer.produce(namespace + ".inbox", wire.encode(record), key=task.job.encode(), partition=task.inbox_partition)
+    wire.produce(producer, namespace + ".inbox", wire.encode(record), task.job.encode(), task.inbox_partition)
     producer.flush()
 
 

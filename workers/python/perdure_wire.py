@@ -15,6 +15,7 @@ import tempfile
 import time
 
 import crc32c
+from confluent_kafka import KafkaError, KafkaException
 
 HERE = pathlib.Path(__file__).resolve().parent
 RECORD_LIMIT = 1000000   # bytes of a whole record
@@ -205,6 +206,32 @@ def kafka_settings(log, config=None):
                 raise ValueError("%s is on another machine: set security.protocol to SSL or SASL_SSL (docs/security.md), or "
                                  "PERDURE_ALLOW_PLAINTEXT=1 in a network that you trust" % host)
     return namespace, settings
+
+
+def older_home(partition):
+    """Where its slots were before the namespace grew: the owner there forwards what comes for them."""
+    return partition & ~(1 << (partition.bit_length() - 1))
+
+
+def produce(producer, topic, data, key, partition, delivered=None):
+    """A report into its inbox; one that the producer has not heard of yet is of a namespace that has grown meanwhile."""
+    def unknown(error):
+        return error.code() == KafkaError._UNKNOWN_PARTITION and partition > 0
+
+    def told(error, _):
+        if error and unknown(error):
+            produce(producer, topic, data, key, older_home(partition), delivered)
+        elif delivered and not error:
+            delivered()
+    while True:
+        try:
+            return producer.produce(topic, data, key=key, partition=partition, on_delivery=told)
+        except BufferError:  # the brokers are away, and the queue to them is full
+            producer.poll(0.1)
+        except KafkaException as error:
+            if not unknown(error.args[0]):
+                raise
+            return produce(producer, topic, data, key, older_home(partition), delivered)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Worker:
         self.broken = None                 # a fatal error of the producer: whoever started us starts us again
         self.settings.update({"client.id": options.name, "socket.nagle.disable": True, "allow.auto.create.topics": False})
         self.producer = Producer({**self.settings, "enable.idempotence": True, "acks": "all", "linger.ms": 0,
-                                  "error_cb": self.client_error})
+                                  "topic.metadata.refresh.interval.ms": 5000, "error_cb": self.client_error})
         topic = "%s.tasks.%s" % (self.namespace, options.queue)
         # auto.commit sends what store_offsets() was told: tasks whose first report is acknowledged.
         self.consumer = Consumer({
@@ -92,13 +92,7 @@ class Worker:
         data = wire.encode(record)
         if len(data) > wire.RECORD_LIMIT:
             raise ValueError("a report of %d bytes is above the limit of %d" % (len(data), wire.RECORD_LIMIT))
-        while True:
-            try:
-                return self.producer.produce(
-                    self.namespace + ".inbox", data, key=task.job.encode(), partition=task.inbox_partition,
-                    on_delivery=lambda error, _: delivered and not error and delivered())
-            except BufferError:  # the brokers are away, and the queue to them is full
-                self.producer.poll(0.1)
+        wire.produce(self.producer, self.namespace + ".inbox", data, task.job.encode(), task.inbox_partition, delivered)
 
     def reported(self, attempt):
         """Its owner knows that we have it: from now on its offset may be committed, and the owner sees to the rest."""
@@ -181,7 +175,7 @@ class Worker:
                 say("%s of %s: %s", attempt.task.step, attempt.task.job, error)
                 with self.lock:
                     self.active.pop(attempt.correlation, None)
-                self.settle(attempt)
+                    self.known.discard(attempt.key)  # not settled: should it come again, it is begun again
 
     def execute(self, attempt):
         task = attempt.task
