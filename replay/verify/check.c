@@ -160,10 +160,14 @@ void pv_check_horizon(struct check *c, enum stream stream, uint32_t partition, i
         p->inbox_horizon = horizon;
 }
 
-void pv_check_inbox_begins(struct check *c, uint32_t partition, int64_t offset)
+void pv_check_begins(struct check *c, enum stream stream, uint32_t partition, int64_t offset)
 {
     struct partition *p = pv_check_partition(c, partition);
-    if (p)
+    if (!p)
+        return;
+    if (stream == JOURNAL)
+        p->from = offset;
+    else
         p->inbox_first = offset;
 }
 
@@ -171,6 +175,8 @@ void pv_check_record(struct check *c, const struct message *m)
 {
     struct where w = pv_where_of(m, NULL);
     struct partition *p = pv_check_partition(c, m->partition);
+    if (p && m->offset < (m->stream == JOURNAL ? p->from : p->inbox_first))
+        return;
     pv_save(c, m);
     if (!pv_hold(c, p != NULL, 24, &w, "no log has a partition of this number"))
         return;

@@ -444,7 +444,10 @@ static enum verdict judge_open(struct check *c, struct partition *p, const struc
             begin(c, p, &w, h->kind);
         uint64_t log_id = p->has_genesis ? p->log_id : r->genesis ? r->genesis->log_id : h->log;
         bool own = pv_hold(c, h->log == (uint32_t)log_id, 1, &w, "the record is of another log: %08" PRIx32, h->log);
-        verdict = own ? judge_kind(c, p, m, r) : REJECTED;
+        if (!own)
+            verdict = REJECTED;
+        else if (pv_source_read(c, p, &w))
+            verdict = judge_kind(c, p, m, r);
     }
     perdure__v1__record__free_unpacked(r, NULL);
     return verdict;
@@ -455,6 +458,7 @@ void pv_judge(struct check *c, const struct message *m)
     struct partition *p = pv_check_partition(c, m->partition);
     enum verdict verdict = p->stopped ? UNJUDGED : judge_open(c, p, m);
     p->seen = true;
+    c->totals.later += m->offset >= p->horizon;
     c->totals.journal++;
     c->totals.verdicts[verdict]++;
 }

@@ -5,6 +5,8 @@
 
 #include "verify.h"
 
+enum { AGAIN = -1 };
+
 struct options {
     const char *log, *acked, *ledger, *save;
     bool json, jobs;
@@ -102,16 +104,16 @@ static bool is_database(const char *path)
     return is;
 }
 
-static bool read_log(struct check *c, const char *log)
+static enum read_end read_log(struct check *c, const char *log, bool spool)
 {
     const char *rest;
     if ((rest = after(log, "kafka://")))
-        return pv_read_kafka(c, rest);
-    if ((rest = after(log, "sqlite:")))
-        return pv_read_sqlite(c, rest);
-    if ((rest = after(log, "dump:")))
-        return pv_read_file(c, rest);
-    return is_database(log) ? pv_read_sqlite(c, log) : pv_read_file(c, log);
+        return pv_read_kafka(c, rest, spool);
+    bool ok = (rest = after(log, "sqlite:")) ? pv_read_sqlite(c, rest)
+              : (rest = after(log, "dump:")) ? pv_read_file(c, rest)
+              : is_database(log)             ? pv_read_sqlite(c, log)
+                                             : pv_read_file(c, log);
+    return ok ? READ_ALL : READ_FAILED;
 }
 
 /* Nothing is no sound log: a wrong name must not look like a good result. */
@@ -129,6 +131,33 @@ static const char *default_log(void)
     return log ? log : "sqlite:perdure.db";
 }
 
+/* Begins with nothing known. An exit code, or AGAIN. */
+static int check_once(const struct options *o, bool spool)
+{
+    struct check c;
+    pv_check_start(&c, pv_report_new(o->json, stdout));
+    int code = EXIT_USAGE;
+    if ((!o->acked || pv_lists_acked(&c, o->acked)) && (!o->ledger || pv_lists_ledger(&c, o->ledger)) &&
+        (!o->save || pv_save_open(&c, o->save))) {
+        enum read_end end = read_log(&c, o->log, spool);
+        code = end == READ_AGAIN ? AGAIN : EXIT_UNREACHABLE;
+        if (end == READ_ALL && !is_empty(&c, o->log)) {
+            pv_check_finish(&c);
+            pv_report_end(&c, o->log, o->jobs);
+            code = c.totals.violations ? EXIT_VIOLATED : EXIT_SOUND;
+        } else if (end == READ_FAILED) {
+            pv_report_told(c.report);
+        } else if (end == READ_AGAIN) {
+            fprintf(stderr, "perdure-verify: %s: a head was cut away while it was read; begins again\n", o->log);
+        }
+    }
+    if (!pv_save_close(&c, o->save))
+        code = EXIT_UNREACHABLE;
+    pv_report_free(c.report);
+    pv_check_free(&c);
+    return code;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {0};
@@ -142,22 +171,9 @@ int main(int argc, char **argv)
                         "sqlite:PATH\n");
         return EXIT_USAGE;
     }
-    struct check c;
-    pv_check_start(&c, pv_report_new(o.json, stdout));
-    int code = EXIT_USAGE;
-    if ((!o.acked || pv_lists_acked(&c, o.acked)) && (!o.ledger || pv_lists_ledger(&c, o.ledger)) &&
-        (!o.save || pv_save_open(&c, o.save))) {
-        code = EXIT_UNREACHABLE;
-        if (read_log(&c, o.log) && !is_empty(&c, o.log)) {
-            pv_check_finish(&c);
-            pv_report_end(&c, o.log, o.jobs);
-            code = c.totals.violations ? EXIT_VIOLATED : EXIT_SOUND;
-        }
-    }
-    if (!pv_save_close(&c, o.save))
-        code = EXIT_UNREACHABLE;
-    pv_report_free(c.report);
-    pv_check_free(&c);
+    int code = check_once(&o, false);
+    if (code == AGAIN)
+        code = check_once(&o, true);
     if (fflush(stdout) || ferror(stdout)) {
         perror("perdure-verify: standard output");
         code = EXIT_UNREACHABLE;

@@ -75,16 +75,12 @@ static bool read_one(struct check *c, FILE *file, const char *path, long at, uin
     return true;
 }
 
-bool pv_read_file(struct check *c, const char *path)
+bool pv_read_dump(struct check *c, FILE *file, const char *path)
 {
-    FILE *file = fopen(path, "re");
-    if (!file) {
-        fprintf(stderr, "perdure-verify: %s: %s\n", path, strerror(errno));
-        return false;
-    }
     struct place *places = NULL;
     uint8_t *data = NULL;
     size_t count = 0, room = 0;
+    rewind(file);
     bool ok = find_all(file, path, &places, &count);
     for (size_t i = 0; ok && i < count; i++)
         ok = read_one(c, file, path, places[i].at, &data, &room);
@@ -94,6 +90,17 @@ bool pv_read_file(struct check *c, const char *path)
     }
     free(places);
     free(data);
+    return ok;
+}
+
+bool pv_read_file(struct check *c, const char *path)
+{
+    FILE *file = fopen(path, "re");
+    if (!file) {
+        fprintf(stderr, "perdure-verify: %s: %s\n", path, strerror(errno));
+        return false;
+    }
+    bool ok = pv_read_dump(c, file, path);
     fclose(file);
     return ok;
 }

@@ -1,7 +1,14 @@
 /* A log on Kafka: every partition of NAMESPACE.journal and NAMESPACE.inbox from its start, while workers may go on.
  *
- * No moment is common to all partitions. So the ends are asked for first, then everything is read, the journals up to
- * ends asked for later: what lies below the first ends must find its cause, and each cause was there by the later. */
+ * No moment is common to all partitions, so what is judged is the log as of the journals' ends that are asked for first. Then
+ * the inboxes' bounds are asked for, then the journals' again, and up to these all is read: what lies below the first ends
+ * must find its cause, or its command, and each was there when the later bounds were asked for. Of each topic the starts are
+ * asked for before the ends: the Mark that says why a head is gone then lies below the end.
+ *
+ * A head may be cut away while it is read. A partition of which nothing has been read yet is asked for its bounds again, an
+ * inbox goes on where it begins now. A journal that was read in part makes the whole check begin again, and this time with a
+ * spool: all is read before anything is judged, so that one journal can begin anew without the others. */
+#include <errno.h>
 #include <librdkafka/rdkafka.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,13 +16,16 @@
 
 #include "verify.h"
 
-enum { PATIENCE_MS = 15000, SILENCE_S = 60 };
+enum { PATIENCE_MS = 15000, SILENCE_S = 60, CUTS_MOST = 20 };
 
 struct topic {
     char *name;
+    enum stream stream;
     int32_t partitions;
     int64_t *low, *high; /* what is to be read: [low, high) */
     int64_t *next;
+    int *cuts;   /* how often its head was cut away */
+    bool *gone; /* the head was cut away below what was to be read next */
 };
 
 static bool complain(const char *what, const char *why)
@@ -107,31 +117,43 @@ static bool find_topic(rd_kafka_t *kafka, struct topic *t)
     t->low = pv_must_alloc(count * sizeof *t->low);
     t->high = pv_must_alloc(count * sizeof *t->high);
     t->next = pv_must_alloc(count * sizeof *t->next);
+    t->cuts = pv_must_alloc(count * sizeof *t->cuts);
+    t->gone = pv_must_alloc(count * sizeof *t->gone);
     return true;
 }
 
-static bool ask_ends(rd_kafka_t *kafka, struct topic *t)
-{
-    for (int32_t i = 0; i < t->partitions; i++) {
-        rd_kafka_resp_err_t error =
-            rd_kafka_query_watermark_offsets(kafka, t->name, i, &t->low[i], &t->high[i], PATIENCE_MS);
-        if (error)
-            return complain(t->name, rd_kafka_err2str(error));
-    }
-    return true;
-}
-
-static bool assign(rd_kafka_t *kafka, const struct topic *t, int32_t *left)
+/* Starts (RD_KAFKA_OFFSET_BEGINNING) or ends (…_END) of the marked partitions, or of all. */
+static bool ask_offsets(rd_kafka_t *kafka, const struct topic *t, int64_t which, const bool *marked, int64_t *offsets)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(t->partitions);
-    *left = 0;
     for (int32_t i = 0; i < t->partitions; i++) {
-        t->next[i] = t->low[i];
-        if (t->low[i] >= t->high[i])
-            continue;
-        rd_kafka_topic_partition_list_add(list, t->name, i)->offset = t->low[i];
-        (*left)++;
+        if (!marked || marked[i])
+            rd_kafka_topic_partition_list_add(list, t->name, i)->offset = which;
     }
+    rd_kafka_resp_err_t error = list->cnt ? rd_kafka_offsets_for_times(kafka, list, PATIENCE_MS) : 0;
+    for (int i = 0; i < list->cnt && !error; i++) {
+        error = list->elems[i].err;
+        offsets[list->elems[i].partition] = list->elems[i].offset;
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+    return !error || complain(t->name, rd_kafka_err2str(error));
+}
+
+static bool ask_bounds(rd_kafka_t *kafka, const struct topic *t, const bool *marked)
+{
+    return ask_offsets(kafka, t, RD_KAFKA_OFFSET_BEGINNING, marked, t->low) &&
+           ask_offsets(kafka, t, RD_KAFKA_OFFSET_END, marked, t->high);
+}
+
+/* Partitions [from, to) that are not read to their end yet. */
+static bool assign(rd_kafka_t *kafka, const struct topic *t, int32_t from, int32_t to, int32_t *left)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(t->partitions);
+    for (int32_t i = from; i < to; i++) {
+        if (t->next[i] < t->high[i])
+            rd_kafka_topic_partition_list_add(list, t->name, i)->offset = t->next[i];
+    }
+    *left = list->cnt;
     rd_kafka_resp_err_t error = rd_kafka_assign(kafka, list);
     rd_kafka_topic_partition_list_destroy(list);
     return !error || complain(t->name, rd_kafka_err2str(error));
@@ -149,65 +171,148 @@ static void hand_over(struct check *c, enum stream stream, const rd_kafka_messag
                         .size = got->len,
                         .key = got->key,
                         .key_size = got->key_len};
-    pv_check_record(c, &m);
+    if (c->spool)
+        pv_save_to(c->spool, &m);
+    else
+        pv_check_record(c, &m);
 }
 
 /* What comes below the end is judged; the partition is done with when the next offset is not below it. */
-static void take(struct check *c, enum stream stream, const struct topic *t, const rd_kafka_message_t *got,
-                 int32_t *left)
+static void take(struct check *c, const struct topic *t, const rd_kafka_message_t *got, int32_t *left)
 {
     int32_t i = got->partition;
-    if (i < 0 || i >= t->partitions || t->next[i] >= t->high[i])
+    if (i < 0 || i >= t->partitions || t->next[i] >= t->high[i] || got->offset < t->next[i])
         return;
     if (got->offset < t->high[i])
-        hand_over(c, stream, got);
+        hand_over(c, t->stream, got);
     t->next[i] = got->offset + 1;
     if (t->next[i] >= t->high[i])
         (*left)--;
 }
 
-static bool read_topic(struct check *c, rd_kafka_t *kafka, const struct topic *t, enum stream stream)
+static bool is_cut_away(const struct topic *t, const rd_kafka_message_t *got)
 {
-    int32_t left;
-    if (!assign(kafka, t, &left))
-        return false;
+    return (got->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET || got->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE) &&
+           got->partition >= 0 && got->partition < t->partitions;
+}
+
+/* False: the topic cannot be read. */
+static bool take_error(const struct topic *t, const rd_kafka_message_t *got, int32_t *left)
+{
+    if (got->err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
+        return true; /* nothing is asked of the group that assign() wants a name of */
+    if (is_cut_away(t, got)) {
+        bool open = t->next[got->partition] < t->high[got->partition] && !t->gone[got->partition];
+        t->gone[got->partition] |= open;
+        *left -= open;
+        return true;
+    }
+    complain(t->name, rd_kafka_message_errstr(got));
+    return got->err == RD_KAFKA_RESP_ERR__TRANSPORT || got->err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
+}
+
+/* What is assigned, to its end or to where it is gone. */
+static bool read_assigned(struct check *c, rd_kafka_t *kafka, const struct topic *t, int32_t left)
+{
     time_t heard = time(NULL);
     while (left > 0) {
         rd_kafka_message_t *got = rd_kafka_consumer_poll(kafka, 1000);
-        if (got && got->err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED) {
-            rd_kafka_message_destroy(got); /* nothing is asked of the group that assign() wants a name of */
-        } else if (got && got->err) {
-            complain(t->name, rd_kafka_message_errstr(got));
-            bool passing = got->err == RD_KAFKA_RESP_ERR__TRANSPORT || got->err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
-            rd_kafka_message_destroy(got);
-            if (!passing)
-                return false;
+        bool ok = true;
+        if (got && got->err) {
+            ok = take_error(t, got, &left);
         } else if (got) {
             heard = time(NULL);
-            take(c, stream, t, got, &left);
-            rd_kafka_message_destroy(got);
+            take(c, t, got, &left);
         }
+        if (got)
+            rd_kafka_message_destroy(got);
+        if (!ok)
+            return false;
         if (time(NULL) - heard > SILENCE_S)
             return complain(t->name, "nothing came for 60 s");
     }
     return true;
 }
 
-static void tell_horizons(struct check *c, const struct topic *t, enum stream stream)
+/* New bounds for those whose head is gone. Of an inbox only the start: its end stands with those of the other inboxes. */
+static enum read_end go_on(struct check *c, rd_kafka_t *kafka, struct topic *t)
 {
-    pv_check_partitions(c, (uint32_t)t->partitions);
-    for (int32_t i = 0; i < t->partitions; i++)
-        pv_check_horizon(c, stream, (uint32_t)i, t->high[i]);
+    for (int32_t i = 0; i < t->partitions; i++) {
+        bool half_judged = t->stream == JOURNAL && t->gone[i] && t->next[i] > t->low[i] && !c->spool;
+        if (half_judged)
+            return READ_AGAIN;
+        if (t->gone[i] && ++t->cuts[i] > CUTS_MOST) {
+            complain(t->name, "heads are cut away faster than they can be read");
+            return READ_FAILED;
+        }
+    }
+    if (!(t->stream == JOURNAL ? ask_bounds(kafka, t, t->gone)
+                               : ask_offsets(kafka, t, RD_KAFKA_OFFSET_BEGINNING, t->gone, t->low)))
+        return READ_FAILED;
+    for (int32_t i = 0; i < t->partitions; i++) {
+        if (!t->gone[i])
+            continue;
+        t->next[i] = t->low[i];
+        t->gone[i] = false;
+        c->totals.heads_cut++;
+        pv_check_begins(c, t->stream, (uint32_t)i, t->low[i]);
+    }
+    return READ_ALL;
 }
 
-static bool read_both(struct check *c, rd_kafka_t *kafka, struct topic *journal, struct topic *inbox)
+/* In waves: what a partition got when it was made was in one below the last power of two (rule 24). */
+static enum read_end read_topic(struct check *c, rd_kafka_t *kafka, struct topic *t)
 {
-    if (!find_topic(kafka, journal) || !find_topic(kafka, inbox) || !ask_ends(kafka, journal) ||
-        !ask_ends(kafka, inbox))
-        return false;
-    tell_horizons(c, journal, JOURNAL);
-    tell_horizons(c, inbox, INBOX);
-    return ask_ends(kafka, journal) && read_topic(c, kafka, journal, JOURNAL) && read_topic(c, kafka, inbox, INBOX);
+    for (int32_t i = 0; i < t->partitions; i++)
+        t->next[i] = t->low[i];
+    for (int32_t from = 0, to = 1; from < t->partitions; from = to, to *= 2) {
+        int32_t most = to < t->partitions ? to : t->partitions, left;
+        for (;;) {
+            if (!assign(kafka, t, from, most, &left))
+                return READ_FAILED;
+            if (left == 0)
+                break;
+            if (!read_assigned(c, kafka, t, left))
+                return READ_FAILED;
+            enum read_end end = go_on(c, kafka, t);
+            if (end != READ_ALL)
+                return end;
+        }
+    }
+    return READ_ALL;
+}
+
+static enum read_end read_both(struct check *c, rd_kafka_t *kafka, struct topic *journal, struct topic *inbox)
+{
+    if (!find_topic(kafka, journal) || !find_topic(kafka, inbox) ||
+        !ask_offsets(kafka, journal, RD_KAFKA_OFFSET_END, NULL, journal->high))
+        return READ_FAILED;
+    c->as_of = time(NULL);
+    pv_check_partitions(c, (uint32_t)journal->partitions);
+    for (int32_t i = 0; i < journal->partitions; i++)
+        pv_check_horizon(c, JOURNAL, (uint32_t)i, journal->high[i]);
+    if (!ask_bounds(kafka, inbox, NULL))
+        return READ_FAILED;
+    for (int32_t i = 0; i < inbox->partitions; i++) {
+        pv_check_horizon(c, INBOX, (uint32_t)i, inbox->high[i]);
+        pv_check_begins(c, INBOX, (uint32_t)i, inbox->low[i]);
+    }
+    if (!ask_bounds(kafka, journal, NULL))
+        return READ_FAILED;
+    enum read_end end = read_topic(c, kafka, journal);
+    return end == READ_ALL ? read_topic(c, kafka, inbox) : end;
+}
+
+static enum read_end judge_spool(struct check *c, const char *name)
+{
+    FILE *spool = c->spool;
+    c->spool = NULL;
+    bool ok = fflush(spool) == 0 && !ferror(spool);
+    if (!ok)
+        complain(name, "what was read could not be kept in a temporary file");
+    ok = ok && pv_read_dump(c, spool, name);
+    fclose(spool);
+    return ok ? READ_ALL : READ_FAILED;
 }
 
 static void free_topic(struct topic *t)
@@ -216,6 +321,8 @@ static void free_topic(struct topic *t)
     free(t->low);
     free(t->high);
     free(t->next);
+    free(t->cuts);
+    free(t->gone);
 }
 
 static char *topic_name(const char *namespace, const char *which)
@@ -225,7 +332,7 @@ static char *topic_name(const char *namespace, const char *which)
     return name;
 }
 
-bool pv_read_kafka(struct check *c, const char *place)
+enum read_end pv_read_kafka(struct check *c, const char *place, bool spool)
 {
     struct trouble trouble = {0};
     char *brokers = pv_must_copy(place), *options = strchr(brokers, '?');
@@ -234,12 +341,21 @@ bool pv_read_kafka(struct check *c, const char *place)
     char *slash = strrchr(brokers, '/');
     if (!slash || slash == brokers || !slash[1] || strchr(brokers, '@')) {
         free(brokers);
-        return complain("--log", "expected kafka://BROKERS/NAMESPACE, without a user or password in it");
+        complain("--log", "expected kafka://BROKERS/NAMESPACE, without a user or password in it");
+        return READ_FAILED;
     }
     *slash = '\0';
-    struct topic journal = {.name = topic_name(slash + 1, "journal")}, inbox = {.name = topic_name(slash + 1, "inbox")};
+    struct topic journal = {.name = topic_name(slash + 1, "journal"), .stream = JOURNAL};
+    struct topic inbox = {.name = topic_name(slash + 1, "inbox"), .stream = INBOX};
     rd_kafka_t *kafka = connect_to(brokers, options, &trouble);
-    bool ok = kafka && read_both(c, kafka, &journal, &inbox);
+    c->spool = spool ? tmpfile() : NULL;
+    enum read_end end = kafka && (c->spool || !spool) ? read_both(c, kafka, &journal, &inbox) : READ_FAILED;
+    if (spool && !c->spool)
+        complain("temporary file", strerror(errno));
+    else if (spool && end == READ_ALL)
+        end = judge_spool(c, journal.name);
+    else if (spool)
+        fclose(c->spool);
     if (kafka) {
         rd_kafka_consumer_close(kafka);
         rd_kafka_destroy(kafka);
@@ -247,5 +363,5 @@ bool pv_read_kafka(struct check *c, const char *place)
     free(brokers);
     free_topic(&journal);
     free_topic(&inbox);
-    return ok;
+    return end;
 }

@@ -1,11 +1,15 @@
 /* What is printed: violations as they are met, at the end the summary; or all of it as one JSON object. */
 #include <jansson.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "verify.h"
 
 struct report {
     FILE *out;
+    FILE *told; /* what was found, until the end: the check may have to begin again */
+    char *text;
+    size_t size;
     json_t *violations; /* NULL: plain text */
     json_t *unchecked;
 };
@@ -26,6 +30,9 @@ struct report *pv_report_new(bool json, FILE *out)
 {
     struct report *r = pv_must_alloc(sizeof *r);
     r->out = out;
+    r->told = open_memstream(&r->text, &r->size);
+    if (!r->told)
+        abort();
     r->violations = json ? json_array() : NULL;
     r->unchecked = json ? json_array() : NULL;
     return r;
@@ -35,7 +42,16 @@ void pv_report_free(struct report *r)
 {
     json_decref(r->violations);
     json_decref(r->unchecked);
+    fclose(r->told);
+    free(r->text);
     free(r);
+}
+
+void pv_report_told(struct report *r)
+{
+    fflush(r->told);
+    fwrite(r->text, 1, r->size, r->out);
+    rewind(r->told);
 }
 
 static json_t *hex(uint64_t run)
@@ -100,10 +116,10 @@ static void put_place(FILE *out, const struct where *w, const char *message)
 static void add_text(const struct report *r, int rule, const struct where *w, const char *message)
 {
     if (rule == EVENT_TABLE)
-        fputs("VIOLATION event table: ", r->out);
+        fputs("VIOLATION event table: ", r->told);
     else
-        fprintf(r->out, "VIOLATION rule %d: ", rule);
-    put_place(r->out, w, message);
+        fprintf(r->told, "VIOLATION rule %d: ", rule);
+    put_place(r->told, w, message);
 }
 
 bool pv_hold(struct check *c, bool ok, int rule, const struct where *w, const char *format, ...)
@@ -138,8 +154,8 @@ void pv_unchecked(struct check *c, const struct where *w, const char *format, ..
         json_array_append_new(c->report->unchecked, place_json(w, message));
         return;
     }
-    fputs("not checked: ", c->report->out);
-    put_place(c->report->out, w, message);
+    fputs("not checked: ", c->report->told);
+    put_place(c->report->told, w, message);
 }
 
 static uint32_t partitions_seen(const struct check *c)
@@ -284,6 +300,10 @@ static void end_json(const struct check *c, const char *log, bool jobs)
         json_object_set_new(
             all, "ledger",
             json_pack("{s:I, s:I}", "effects", (json_int_t)t->effects, "without_step", (json_int_t)t->strange_effects));
+    if (c->as_of)
+        json_object_set_new(all, "as_of",
+                            json_pack("{s:I, s:I, s:I}", "time", (json_int_t)c->as_of * 1000, "later",
+                                      (json_int_t)t->later, "heads_cut", (json_int_t)t->heads_cut));
     json_object_set_new(all, "growths", growths_json(c));
     json_object_set(all, "unchecked", c->report->unchecked);
     json_object_set_new(all, "unchecked_count", json_integer((json_int_t)t->unchecked));
@@ -320,6 +340,20 @@ static void print_jobs(const struct check *c, FILE *out)
     }
 }
 
+static void print_as_of(const struct check *c, FILE *out)
+{
+    char text[32] = "";
+    time_t when = (time_t)c->as_of;
+    struct tm utc;
+    if (gmtime_r(&when, &utc))
+        strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &utc);
+    fprintf(out, "as of       %s UTC; what was written later is not checked (%" PRIu64 " journal records of it were read)\n",
+            text, c->totals.later);
+    if (c->totals.heads_cut)
+        fprintf(out, "            %" PRIu64 " heads were cut while they were read: what stood there is not checked\n",
+                c->totals.heads_cut);
+}
+
 static void end_text(const struct check *c, const char *log, bool jobs)
 {
     const struct totals *t = &c->totals;
@@ -331,6 +365,8 @@ static void end_text(const struct check *c, const char *log, bool jobs)
     if (t->violations > SHOWN)
         fprintf(out, "... and %" PRIu64 " more\n", t->violations - SHOWN);
     fprintf(out, "log         %s, %" PRIu32 " partitions\n", log, partitions_seen(c));
+    if (c->as_of)
+        print_as_of(c, out);
     print_numbers(out, "records", kind_names, t->kinds, 32);
     fprintf(out, "journal     %" PRIu64 " records, %" PRIu64 " events:", t->journal, t->events);
     print_numbers(out, "", verdict_names, t->verdicts, VERDICTS);
@@ -351,6 +387,7 @@ static void end_text(const struct check *c, const char *log, bool jobs)
 
 void pv_report_end(struct check *c, const char *log, bool jobs)
 {
+    pv_report_told(c->report);
     if (c->report->violations)
         end_json(c, log, jobs);
     else

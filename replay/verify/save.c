@@ -21,18 +21,22 @@ static void put_little(uint8_t *p, uint64_t value, int bytes)
         p[i] = (uint8_t)value;
 }
 
-void pv_save(const struct check *c, const struct message *m)
+void pv_save_to(FILE *file, const struct message *m)
 {
     uint8_t head[HEAD];
-    if (!c->save)
-        return;
     head[0] = (uint8_t)m->stream;
     put_little(head + 1, m->partition, 4);
     put_little(head + 5, (uint64_t)m->offset, 8);
     put_little(head + 13, (uint64_t)m->append_ms, 8);
     put_little(head + 21, m->size, 4);
-    fwrite(head, 1, HEAD, c->save);
-    fwrite(m->data, 1, m->size, c->save);
+    fwrite(head, 1, HEAD, file);
+    fwrite(m->data, 1, m->size, file);
+}
+
+void pv_save(const struct check *c, const struct message *m)
+{
+    if (c->save)
+        pv_save_to(c->save, m);
 }
 
 bool pv_save_close(struct check *c, const char *path)

@@ -169,6 +169,17 @@ bool pv_may_come(struct check *c, const struct partition *p, uint32_t partition)
     return p->awaits && !(move && move->compared);
 }
 
+/* A new partition may have been read further than its source: then it is judged no further than its horizon. */
+bool pv_source_read(struct check *c, struct partition *p, const struct where *w)
+{
+    const struct move *move = move_in(c, p, w->partition);
+    if (!p->awaits || w->offset < p->horizon || (move && move->out >= 0))
+        return true;
+    pv_unchecked(c, w, "its slots came after their source was read: not judged from here on");
+    p->stopped = true;
+    return false;
+}
+
 void pv_run_arrives(struct check *c, struct partition *p, uint32_t partition, int64_t offset, struct run *run)
 {
     struct job *job = &c->jobs[run->job];

@@ -234,6 +234,7 @@ struct partition {
     int64_t begin, cut; /* offset of its first record; highest cut of a Mark, 0: none */
     bool whole;         /* read from its Genesis, or past a Mark that cut where it begins */
     struct copying copy; /* under way */
+    int64_t from; /* what was read of it below is gone by now */
     int64_t last, inbox_first, inbox_last;
     int64_t horizon, inbox_horizon; /* what must have its reason in the log lies below */
     /* the epoch */
@@ -275,6 +276,8 @@ struct totals {
     uint64_t absorbed, waiting, skips[SKIPS];
     uint64_t effects, strange_effects;
     uint64_t checks[RULES], violations;
+    uint64_t heads_cut; /* partitions whose head was cut away between being asked for and being read */
+    uint64_t later;     /* journal records behind the horizon: read only for what lies below it */
     uint64_t unchecked; /* what would have been, were the log all there */
 };
 
@@ -325,16 +328,18 @@ struct check {
     struct table refused_ops; /* by job, run, op: bool, the refusal is in the inbox */
     struct table acked_index; /* by kind, job, request: index + 1 */
     struct table effects;     /* by run and op: struct effect */
+    int64_t as_of; /* seconds since 1970: when the horizons were asked for; 0: nobody writes */
     bool copying; /* what is judged counted before, elsewhere */
     bool has_ledger;
-    FILE *save; /* NULL: nothing is saved */
+    FILE *save;  /* NULL: nothing is saved */
+    FILE *spool; /* NULL: what is read is judged at once */
 };
 
 /* check.c: the whole */
 void pv_check_start(struct check *c, struct report *report);
 void pv_check_partitions(struct check *c, uint32_t partitions); /* how many the log itself has */
 void pv_check_horizon(struct check *c, enum stream stream, uint32_t partition, int64_t horizon);
-void pv_check_inbox_begins(struct check *c, uint32_t partition, int64_t offset); /* what lay below is trimmed */
+void pv_check_begins(struct check *c, enum stream stream, uint32_t partition, int64_t offset); /* what lay below is gone */
 void pv_check_record(struct check *c, const struct message *m);
 void pv_check_finish(struct check *c);
 void pv_check_free(struct check *c);
@@ -393,6 +398,7 @@ bool pv_was_cut(struct check *c, const char *job); /* records of its partition a
 bool pv_take_map(struct check *c, struct partition *p, const struct where *w, const genesis_pb *g);
 enum verdict pv_judge_slot_out(struct check *c, struct partition *p, const struct message *m, const record_pb *r);
 enum verdict pv_judge_slot_in(struct check *c, struct partition *p, const struct message *m, const record_pb *r);
+bool pv_source_read(struct check *c, struct partition *p, const struct where *w);
 bool pv_slot_stays(struct check *c, const struct partition *p, const struct where *w, const char *job);
 bool pv_run_comes(struct check *c, const struct partition *p, uint32_t partition, const struct run *run);
 bool pv_may_come(struct check *c, const struct partition *p, uint32_t partition); /* what is not known */
@@ -437,11 +443,15 @@ void pv_lists_finish(struct check *c);
 /* save.c */
 bool pv_save_open(struct check *c, const char *path);
 void pv_save(const struct check *c, const struct message *m);
+void pv_save_to(FILE *file, const struct message *m);
 bool pv_save_close(struct check *c, const char *path);
 
-/* read_*.c: false: not read to the end, and the reason is printed */
+/* read_*.c: what is not READ_ALL, or false: not read to the end. The reason is printed, but for READ_AGAIN: a part of what
+ * was being read was cut away, the check is to begin anew. */
+enum read_end { READ_ALL, READ_FAILED, READ_AGAIN };
 bool pv_read_sqlite(struct check *c, const char *path);
-bool pv_read_kafka(struct check *c, const char *place);
+enum read_end pv_read_kafka(struct check *c, const char *place, bool spool);
+bool pv_read_dump(struct check *c, FILE *file, const char *name);
 bool pv_read_file(struct check *c, const char *path);
 
 /* kafka_settings.c: what the user sets for Kafka clients, from file, environment and the options of the address */
@@ -460,6 +470,7 @@ bool pv_hold(struct check *c, bool ok, int rule, const struct where *w, const ch
     __attribute__((format(printf, 5, 6)));
 /* What could not be checked, and why: no violation. */
 void pv_unchecked(struct check *c, const struct where *w, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void pv_report_told(struct report *report); /* prints what was found so far */
 void pv_report_end(struct check *c, const char *log, bool jobs);
 void pv_report_free(struct report *report);
 

@@ -400,7 +400,7 @@ static void fill_topics(rd_kafka_t *kafka, const char *text, size_t size)
     assert_int_equal(rd_kafka_flush(kafka, 20000), 0);
 }
 
-static uint64_t verify_topics(enum fault fault, uint64_t *counted)
+static uint64_t verify_topics(enum fault fault, bool spool, uint64_t *counted)
 {
     char *text = NULL, place[256], error[256];
     size_t size;
@@ -419,7 +419,7 @@ static uint64_t verify_topics(enum fault fault, uint64_t *counted)
     struct report *report = pv_report_new(true, out);
     pv_check_start(&c, report);
     snprintf(place, sizeof place, "%s/test", rd_kafka_mock_cluster_bootstraps(cluster));
-    assert_true(pv_read_kafka(&c, place));
+    assert_int_equal(pv_read_kafka(&c, place, spool), READ_ALL);
     pv_check_finish(&c);
     uint64_t violations = c.totals.violations;
     *counted = c.totals.verdicts[COUNTED];
@@ -439,10 +439,12 @@ static void test_topics(void **state)
 #endif
     uint64_t counted;
     json_t *all = verify(GOOD, NULL, NULL);
-    assert_int_equal(verify_topics(GOOD, &counted), 0);
-    assert_int_equal(counted, number(all, "journal", "counted"));
+    for (int spool = 0; spool < 2; spool++) {
+        assert_int_equal(verify_topics(GOOD, spool, &counted), 0);
+        assert_int_equal(counted, number(all, "journal", "counted"));
+        assert_true(verify_topics(TIMER_TWICE, spool, &counted) > 0);
+    }
     json_decref(all);
-    assert_true(verify_topics(TIMER_TWICE, &counted) > 0);
 }
 
 static int remove_folder(void **state)
