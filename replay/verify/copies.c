@@ -216,7 +216,7 @@ static void stub_of_unknown(struct check *c, const struct message *m, const reco
     run->state = stub_state(r->stub->state);
     run->keep_until = r->stub->keep_until;
     if (r->stub->last_input) {
-        run->in_partition = m->partition; /* or where its slot was: then the offset is compared with nothing */
+        run->in_partition = c->maps[2] ? NO_PARTITION : m->partition; /* a stub does not say: where its slot was, perhaps */
         run->in_generation = r->stub->last_input->generation;
         run->in_last = r->stub->last_input->offset;
     }

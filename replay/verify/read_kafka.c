@@ -122,6 +122,26 @@ static bool find_topic(rd_kafka_t *kafka, struct topic *t)
     return true;
 }
 
+/* A partition that was added a moment ago, or whose leader has just changed, is asked again. */
+static rd_kafka_resp_err_t ask_until(rd_kafka_t *kafka, rd_kafka_topic_partition_list_t *list)
+{
+    int64_t which = list->elems[0].offset;
+    time_t end = time(NULL) + PATIENCE_MS / 1000;
+    for (;;) {
+        rd_kafka_resp_err_t error = rd_kafka_offsets_for_times(kafka, list, PATIENCE_MS);
+        for (int i = 0; i < list->cnt && !error; i++)
+            error = list->elems[i].err;
+        bool passing = error == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION ||
+                       error == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE || error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
+                       error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || error == RD_KAFKA_RESP_ERR__TRANSPORT;
+        if (!passing || time(NULL) >= end)
+            return error;
+        nanosleep(&(struct timespec){.tv_nsec = 100 * 1000 * 1000}, NULL);
+        for (int i = 0; i < list->cnt; i++)
+            list->elems[i].offset = which;
+    }
+}
+
 /* Starts (RD_KAFKA_OFFSET_BEGINNING) or ends (…_END) of the marked partitions, or of all. */
 static bool ask_offsets(rd_kafka_t *kafka, const struct topic *t, int64_t which, const bool *marked, int64_t *offsets)
 {
@@ -130,11 +150,9 @@ static bool ask_offsets(rd_kafka_t *kafka, const struct topic *t, int64_t which,
         if (!marked || marked[i])
             rd_kafka_topic_partition_list_add(list, t->name, i)->offset = which;
     }
-    rd_kafka_resp_err_t error = list->cnt ? rd_kafka_offsets_for_times(kafka, list, PATIENCE_MS) : 0;
-    for (int i = 0; i < list->cnt && !error; i++) {
-        error = list->elems[i].err;
+    rd_kafka_resp_err_t error = list->cnt ? ask_until(kafka, list) : 0;
+    for (int i = 0; i < list->cnt && !error; i++)
         offsets[list->elems[i].partition] = list->elems[i].offset;
-    }
     rd_kafka_topic_partition_list_destroy(list);
     return !error || complain(t->name, rd_kafka_err2str(error));
 }

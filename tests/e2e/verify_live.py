@@ -1,6 +1,6 @@
 """
-The checker on a log in use: while jobs come, end and are forgotten, and the worker cuts its journals' heads away at any moment, each
-verdict must be "sound", as of the ends that it asked for.
+The checker on a log in use: while jobs come, end and are forgotten, the worker cuts its journals' heads away at any moment, and the
+namespace grows twice, each verdict must be "sound", as of the ends that it asked for.
 """
 import json
 import os
@@ -31,7 +31,8 @@ class Load(threading.Thread):
             job = "%s-%d" % (self.name, self.started)
             done = self.log.run("start", "burst", "--id", job, "--input", '"%d"' % SPARKS, "--wait", "60s", "--json")
             self.started += 1
-            if done.returncode in (4, 5): # a client that could not get through is not what this is about
+            # A client that could not get through, or came while topics were widened, is not what this is about.
+            if done.returncode in (4, 5) or (done.returncode == 2 and "partitions is" in done.stderr):
                 self.unreached.append(done.stderr.strip())
             elif done.returncode != 0:
                 self.problem = "%s: exit %d %s" % (job, done.returncode, done.stderr)
@@ -57,14 +58,17 @@ def verdicts(log, worker, until):
 
 
 def main():
-    log = Log(sys.argv[1], partitions=4)
+    log = Log(sys.argv[1], partitions=2)
     worker = Worker(log, "burst", arguments=OPTIONS)
     worker.wait_for("is ours")
     loads = [Load(log, "load%d" % i) for i in range(2)]
     for load in loads:
         load.start()
     count, begun_again, heads_cut = 0, 0, 0
-    for verdict, said in verdicts(log, worker, time.time() + SECONDS):
+    begin, growing = time.time(), []
+    for verdict, said in verdicts(log, worker, begin + SECONDS):
+        if len(growing) < 2 and time.time() > begin + SECONDS * (len(growing) + 1) / 4:
+            growing.append(log.begin("namespace", "grow", "--partitions", str(4 << len(growing)), "--dev", "--timeout", "100s"))
         count += 1
         begun_again += said.count("begins again")
         heads_cut += verdict["as_of"]["heads_cut"]
@@ -79,6 +83,9 @@ def main():
         load.over = True
         load.join()
         check(not load.problem, load.problem)
+    for grow in growing:
+        out, err = grow.communicate(timeout=150)
+        check(grow.returncode == 0, "grow: exit %d %s%s" % (grow.returncode, out, err))
     cuts = len(re.findall(r"journal cut below", worker.text()))
     print("%d verdicts, %d bursts of %d jobs, %d cuts, %d of them while a head was read, begun again %d times" %
           (count, sum(load.started for load in loads), SPARKS + 1, cuts, heads_cut, begun_again), flush=True)
@@ -86,7 +93,8 @@ def main():
         print("client:", line)
     check(count >= 5 and cuts >= 5 and heads_cut + begun_again > 0, "too little happened")
     worker.stop()
-    log.verify()
+    growths = json.loads(log.verify("--json"))["growths"]
+    check(growths[-1]["settled"] and growths[-1]["partitions"] == 8, "growths: %s" % growths) # the first may be forgotten
     log.remove()
 
 
