@@ -403,11 +403,11 @@ int pdr_worker_run(pdr_worker *worker)
     if (!worker->failed)
         worker_save(worker);
     worker_tell_counts(worker);
-    worker->log->operations->leave(worker->log, atomic_load(&worker->leaving));
-    worker->log->operations->flush(worker->log);
-    for (uint32_t p = 0; p < worker->partition_count; p++)
+    for (uint32_t p = 0; p < worker->partition_count; p++) /* leaving takes them back, and forgets why they stood still */
         if (worker->partitions[p].stopped)
             worker_fail(worker, PDR_PARTITION_STOPPED, "partition %u: %s", p, worker->partitions[p].stopped);
+    worker->log->operations->leave(worker->log, atomic_load(&worker->leaving));
+    worker->log->operations->flush(worker->log);
     return worker->failed ? worker->code : PDR_OK;
 }
 
