@@ -10,6 +10,7 @@ import collections
 import importlib
 import json
 import os
+import pathlib
 import random
 import signal
 import socket
@@ -70,6 +71,8 @@ class Worker:
         self.rate_at = 0.0
         self.stopping = False
         self.topic = topic
+        self.health = os.environ.get("PERDURE_HEALTH_FILE")
+        self.healthy_at = 0.0
 
     # ---- reports -------------------------------------------------------------------------------------------------------
 
@@ -250,7 +253,14 @@ class Worker:
         if error.fatal():
             self.broken = error
 
+    def tell_health(self):
+        """For the health check of a container: the loop turns."""
+        if self.health and time.monotonic() - self.healthy_at >= 1:
+            self.healthy_at = time.monotonic()
+            pathlib.Path(self.health).touch()
+
     def poll(self):
+        self.tell_health()
         self.producer.poll(0)
         if self.broken:
             raise OSError("Kafka at %s takes no reports: %s" % (self.settings["bootstrap.servers"], self.broken.str()))
