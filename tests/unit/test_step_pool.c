@@ -46,7 +46,7 @@ static void submit(struct step_pool *pool, uint64_t op)
     input.type = (char *)"text";
     struct attempt_request request = { registry_step(registry, "hang"), "job", 7, op, 1, &input, 1 };
     assert_non_null(request.callable);
-    assert_int_equal(step_pool_submit(pool, 0, &request, 0), PDR_OK);
+    assert_int_equal(step_pool_submit(pool, 0, &request, 0, INT64_MAX), PDR_OK);
 }
 
 /* At most 10 s for what must come; what must not come is given some time too. */
