@@ -64,7 +64,7 @@ def main():
     loads = [Load(log, "load%d" % i) for i in range(2)]
     for load in loads:
         load.start()
-    count, begun_again, heads_cut = 0, 0, 0
+    count, begun_again, heads_cut, forwarded = 0, 0, 0, 0
     begin, growing = time.time(), []
     for verdict, said in verdicts(log, worker, begin + SECONDS):
         if len(growing) < 2 and time.time() > begin + SECONDS * (len(growing) + 1) / 4:
@@ -72,6 +72,7 @@ def main():
         count += 1
         begun_again += said.count("begins again")
         heads_cut += verdict["as_of"]["heads_cut"]
+        forwarded = max(forwarded, verdict["inbox"]["forwarded"])
         if not verdict["ok"]:
             print("verdict %d: %d violations, the dump is %s/dump" % (count, verdict["violation_count"], log.folder))
             for violation in verdict["violations"][:10]:
@@ -87,8 +88,8 @@ def main():
         out, err = grow.communicate(timeout=150)
         check(grow.returncode == 0, "grow: exit %d %s%s" % (grow.returncode, out, err))
     cuts = len(re.findall(r"journal cut below", worker.text()))
-    print("%d verdicts, %d bursts of %d jobs, %d cuts, %d of them while a head was read, begun again %d times" %
-          (count, sum(load.started for load in loads), SPARKS + 1, cuts, heads_cut, begun_again), flush=True)
+    print("%d verdicts, %d bursts of %d jobs, %d cuts, %d of them while a head was read, begun again %d times, %d forwarded" %
+          (count, sum(load.started for load in loads), SPARKS + 1, cuts, heads_cut, begun_again, forwarded), flush=True)
     for line in [line for load in loads for line in load.unreached]:
         print("client:", line)
     check(count >= 5 and cuts >= 5 and heads_cut + begun_again > 0, "too little happened")
