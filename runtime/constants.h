@@ -98,6 +98,19 @@
  * that millisecond. */
 #define WAKE_EVENTS_PER_MS 1000
 #define WAKE_EVENTS_OF_JOB 50
+/* Commands of a partition that were read and not absorbed by a confirmed record (back-pressure): beyond, its inbox is not
+ * read until half of them are. A worker at full speed has a few thousand; decoded they take some times their bytes. */
+#define INBOX_RECORDS_LIMIT 20000
+#define INBOX_BYTES_LIMIT (8 * 1024 * 1024)
+/* ... where memory is exhausted: so that what makes room can still come. */
+#define INBOX_RECORDS_LEAST 16
+/* The memory budget where none is named: this part of the control group's limit, of the machine's memory if there is none.
+ * Steps, librdkafka's queues and the heads of jobs come on top. */
+#define MEMORY_PART_OF_GROUP 2
+#define MEMORY_PART_OF_MACHINE 4
+#define MEMORY_LEAST (16 * 1024 * 1024)
+/* A record in memory beside its bytes: decoded, its events, their parts. */
+#define MEMORY_OF_RECORD(size) (4 * (size) + 512)
 /* Unconfirmed appends of one partition; beyond, the intake waits (H28, hazard 21). Well below librdkafka's queue of
  * 100,000 messages over 16 partitions. */
 #define APPENDS_IN_FLIGHT_LIMIT 5000

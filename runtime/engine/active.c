@@ -126,6 +126,7 @@ static void lru_remove(struct active *active)
     active->in_lru = false;
     engine->live_jobs--;
     engine->live_bytes -= active->bytes;
+    memory_subtract(engine, active->bytes);
 }
 
 void active_touch(struct active *active)
@@ -144,6 +145,8 @@ void active_touch(struct active *active)
     if (engine->live_jobs > engine->counts.live_jobs_most)
         engine->counts.live_jobs_most = engine->live_jobs;
     engine->live_bytes += active->bytes;
+    active->used_ms = engine->monotonic_ms;
+    memory_add(engine, active->bytes);
 }
 
 void active_drop_job(struct active *active)
@@ -174,6 +177,8 @@ static void watchers_clear(struct active *active)
 void active_free(struct active *active)
 {
     struct engine *engine = active->engine;
+    if (engine->alone == active)
+        engine->alone = NULL;
     active_dequeue(active);
     active_drop_job(active);
     steps_clear(active, false);
@@ -271,23 +276,29 @@ static void active_evict(struct active *active)
     active_settle(active);
 }
 
-/* Beyond the limits, the least recently used go; those that cannot be given up now are passed over, a few each time:
- * what is over the limit when nothing more happens would stay for ever. */
-void actives_evict(struct engine *engine)
+/* Those that cannot be given up now are passed over, a few each time: what is over the limit when nothing more happens would
+ * stay for ever. */
+bool active_evict_oldest(struct engine *engine)
 {
     struct active *active = engine->lru_oldest;
-    size_t passed_over = 0;
-    while (active && passed_over < 64 &&
-           (engine->live_jobs > engine->limits.live_jobs || engine->live_bytes > engine->limits.live_bytes)) {
+    for (size_t passed_over = 0; active && passed_over < 64; passed_over++) {
         struct active *next = active->newer;
         if (active_is_evictable(active)) {
             if (active->status_alarm.place)
                 status_publish(active);
             active_evict(active);
-        } else {
-            active_touch(active); /* looked at again when the others have been */
-            passed_over++;
+            return true;
         }
+        active_touch(active); /* looked at again when the others have been */
         active = next;
+    }
+    return false;
+}
+
+/* Beyond the limits, the least recently used go. */
+void actives_evict(struct engine *engine)
+{
+    while ((engine->live_jobs > engine->limits.live_jobs || engine->live_bytes > engine->limits.live_bytes) &&
+           active_evict_oldest(engine)) {
     }
 }

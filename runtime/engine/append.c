@@ -141,6 +141,8 @@ struct append *engine_append(struct engine *engine, Record *record)
     if (!engine->unacked)
         engine->unacked = append;
     engine->append_count++;
+    append->counted = MEMORY_OF_RECORD(append->size);
+    memory_add(engine, append->counted);
     return append;
 
 no_memory:
@@ -174,6 +176,7 @@ void appends_forget(struct engine *engine)
     while (engine->appends) {
         struct append *append = engine->appends;
         engine->appends = append->next;
+        memory_subtract(engine, append->counted);
         append_free(append);
     }
     engine->appends_tail = engine->unread = engine->unacked = NULL;

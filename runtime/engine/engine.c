@@ -301,10 +301,12 @@ void engine_take_turns(struct engine *engine)
         if (!engine->runnable)
             engine->runnable_tail = NULL;
         active->queued = false;
-        if (slots_keep(engine, active->head->job)) /* rule 25: else it goes on where its slot goes */
-            turn_run(active);
-        else
+        if (!slots_keep(engine, active->head->job)) /* rule 25: it goes on where its slot goes */
             slots_stand_still(active);
+        else if (memory_admits(engine, active))
+            turn_run(active);
+        else if (!active->wake_alarm.place)
+            wake_at(active, engine->monotonic_ms);
     }
     wakes_take(engine); /* after what has come */
 }
@@ -348,6 +350,7 @@ void engine_run(struct engine *engine)
         return;
     queues_pump(engine);
     actives_evict(engine);
+    inbox_go_on(engine);
     outbox_send(engine);
 }
 
@@ -363,6 +366,8 @@ static void limits_fill(struct engine_limits *limits)
     DEFAULT(appends_in_flight, APPENDS_IN_FLIGHT_LIMIT);
     DEFAULT(replays_per_turn, REPLAYS_PER_TURN);
     DEFAULT(woken_jobs, WOKEN_JOBS_LIMIT);
+    DEFAULT(inbox_records, INBOX_RECORDS_LIMIT);
+    DEFAULT(inbox_bytes, (size_t)INBOX_BYTES_LIMIT);
     DEFAULT(turn_bytes, TURN_BYTES_LIMIT);
     DEFAULT(life_ms, LIFE_MS);
     DEFAULT(keep_ms, KEEP_OF(limits->life_ms));
@@ -433,6 +438,7 @@ void engine_free(struct engine *engine)
     retention_free(engine);
     outputs_clear(engine);
     free(engine->window);
+    memory_subtract(engine, engine->memory_used);
     alarms_release(&engine->alarms);
     alarms_release(&engine->wakes);
     judge_free(engine->judge);
@@ -465,6 +471,8 @@ void engine_counts(const struct engine *engine, struct engine_counts *out)
     out->live_jobs = engine->live_jobs;
     out->live_bytes = engine->live_bytes;
     out->asleep = engine->wakes.count;
+    out->inbox_held = engine->inbox_held;
+    out->inbox_bytes = engine->inbox_bytes;
     out->waiting_steps = engine->running_steps;
     out->appends_in_flight = engine->append_count;
     out->outputs_unsent = engine->outbox.unsent;

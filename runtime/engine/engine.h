@@ -48,6 +48,8 @@ struct engine_limits {        /* zero: the default of constants.h */
     size_t live_bytes;
     size_t appends_in_flight;
     size_t replays_per_turn;
+    size_t inbox_records;     /* read and not absorbed; beyond, the inbox is not read, and goes on below a half */
+    size_t inbox_bytes;
     size_t woken_jobs;        /* brought back because they were due, and not at rest again */
     size_t turn_bytes;
     int64_t life_ms;
@@ -65,6 +67,11 @@ struct engine_limits {        /* zero: the default of constants.h */
     size_t tasks_out;         /* of one queue: dispatched, not begun */
     int64_t alive_ms;          /* an owner heard of so shortly before lives; a proof that it is us holds so long */
     int64_t drain_ms;          /* a revoked owner lets steps end for so long; -1: not at all */
+};
+
+/* What jobs, inputs, appends and unsaved histories of all partitions of a worker take, and may take. */
+struct engine_memory {
+    size_t used, budget; /* bytes, as far as they are counted */
 };
 
 struct engine_config {
@@ -85,6 +92,8 @@ struct engine_config {
     bool (*queue_take)(void *context, const char *queue, int64_t monotonic_ms, int64_t *again_ms);
     size_t (*queue_limit)(void *context, const char *queue); /* instead of limits.tasks_out; 0: that. NULL: that */
     void *queue_context;
+    struct engine_memory *memory;     /* shared; NULL: not limited. Over it no job is brought into memory but one at a time,
+                                       * a quarter over it no more is read; the host evicts: engine_evict() */
     uint64_t seed;                    /* nonces, jitter */
     bool hands_over;                  /* several workers share the log: the owner before is asked (rule 4) */
     struct engine_limits limits;
@@ -216,6 +225,11 @@ const char *engine_state_name(enum engine_state state);
  * embedded log says INT64_MAX once. */
 void engine_on_histories_kept(struct engine *engine, int64_t offset);
 
+/* Since when its least recently used job has not moved, monotonic; INT64_MAX: there is none. */
+int64_t engine_idle_since(const struct engine *engine);
+/* Gives the memory of the least recently used job back that can be rebuilt. False: there is none just now. */
+bool engine_evict(struct engine *engine);
+
 /* What changed since the last save, for the store; the caller wraps it in a transaction. */
 struct engine_save {
     void *context;
@@ -243,6 +257,8 @@ struct engine_counts {
     size_t open_runs, closed_runs, live_jobs, waiting_steps, appends_in_flight, outputs_unsent;
     size_t live_bytes;
     size_t live_jobs_most, woken_most; /* the most there ever were */
+    size_t inbox_held, inbox_held_most, inbox_bytes;
+    uint64_t inbox_pauses, memory_waits;
     size_t asleep;                     /* not in memory: their timers are due some time */
     uint64_t records_counted, records_rejected, records_duplicate, events, replays, evictions, claims;
     int64_t position, in_pos, out_pos, claim;

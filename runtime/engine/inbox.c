@@ -14,7 +14,29 @@ static struct inbox_entry *window_at(const struct engine *engine, size_t index)
     return &engine->window[(engine->window_start + index) & (engine->window_capacity - 1)];
 }
 
-static bool window_push(struct engine *engine, int64_t offset, int64_t append_ms)
+/* What is read is held until a confirmed record has absorbed it. */
+static void entry_hold(struct engine *engine, struct inbox_entry *entry, size_t size)
+{
+    entry->state = INBOX_PENDING;
+    entry->size = size ? size : 1;
+    engine->inbox_held++;
+    engine->inbox_bytes += entry->size;
+    if (engine->inbox_held > engine->counts.inbox_held_most)
+        engine->counts.inbox_held_most = engine->inbox_held;
+    memory_add(engine, MEMORY_OF_RECORD(entry->size));
+}
+
+static void entry_let_go(struct engine *engine, struct inbox_entry *entry)
+{
+    if (entry->size == 0)
+        return;
+    memory_subtract(engine, MEMORY_OF_RECORD(entry->size));
+    engine->inbox_held--;
+    engine->inbox_bytes -= entry->size;
+    entry->size = 0;
+}
+
+static bool window_push(struct engine *engine, int64_t offset, int64_t append_ms, size_t size)
 {
     if (engine->window_count == engine->window_capacity) {
         size_t capacity = engine->window_capacity ? engine->window_capacity * 2 : 64;
@@ -30,8 +52,9 @@ static bool window_push(struct engine *engine, int64_t offset, int64_t append_ms
         engine->window_start = 0;
         engine->window_capacity = capacity;
     }
-    *window_at(engine, engine->window_count++) =
-        (struct inbox_entry){ .offset = offset, .append_ms = append_ms, .state = INBOX_PENDING };
+    struct inbox_entry *entry = window_at(engine, engine->window_count++);
+    *entry = (struct inbox_entry){ .offset = offset, .append_ms = append_ms };
+    entry_hold(engine, entry, size);
     return true;
 }
 
@@ -61,8 +84,10 @@ static const struct inbox_entry *window_first_parked(const struct engine *engine
 void inbox_done(struct engine *engine, int64_t offset)
 {
     struct inbox_entry *entry = inbox_find(engine, offset);
-    if (entry)
+    if (entry) {
         entry->state = INBOX_DONE;
+        entry_let_go(engine, entry);
+    }
     while (engine->window_count > 0 && window_at(engine, 0)->state == INBOX_DONE) {
         engine->window_start = (engine->window_start + 1) & (engine->window_capacity - 1);
         engine->window_count--;
@@ -107,13 +132,50 @@ void inbox_follow(struct engine *engine)
     if (queued)
         queued->output.offset = parked ? parked->offset : engine->inbox_next;
     engine->inbox_turns_back = true;
+    engine->inbox_paused = false;
 }
 
 void inbox_park(struct engine *engine, int64_t offset)
 {
     struct inbox_entry *entry = inbox_find(engine, offset);
-    if (entry && entry->state == INBOX_PENDING)
-        entry->state = INBOX_PARKED;
+    if (!entry || entry->state != INBOX_PENDING)
+        return;
+    entry->state = INBOX_PARKED;
+    entry_let_go(engine, entry); /* told again: nothing but its place is kept */
+}
+
+/* It waits for others that come after it, and takes no more than its place: the inbox is read on. */
+void inbox_keep(struct engine *engine, int64_t offset)
+{
+    struct inbox_entry *entry = inbox_find(engine, offset);
+    if (entry)
+        entry_let_go(engine, entry);
+}
+
+/* ---- back-pressure ---------------------------------------------------------------------------------------------- */
+
+static bool inbox_is_full(const struct engine *engine, size_t part)
+{
+    size_t records = engine->limits.inbox_records;
+    if (memory_is_exhausted(engine) && records > INBOX_RECORDS_LEAST)
+        records = INBOX_RECORDS_LEAST;
+    return engine->inbox_held > records / part || (engine->inbox_held > 0 && engine->inbox_bytes > engine->limits.inbox_bytes / part);
+}
+
+/* What the log goes on handing over before it hears of it is read again later. */
+static void inbox_pause_if_full(struct engine *engine)
+{
+    if (engine->inbox_paused || !engine_owns(engine) || !inbox_is_full(engine, 1))
+        return;
+    engine_put(engine, ENGINE_OUT_UNFOLLOW_INBOX);
+    engine->inbox_paused = true;
+    engine->counts.inbox_pauses++;
+}
+
+void inbox_go_on(struct engine *engine)
+{
+    if (engine->inbox_paused && engine->state == ENGINE_OWNER && !inbox_is_full(engine, 2))
+        inbox_follow(engine);
 }
 
 void inbox_reread(struct engine *engine)
@@ -154,7 +216,10 @@ void inbox_end(struct engine *engine, int64_t end)
 
 void inbox_reset(struct engine *engine)
 {
+    for (size_t i = 0; i < engine->window_count; i++)
+        entry_let_go(engine, window_at(engine, i));
     engine->window_count = engine->window_start = 0;
+    engine->inbox_paused = false;
     while (engine->held_replies) {
         struct held_reply *next = engine->held_replies->next;
         reply_free(engine->held_replies->reply);
@@ -188,24 +253,17 @@ static bool inbox_takes(struct engine *engine, const struct log_record *record)
 {
     if (record->offset >= engine->inbox_next) {
         engine->inbox_next = record->offset + 1;
-        return window_push(engine, record->offset, record->append_ms);
+        return window_push(engine, record->offset, record->append_ms, record->size);
     }
     struct inbox_entry *entry = inbox_find(engine, record->offset);
     if (!entry || entry->state != INBOX_PARKED)
         return false;
-    entry->state = INBOX_PENDING;
+    entry_hold(engine, entry, record->size);
     return true;
 }
 
-void inbox_record(struct engine *engine, const struct log_record *record)
+static void inbox_take(struct engine *engine, const struct log_record *record)
 {
-    if (!engine_owns(engine) || engine->inbox_turns_back)
-        return;
-    if (engine->state == ENGINE_DRAINING)
-        return; /* the next owner reads it */
-    retention_on_inbox(engine, record->append_ms);
-    if (!inbox_takes(engine, record))
-        return;
     Record *decoded = NULL;
     enum wire_error error = record_decode(record->data, record->size, &decoded);
     if (error == WIRE_NO_MEMORY) {
@@ -237,4 +295,17 @@ void inbox_record(struct engine *engine, const struct log_record *record)
         command_dispatch(&context);
     payload_free(context.payload);
     record_free(decoded);
+}
+
+void inbox_record(struct engine *engine, const struct log_record *record)
+{
+    if (!engine_owns(engine) || engine->inbox_turns_back || engine->inbox_paused)
+        return;
+    if (engine->state == ENGINE_DRAINING)
+        return; /* the next owner reads it */
+    retention_on_inbox(engine, record->append_ms);
+    if (!inbox_takes(engine, record))
+        return;
+    inbox_take(engine, record);
+    inbox_pause_if_full(engine);
 }

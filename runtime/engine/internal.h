@@ -6,6 +6,7 @@
  *   handover.c: moves by plan      takeover.c: their report
  *   readback.c: the journal, judged and confirmed         inbox.c: what was read, and from where
  *   refusals.c: replies, refusals, Marks                  commands.c: what a command does
+ *   memory.c: what all this may take
  *   active.c: the runs worked on, their order of use      history.c: jobs made, replayed, asked what they want
  *   turn.c: inputs and commands become appends            wake.c: what a new owner does with the runs it finds
  *   steps.c: attempts and timers                          outbox.c: what leaves for other jobs
@@ -143,12 +144,14 @@ struct active {
     struct active *next_queued;
     struct active *newer, *older; /* least recently used order of those with a stack */
     bool in_lru;
+    int64_t used_ms; /* monotonic: put into that order */
     size_t bytes;
 };
 
 /* An append on its way: sent, not yet confirmed. In the order of their counter n. */
 struct append {
     struct append *next;
+    size_t counted; /* memory.c */
     uint32_t kind; /* Perdure__V1__Kind */
     uint64_t n;
     uint64_t cookie;
@@ -175,6 +178,7 @@ enum inbox_state { INBOX_PENDING, INBOX_DONE, INBOX_IN_MARK, INBOX_PARKED };
 struct inbox_entry {
     int64_t offset;
     int64_t append_ms;
+    size_t size; /* counted in inbox_bytes; 0: not */
     enum inbox_state state;
 };
 
@@ -400,6 +404,8 @@ struct engine {
     struct inbox_entry *window;
     size_t window_start, window_count, window_capacity;
     int64_t inbox_next;          /* next offset to read */
+    size_t inbox_held, inbox_bytes; /* read and not absorbed by a confirmed record */
+    bool inbox_paused;           /* too many of these: it is not read */
     bool inbox_turns_back;       /* asked to be read from inbox_next: what comes before the host knows is of before */
     uint32_t inbox_generation;
     uint32_t inbox_generation_min; /* the inbox was cut: what is read from now on is of this one or a later */
@@ -421,6 +427,8 @@ struct engine {
     size_t woken_count;
     int64_t wakes_ms;         /* when wake_budget was filled, monotonic */
     size_t wake_budget;
+    struct active *alone;     /* brought into memory though there is no room */
+    size_t memory_used;       /* of config.memory, by this engine */
 
     struct held_crash *crashes; /* of the worker before */
     struct retention retention;
@@ -539,6 +547,7 @@ void active_drop_job(struct active *active);
 void active_free(struct active *active);
 void active_settle(struct active *active); /* frees it when nothing is left to do */
 void actives_evict(struct engine *engine);
+bool active_evict_oldest(struct engine *engine); /* false: none of the next few can be */
 bool active_is_at_rest(const struct active *active); /* nothing of it runs, is queued, unconfirmed or due */
 void watchers_answer(struct active *active);
 void input_push(struct active *active, struct input *input);
@@ -557,6 +566,13 @@ const char *crash_of_attempt(const struct active *active, uint64_t op, uint32_t 
 /* True: nothing else runs before these are confirmed; `run`: it runs them, if they are not on their way. */
 bool crashes_come_first(struct engine *engine, bool run);
 void crashes_clear(struct engine *engine);
+
+/* memory.c */
+void memory_add(struct engine *engine, size_t bytes);
+void memory_subtract(struct engine *engine, size_t bytes);
+bool memory_admits(struct engine *engine, struct active *active); /* its job may be made */
+bool memory_has_room(const struct engine *engine);
+bool memory_is_exhausted(const struct engine *engine); /* nothing more is to be read, as far as that can be */
 
 /* history.c */
 bool active_new_job(struct active *active, const char *type);
@@ -595,6 +611,7 @@ void active_load_input(struct active *active);
 
 /* turn.c */
 void turn_run(struct active *active);
+bool turn_makes_job(const struct active *active); /* it is not in memory, and will be */
 void turn_confirmed(struct active *active, struct append *append);
 void turn_rewind(struct active *active); /* what was not confirmed is to be built again */
 
@@ -620,11 +637,13 @@ void steps_drop_unwanted(struct active *active); /* after a replay: remote ones 
 /* inbox.c */
 void inbox_begin(struct engine *engine);
 void inbox_follow(struct engine *engine); /* from inbox_next */
+void inbox_go_on(struct engine *engine);  /* if it was paused, and there is room again */
 void inbox_end(struct engine *engine, int64_t end);
 void inbox_record(struct engine *engine, const struct log_record *record);
 struct inbox_entry *inbox_find(struct engine *engine, int64_t offset); /* NULL: behind us */
 void inbox_done(struct engine *engine, int64_t offset);
 void inbox_park(struct engine *engine, int64_t offset);
+void inbox_keep(struct engine *engine, int64_t offset);
 void inbox_reread(struct engine *engine); /* from the first that is parked */
 /* Append time of the lowest input that is not behind in_pos; -1: all that was read is. */
 int64_t inbox_low_ms(const struct engine *engine, const Position *in_pos);

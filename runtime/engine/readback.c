@@ -38,6 +38,7 @@ void engine_confirm(struct engine *engine)
         if (engine->unacked == append) /* a later one's acknowledgement confirms it too */
             engine->unacked = append->next;
         engine->append_count--;
+        memory_subtract(engine, append->counted);
         if (position_is_beyond(&append->in_pos, &engine->confirmed_in_pos))
             engine->confirmed_in_pos = append->in_pos;
         outbox_confirm(engine, append->offset);

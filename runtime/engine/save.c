@@ -27,6 +27,11 @@ struct unsaved_record *save_unsaved_of(const struct engine *engine, uint64_t run
     return engine->unsaved_buckets ? engine->unsaved_buckets[run % UNSAVED_BUCKETS].head : NULL;
 }
 
+static size_t unsaved_size(const struct unsaved_record *record)
+{
+    return sizeof *record + record->size + strlen(record->job) + 1;
+}
+
 static void unsaved_add(struct engine *engine, struct unsaved_record *record)
 {
     record->next = record->next_in_bucket = NULL;
@@ -35,7 +40,8 @@ static void unsaved_add(struct engine *engine, struct unsaved_record *record)
     else
         engine->unsaved = record;
     engine->unsaved_tail = record;
-    engine->unsaved_bytes += sizeof *record + record->size;
+    engine->unsaved_bytes += unsaved_size(record);
+    memory_add(engine, unsaved_size(record));
 }
 
 /* A run that has ended leaves a stub only. While a long journal is read, or while the store takes nothing, its records
@@ -52,6 +58,7 @@ static void unsaved_prune(struct engine *engine)
         return; /* what is being copied is known as a run with its last part only */
     struct unsaved_record *record = engine->unsaved, *next;
     engine->unsaved = engine->unsaved_tail = NULL;
+    memory_subtract(engine, engine->unsaved_bytes);
     engine->unsaved_bytes = 0;
     if (engine->unsaved_buckets)
         memset(engine->unsaved_buckets, 0, UNSAVED_BUCKETS * sizeof *engine->unsaved_buckets);
@@ -99,6 +106,7 @@ void save_clear(struct engine *engine)
 {
     while (engine->unsaved) {
         struct unsaved_record *next = engine->unsaved->next;
+        memory_subtract(engine, unsaved_size(engine->unsaved));
         free(engine->unsaved->job);
         free(engine->unsaved);
         engine->unsaved = next;

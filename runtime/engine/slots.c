@@ -91,6 +91,7 @@ static bool held_add(struct engine *engine, int64_t offset, const Perdure__V1__S
     }
     *held = (struct slot_command){ engine->slots.held, offset, moved->map_version, moved->partition, moved->arrived };
     engine->slots.held = held;
+    inbox_keep(engine, offset);
     return true;
 }
 

@@ -426,6 +426,14 @@ static bool turn_needs_job(const struct active *active)
            run_is_open(active->head) && active->head->run == active->run;
 }
 
+bool turn_makes_job(const struct active *active)
+{
+    const struct input *first = active->inputs.head;
+    bool starts = first && first->event->kind_case == PERDURE__V1__EVENT__KIND_STARTED;
+    return !active->in_flight && !active->job && !active->parked && !active->crash_pending &&
+           (starts || turn_needs_job(active));
+}
+
 void turn_run(struct active *active)
 {
     struct engine *engine = active->engine;

@@ -190,7 +190,7 @@ static bool wakes_admit(struct engine *engine)
         if (!active->job || active_is_at_rest(active))
             woken_remove(active);
     }
-    return engine->woken_count < engine->limits.woken_jobs;
+    return engine->woken_count < engine->limits.woken_jobs && memory_admits(engine, NULL);
 }
 
 /* So many of a millisecond: the host may call again and again before it looks at what has come. */
@@ -211,6 +211,7 @@ static void wake_one(struct engine *engine, struct active *active)
         wake_at(active, engine->monotonic_ms + 1);
     } else if (slots_keep(engine, active->head->job)) {
         woken_add(active);
+        (void)memory_admits(engine, active); /* looked at before it was taken */
         turn_run(active);
     } else {
         slots_stand_still(active);
@@ -235,6 +236,6 @@ int64_t wakes_next(const struct engine *engine)
         return next;
     /* Out of time or of room: what makes room comes as an input, or in so long. */
     return engine->wakes_ms == engine->monotonic_ms && engine->wake_budget == 0 ? engine->monotonic_ms + 1
-           : engine->woken_count >= engine->limits.woken_jobs                   ? engine->monotonic_ms + 10
+           : engine->woken_count >= engine->limits.woken_jobs || !memory_has_room(engine) ? engine->monotonic_ms + 10
                                                                                 : engine->monotonic_ms;
 }

@@ -38,6 +38,7 @@ static struct engine *partition_engine(struct pdr_worker *worker, uint32_t parti
         .queue_take = worker->queue_options ? queue_options_take : NULL,
         .queue_limit = worker->queue_options ? queue_options_limit : NULL,
         .queue_context = worker->queue_options,
+        .memory = &worker->memory,
         .type_is_known = worker_type_is_known,
         .type_context = worker,
         .seed = (uint64_t)worker_monotonic_us(NULL) * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)(uintptr_t)worker ^
@@ -202,6 +203,8 @@ static void worker_count_gone(struct pdr_worker *worker, uint32_t partition)
     gone->evictions += counts.evictions;
     count_most(&gone->live_jobs_most, counts.live_jobs_most);
     count_most(&gone->woken_most, counts.woken_most);
+    count_most(&gone->inbox_held_most, counts.inbox_held_most);
+    gone->inbox_pauses += counts.inbox_pauses;
 }
 
 void worker_partition_close(struct pdr_worker *worker, uint32_t partition)

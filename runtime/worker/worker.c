@@ -356,6 +356,7 @@ static void worker_loop(struct pdr_worker *worker)
         worker_grow(worker);
         worker_send_postponed(worker);
         bool busy = worker_turn(worker);
+        worker_evict(worker);
         worker->log->operations->flush(worker->log);
         worker_save_if_due(worker);
         worker_complain(worker);
@@ -372,8 +373,9 @@ static void worker_tell_counts(struct pdr_worker *worker)
 {
     const struct engine_counts *gone = &worker->gone;
     worker_notice(worker, PDR_INFO, "%" PRIu64 " jobs were rebuilt, %" PRIu64 " evicted; at most %zu were in memory, %zu "
-                  "brought back at a time, in one partition", gone->replays, gone->evictions, gone->live_jobs_most,
-                  gone->woken_most);
+                  "brought back at a time, %zu commands held, in one partition; an inbox was held back %" PRIu64 " times",
+                  gone->replays, gone->evictions, gone->live_jobs_most, gone->woken_most, gone->inbox_held_most,
+                  gone->inbox_pauses);
 }
 
 int pdr_worker_run(pdr_worker *worker)
@@ -398,6 +400,7 @@ int pdr_worker_run(pdr_worker *worker)
     }
     worker_notice(worker, PDR_INFO, "worker %s on %s runs %s", worker->name, worker->log_uri,
                   registry_job_names(worker->registry));
+    worker_memory_begin(worker);
     crash_serving();
     worker_loop(worker);
     if (!worker->failed)

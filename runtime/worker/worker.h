@@ -47,6 +47,7 @@ struct worker_partition {
     bool standby;          /* followed, not assigned */
     bool standby_ends;     /* it cannot be */
     bool read_to_end;      /* at least once since it is followed, or owned */
+    bool none_to_evict;
     int64_t standby_from_ms; /* not before */
     char *stopped;         /* why it cannot be worked on, until this process ends; NULL: it can */
     int64_t owned_at_ms;
@@ -91,6 +92,8 @@ struct pdr_worker {
     bool draining;
     int64_t next_standby_ms;
     int64_t next_complaint_ms; /* when partitions that are stopped are named again */
+    struct engine_memory memory;
+    int64_t next_memory_notice_ms;
     struct engine_counts gone; /* of partitions that were given back: sums, and the most of one */
     bool failed;
     int code;
@@ -126,6 +129,10 @@ bool worker_carry_out(struct pdr_worker *worker, uint32_t partition); /* all out
 void worker_send_postponed(struct pdr_worker *worker);
 void worker_delivered(struct pdr_worker *worker, uint64_t cookie, enum log_delivery delivery, int64_t offset);
 void worker_outputs_release(struct pdr_worker *worker);
+
+/* memory.c */
+void worker_memory_begin(struct pdr_worker *worker);
+void worker_evict(struct pdr_worker *worker); /* if the budget is used up */
 
 /* crashes.c */
 void worker_tell_crashes(struct pdr_worker *worker, uint32_t partition); /* to its engine, which is new */

@@ -45,9 +45,10 @@ struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct
         .limits = { .live_jobs = profile->live_jobs, .life_ms = profile->life_ms, .keep_ms = profile->keep_ms,
                     .retention_bytes = profile->retention_bytes, .retention_age_ms = profile->retention_age_ms,
                     .retention_records = profile->retention_records, .skew_ms = 2000,
-                    .append_deadline_ms = APPEND_DEADLINE, .mark_interval_ms = 400, .claim_backoff_ms = CLAIM_BACKOFF,
-                    .trim_delay_ms = TRIM_DELAY, .status_delay_ms = 200, .alive_ms = 1000, .drain_ms = 300, .turn_bytes = profile->turn_bytes,
-                    .tasks_out = profile->tasks_out, .crash_limit = 2 },
+                     .append_deadline_ms = APPEND_DEADLINE, .mark_interval_ms = 400, .claim_backoff_ms = CLAIM_BACKOFF,
+                     .trim_delay_ms = TRIM_DELAY, .status_delay_ms = 200, .alive_ms = 1000, .drain_ms = 300, .turn_bytes = profile->turn_bytes,
+                     .tasks_out = profile->tasks_out, .inbox_records = profile->inbox_records, .crash_limit = 2 },
+         .memory = profile->memory ? &worker->memory : NULL,
         .host = { .context = store, .history = host_history },
         .job = { .stack_bytes = 64 * 1024 },
     };
@@ -159,6 +160,8 @@ void worker_crash(struct worker *worker)
         engine_counts(worker->seats[p].engine, &counts);
         tally.replays += counts.replays;
         tally.evictions += counts.evictions;
+        tally.faults[FAULT_INBOX_PAUSED] += counts.inbox_pauses;
+        tally.faults[FAULT_MEMORY_WAITED] += counts.memory_waits;
         tally.claims += counts.claims;
         tally.cuts += counts.cuts;
         tally.copied += counts.copied;
@@ -702,12 +705,41 @@ bool seat_pump(struct worker *worker, uint32_t p, bool all)
     return did;
 }
 
+/* As the host does: who has been idle for the longest time goes. */
+static bool worker_evict(struct worker *worker)
+{
+    struct engine *tried[PARTITIONS_MAX] = { 0 };
+    bool did = false;
+    worker->memory.budget = world->profile.memory;
+    while (world->profile.memory > 0 && worker->memory.used >= worker->memory.budget) {
+        struct seat *oldest = NULL;
+        for (uint32_t p = 0; p < world->profile.partitions; p++) {
+            struct seat *seat = &worker->seats[p];
+            if (tried[p] || engine_idle_since(seat->engine) == INT64_MAX)
+                continue;
+            if (!oldest || engine_idle_since(seat->engine) < engine_idle_since(oldest->engine))
+                oldest = seat;
+        }
+        if (!oldest)
+            break;
+        if (engine_evict(oldest->engine)) {
+            fault_count(FAULT_MEMORY_EVICTED);
+            did = true;
+        } else {
+            tried[oldest - worker->seats] = oldest->engine;
+        }
+    }
+    return did;
+}
+
 bool worker_turn(struct worker *worker)
 {
     bool did = worker_reports(worker, world->quiet);
     for (uint32_t p = 0; p < world->profile.partitions && !worker->restarting; p++)
         if (world->quiet || rng_chance(&world->schedule, 7500))
             did = seat_pump(worker, p, world->quiet) || did;
+    if (!worker->restarting)
+        did = worker_evict(worker) || did;
     if (worker->restarting || worker_has_stopped(worker))
         worker_crash(worker);
     return did;

@@ -92,8 +92,11 @@
     X(STEP_CRASHED, "a step crashes its worker")                           \
     X(QUARANTINED, "a job is quarantined for its crashes")                 \
     X(RESUMED, "client resumes a quarantined job")                         \
-    X(STEP_TIMED_OUT, "a step attempt takes longer than its timeout")    \
-    X(OTHER_ENCODING, "an event as another encoder writes it")            \
+    X(INBOX_PAUSED, "an inbox is held back: too much of it waits")         \
+    X(MEMORY_WAITED, "a job waits for memory")                             \
+    X(MEMORY_EVICTED, "an idle job is evicted: the worker's memory is used up") \
+    X(STEP_TIMED_OUT, "a step attempt takes longer than its timeout")      \
+    X(OTHER_ENCODING, "an event as another encoder writes it")             \
     X(STEP_TOO_LATE, "a step attempt is not begun: the proof was too old")
 
 enum fault {
@@ -236,6 +239,7 @@ struct worker {
     int64_t monotonic_base;
     uint64_t incarnation;
     struct session *session;
+    struct engine_memory memory;
     struct seat seats[PARTITIONS_MAX];
     char name[16];
 };
@@ -312,6 +316,8 @@ struct profile { /* drawn from the seed: what this run is like; chances in 1 of 
     size_t live_jobs;
     size_t turn_bytes;
     size_t tasks_out;
+    size_t inbox_records;
+    size_t memory; /* of a worker; 0: no limit */
     bool stores;
     bool truncates;
     bool lossy;

@@ -498,6 +498,43 @@ static void takeover_after_every_append(void **state)
 }
 
 /* Evicted jobs come back when something arrives for them. */
+/* An owner whose appends do not land reads no more of its inbox than it may hold; nothing is lost when they do again. */
+static void inbox_is_held_back(void **state)
+{
+    struct engine_limits limits = { .inbox_records = 6 };
+    struct trial *trial = trial_new(modules);
+    struct trial_worker *worker = trial_worker(trial, 0, &limits);
+    struct engine_counts counts;
+    char job[16];
+    (void)state;
+    engine_on_assigned(worker->engine);
+    trial_settle(trial);
+    for (int i = 0; i < 50; i++) {
+        snprintf(job, sizeof job, "b%d", i);
+        trial_start(trial, job, "greet", job, job);
+    }
+    for (int i = 0; i < 20; i++) {
+        trial_read(worker);
+        trial_run(worker);
+    }
+    engine_counts(worker->engine, &counts);
+    assert_int_equal(counts.inbox_held, 7); /* the one that was too many is held too */
+    assert_int_equal(counts.inbox_pauses, 1);
+    for (int i = 0; i < 30; i++) {
+        trial_settle(trial);
+        trial_advance(trial, 100);
+    }
+    engine_counts(worker->engine, &counts);
+    assert_int_equal(counts.inbox_held, 0);
+    assert_int_equal(counts.inbox_held_most, 7);
+    assert_true(counts.inbox_pauses >= 7);
+    for (int i = 0; i < 50; i++) {
+        snprintf(job, sizeof job, "b%d", i);
+        assert_string_equal(trial_state(trial, job), "waiting");
+    }
+    trial_free(trial);
+}
+
 static void evicted_jobs_go_on(void **state)
 {
     struct engine_limits limits = { .live_jobs = 2 };
@@ -559,6 +596,7 @@ int main(void)
         cmocka_unit_test(every_append_meets_every_fault),
         cmocka_unit_test(takeover_after_every_append),
         cmocka_unit_test(evicted_jobs_go_on),
+        cmocka_unit_test(inbox_is_held_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

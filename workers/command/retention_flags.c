@@ -38,6 +38,17 @@ static bool retention_size(const struct arguments *arguments, int64_t *bytes)
     return false;
 }
 
+bool memory_flag(const struct arguments *arguments, pdr_worker_options *options)
+{
+    const char *text = arguments_get(arguments, "memory");
+    int64_t bytes = text ? size_parse(text) : 0;
+    options->memory_bytes = (size_t)bytes;
+    if (!text || bytes >= MEMORY_LEAST)
+        return true;
+    arguments_wrong(arguments, "--memory: \"%s\" is no size of at least 16M; write it like 256M or 2G", text);
+    return false;
+}
+
 bool retention_flags(const struct arguments *arguments, pdr_worker_options *options)
 {
     if (!arguments_duration(arguments, "keep", 0, &options->keep_ms) ||

@@ -1,5 +1,5 @@
 /*
- * The flags of a worker that say how long what is remembered, and how large the journal grows.
+ * The flags of a worker that say how long what is remembered, how large the journal grows, what jobs take in memory.
  */
 #ifndef PERDURE_RETENTION_FLAGS_H
 #define PERDURE_RETENTION_FLAGS_H
@@ -17,5 +17,6 @@
 
 /* False: said what is wrong. */
 bool retention_flags(const struct arguments *arguments, pdr_worker_options *options);
+bool memory_flag(const struct arguments *arguments, pdr_worker_options *options);
 
 #endif

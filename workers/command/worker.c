@@ -133,6 +133,8 @@ static void worker_takeover(void *context, const pdr_takeover *takeover)
     {"drain-timeout", "DURATION", "how long running steps may end before a partition is given up (default: 10s)", false}, \
     {"accept-lost-commands", NULL, "go on though the log has lost commands that no job has taken", false}, \
     RETENTION_FLAGS, \
+    {"memory", "SIZE", "what jobs may take in memory, 256M, 2G: beyond, idle ones leave it, then others wait (default: half of " \
+     "the control group's limit, or a quarter of the machine's)", false}, \
     {"quiet", NULL, "print warnings and errors only", false}
 
 static const struct flag worker_flags[] = {
@@ -201,7 +203,8 @@ static int worker_start(struct arguments *arguments, FILE *file)
     if (!arguments_duration(arguments, "session-timeout", 0, &options.session_timeout_ms) ||
         !arguments_duration(arguments, "drain-timeout", DRAIN_MS, &options.drain_timeout_ms) ||
         !arguments_number(arguments, "standby", 0, 4096, 0, &standby) ||
-        !arguments_number(arguments, "threads", 1, 1024, 0, &threads) || !retention_flags(arguments, &options))
+        !arguments_number(arguments, "threads", 1, 1024, 0, &threads) || !retention_flags(arguments, &options) ||
+        !memory_flag(arguments, &options))
         return EXIT_USAGE;
     output.least = arguments_get(arguments, "quiet") ? PDR_WARNING : PDR_INFO;
     options.log = arguments->log;
@@ -239,7 +242,8 @@ static int worker_supervise(struct arguments *arguments)
         !arguments_number(arguments, "threads", 1, 1024, 0, &number) ||
         !arguments_duration(arguments, "drain-timeout", 0, &number) ||
         !arguments_number(arguments, "standby", 0, 4096, 0, &number) ||
-        !arguments_duration(arguments, "session-timeout", 0, &number) || !retention_flags(arguments, &options))
+        !arguments_duration(arguments, "session-timeout", 0, &number) || !retention_flags(arguments, &options) ||
+        !memory_flag(arguments, &options))
         return EXIT_USAGE;
     if (arguments->repeat_count == 0)
         return worker_start(arguments, stderr); /* it says what is missing */

@@ -566,6 +566,9 @@ typedef struct pdr_worker_options {
                                               worker went, as far as that can be told. Costs reading what is written
                                               there and memory as for own ones, without stacks; 0: none (default) */
     bool leave PDR_ZERO;                   /* pdr_worker_stop() means for good, as pdr_worker_leave() does */
+    size_t memory_bytes PDR_ZERO;          /* what jobs, their inputs and what is not written yet may take, of all partitions:
+                                              beyond, idle jobs leave memory, then others wait; default: half of the control
+                                              group's limit, a quarter of the machine's memory where there is none */
 } pdr_worker_options;
 
 /* Opens the log. `*out` is set also on failure, for pdr_worker_error(), unless PDR_NO_MEMORY; close it in any case.

@@ -13,6 +13,11 @@ PDR_STEP(blink, pdr_text, pdr_text)
 PDR_JOB(nap, pdr_text, pdr_text)
 PDR_JOB(until, pdr_text, pdr_text)
 PDR_JOB(wink, pdr_text, pdr_text)
+PDR_STEP(bulk, pdr_text, pdr_text, .in_place = true)
+PDR_JOB(hoard, pdr_text, pdr_text)
+PDR_JOB(gatherer, pdr_text, pdr_text)
+PDR_SIGNAL(go, pdr_text)
+PDR_SIGNAL(drop, pdr_text)
 
 int blink(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
 {
@@ -58,4 +63,48 @@ int wink(pdr_job *job, const pdr_text *in, pdr_text *out)
     return PDR_OK;
 }
 
-PDR_MODULE(sleepers, PDR_RUNS(blink), PDR_RUNS(nap), PDR_RUNS(until), PDR_RUNS(wink));
+#define BULK 20000 /* bytes of a result */
+
+int bulk(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
+{
+    char *text = pdr_attempt_alloc(attempt, BULK + 1);
+    memset(text, in->chars[0], BULK);
+    text[BULK] = '\0';
+    out->chars = text;
+    return PDR_OK;
+}
+
+/* Holds the large results of as many steps as its input has digits, waits for a signal, and looks at all of them. */
+int hoard(pdr_job *job, const pdr_text *digits, pdr_text *out)
+{
+    size_t count = strlen(digits->chars);
+    pdr_text **held = pdr_alloc(job, count * sizeof *held), *word;
+    for (size_t i = 0; i < count; i++) {
+        pdr_text digit = { digits->chars + i };
+        PDR_TRY(pdr_await(job, bulk, &digit, &held[i]));
+    }
+    PDR_TRY(pdr_receive(job, go, &word));
+    char *sum = pdr_alloc(job, count + 1);
+    for (size_t i = 0; i < count; i++)
+        sum[i] = strlen(held[i]->chars) == BULK ? held[i]->chars[BULK - 1] : '?';
+    sum[count] = '\0';
+    out->chars = pdr_format(job, "%s%s", sum, word->chars);
+    return PDR_OK;
+}
+
+/* As many signals as its input says: the sum of their numbers. */
+int gatherer(pdr_job *job, const pdr_text *in, pdr_text *out)
+{
+    long count = strtol(in->chars, NULL, 10);
+    long long sum = 0;
+    for (long i = 0; i < count; i++) {
+        pdr_text *number;
+        PDR_TRY(pdr_receive(job, drop, &number));
+        sum += strtoll(number->chars, NULL, 10);
+    }
+    out->chars = pdr_format(job, "%lld", sum);
+    return PDR_OK;
+}
+
+PDR_MODULE(sleepers, PDR_RUNS(blink), PDR_RUNS(nap), PDR_RUNS(until), PDR_RUNS(wink), PDR_RUNS(bulk), PDR_RUNS(hoard),
+           PDR_RUNS(gatherer));

@@ -1,0 +1,75 @@
+/*
+ * What the jobs of a worker take in memory: counted where it changes, for all its partitions together. Over the budget idle
+ * jobs go, the oldest first (the host chooses among its partitions); no job is made or brought back before there is room,
+ * but one at a time in each partition, so that what makes room can go on, and others that would go on leave memory for it;
+ * at the end the inbox is not read.
+ */
+#include "engine/internal.h"
+
+void memory_add(struct engine *engine, size_t bytes)
+{
+    engine->memory_used += bytes;
+    if (engine->config.memory)
+        engine->config.memory->used += bytes;
+}
+
+void memory_subtract(struct engine *engine, size_t bytes)
+{
+    engine->memory_used -= bytes;
+    if (engine->config.memory)
+        engine->config.memory->used -= bytes;
+}
+
+bool memory_has_room(const struct engine *engine)
+{
+    const struct engine_memory *memory = engine->config.memory;
+    return !memory || memory->used < memory->budget;
+}
+
+bool memory_is_exhausted(const struct engine *engine)
+{
+    const struct engine_memory *memory = engine->config.memory;
+    return memory && memory->used >= memory->budget + memory->budget / 4;
+}
+
+/* A job that has something to go on with, and would grow by it, leaves memory instead: what has come for it is kept. Else
+ * jobs that were all small when they were let in would grow together. */
+static bool steps_aside(struct engine *engine, struct active *active)
+{
+    const struct run *head = active->head;
+    if (!active->job || !active->inputs.head || active == engine->alone || active->in_flight || active->running_steps ||
+        active->ending || active->crash_pending || active->outgoing_next < active->outgoing_count ||
+        active->run != head->run || !run_is_open(head) || head->last >= engine->histories_below)
+        return false;
+    for (const struct step *step = active->steps; step; step = step->next)
+        if (step->state != STEP_DELAYED && !step->remote)
+            return false;
+    active_drop_job(active);
+    engine->counts.evictions++;
+    engine->counts.memory_waits++;
+    return true;
+}
+
+/* Another one that came in without room must have come to rest, or gone: jobs that wait for each other are at rest. */
+bool memory_admits(struct engine *engine, struct active *active)
+{
+    struct active *alone = engine->alone;
+    if (memory_has_room(engine))
+        return true;
+    if (active && !turn_makes_job(active))
+        return !steps_aside(engine, active);
+    if (alone && alone != active && alone->job && !active_is_at_rest(alone)) {
+        engine->counts.memory_waits++;
+        return false;
+    }
+    if (active)
+        engine->alone = active;
+    return true;
+}
+
+int64_t engine_idle_since(const struct engine *engine)
+{
+    return engine->lru_oldest ? engine->lru_oldest->used_ms : INT64_MAX;
+}
+
+bool engine_evict(struct engine *engine) { return engine->state == ENGINE_OWNER && active_evict_oldest(engine); }
