@@ -10,7 +10,7 @@ import sys
 from harness import BUILD, Log, Worker, check, wait_until
 
 JOBS = 400
-DIGITS = "01234567890123456789" # results of 20 kB each, 400 kB a job: 160 MB
+DIGITS = "0123" # results of 100 kB each, 400 kB a job: 160 MB
 BUDGET = 16
 PARTITIONS = 4
 
@@ -39,7 +39,7 @@ def main(kind):
     tell(log, ["start s%d %s sleepers/hoard %s\n" % (i, job, DIGITS) for i, job in enumerate(jobs)])
     for job in jobs[::40]:
         wait_until(job + " waits for its signal", lambda: (log.json("describe", job) or {}).get("waiting", [{}])[0].get("kind") == "signal",
-                   seconds=120)
+                   seconds=300)
     tell(log, ["signal g%d %s go now%d\n" % (i, job, i) for i, job in enumerate(jobs)])
     for job, result in log.results(jobs):
         check(result == DIGITS + "now" + job[6:], "wrong result of %s: %r" % (job, result))

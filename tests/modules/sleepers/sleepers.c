@@ -63,7 +63,7 @@ int wink(pdr_job *job, const pdr_text *in, pdr_text *out)
     return PDR_OK;
 }
 
-#define BULK 20000 /* bytes of a result */
+#define BULK 100000 /* bytes of a result */
 
 int bulk(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
 {
