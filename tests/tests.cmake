@@ -110,7 +110,7 @@ if(sim_sources)
     target_compile_options(perdure-sim PRIVATE -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=)
     target_include_directories(perdure-sim PRIVATE ${TESTS}/sim)
     target_link_libraries(perdure-sim PRIVATE perdure_flags ${verify} perdure_mutations)
-    math(EXPR sim_timeout "(1500 + ${PERDURE_SEEDS} / 10) * ${PERDURE_TIMEOUT_FACTOR}")
+    math(EXPR sim_timeout "(2700 + ${PERDURE_SEEDS} / 5) * ${PERDURE_TIMEOUT_FACTOR}")
     add_test(NAME sim/seeds COMMAND perdure-sim --seeds ${PERDURE_SEEDS})
     # Every rule of the protocol left out once: each must be missed within 2000 seeds.
     add_test(NAME sim/mutations COMMAND perdure-sim --mutations)
