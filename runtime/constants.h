@@ -109,6 +109,9 @@
 #define MEMORY_PART_OF_GROUP 2
 #define MEMORY_PART_OF_MACHINE 4
 #define MEMORY_LEAST (16 * 1024 * 1024)
+/* Attempts of a partition that run at the same time while the budget is used up; and how soon others look for room. */
+#define STEPS_OVER_BUDGET 4
+#define MEMORY_LOOK_MS 10
 /* A record in memory beside its bytes: decoded, its events, their parts. */
 #define MEMORY_OF_RECORD(size) (4 * (size) + 512)
 /* Unconfirmed appends of one partition; beyond, the intake waits (H28, hazard 21). Well below librdkafka's queue of

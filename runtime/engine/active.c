@@ -254,7 +254,7 @@ bool active_is_at_rest(const struct active *active)
         active->outgoing_next < active->outgoing_count)
         return false;
     for (struct step *step = active->steps; step; step = step->next)
-        if (step->state != STEP_DELAYED && !step->remote)
+        if (step->state != STEP_DELAYED && !step->remote && !step_waits_for_memory(step))
             return false;
     /* What is due fires at the next tick; evicted before it, the job would be replayed and evicted for ever. */
     return active_wake_time(active) > active->engine->monotonic_ms;
@@ -265,10 +265,19 @@ static bool active_is_evictable(const struct active *active)
     return active->head->last < active->engine->histories_below && active_is_at_rest(active);
 }
 
+/* It makes room for others, and comes back in the line of those that are due. */
+static bool active_waits_for_memory(const struct active *active)
+{
+    const struct step *step = active->steps;
+    while (step && !step_waits_for_memory(step))
+        step = step->next;
+    return step != NULL;
+}
+
 static void active_evict(struct active *active)
 {
     struct engine *engine = active->engine;
-    int64_t due = active_wake_time(active);
+    int64_t due = active_waits_for_memory(active) ? engine->monotonic_ms : active_wake_time(active);
     active_drop_job(active);
     if (due != INT64_MAX)
         wake_at(active, due);

@@ -286,6 +286,8 @@ int64_t engine_next_wake(const struct engine *engine)
         next = engine->monotonic_ms;
     if (!waits && wakes_next(engine) < next)
         next = wakes_next(engine);
+    if (!waits && steps_next_admitted(engine) < next)
+        next = steps_next_admitted(engine);
     if (engine->state == ENGINE_OWNER && engine->assigned && retention_wants_run(engine))
         next = engine->monotonic_ms;
     return next;
@@ -349,6 +351,7 @@ void engine_run(struct engine *engine)
     if (engine->state != ENGINE_OWNER)
         return;
     queues_pump(engine);
+    steps_start_admitted(engine);
     actives_evict(engine);
     inbox_go_on(engine);
     outbox_send(engine);

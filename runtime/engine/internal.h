@@ -24,6 +24,7 @@
 #include "engine/copy.h"
 #include "engine/engine.h"
 #include "engine/judge.h"
+#include "engine/limits.h"
 #include "engine/rules.h"
 
 enum alarm_kind {
@@ -90,6 +91,7 @@ struct step {
     struct alarm alarm; /* RETRY or TIMEOUT */
     const pdr_decl *decl;
     struct remote *remote; /* executed outside; NULL: here */
+    struct limit_waiter limit; /* of an attempt that runs here */
 };
 
 struct timer {
@@ -422,6 +424,8 @@ struct engine {
     size_t live_jobs, live_bytes, running_steps;
     int64_t histories_below;
     size_t replays_this_turn;
+    struct limit_line admitted;        /* steps for which a limit has room now */
+    struct limit_line short_of_memory; /* steps that may begin when the budget has room */
     struct alarms wakes;      /* jobs to be brought back, by when they are due: wake.c */
     struct active *woken;     /* brought back for that, and not at rest again */
     size_t woken_count;
@@ -619,6 +623,9 @@ void turn_rewind(struct active *active); /* what was not confirmed is to be buil
 void step_want(struct active *active, const struct job_command *command);
 void step_abandon(struct active *active, uint64_t op);
 void steps_start(struct active *active); /* what is wanted and allowed now (rule 8) */
+void steps_start_admitted(struct engine *engine); /* those for which a limit has room by now */
+int64_t steps_next_admitted(const struct engine *engine);
+bool step_waits_for_memory(const struct step *step);
 void steps_clear(struct active *active, bool abandon);
 void steps_forget_job(struct active *active); /* the job is gone; running attempts go on */
 void step_on_alarm(struct engine *engine, struct step *step);

@@ -17,12 +17,20 @@ struct step *step_find(const struct active *active, uint64_t op)
     return NULL;
 }
 
+/* What it holds of its limits, and its place in their lines. */
+static void step_leave_limits(struct step *step)
+{
+    const struct engine *engine = step->active->engine;
+    limit_leave(engine->config.step_limits, &step->limit, engine->monotonic_ms);
+}
+
 static void step_stop_running(struct step *step, bool abandon)
 {
     struct active *active = step->active;
     struct engine *engine = active->engine;
     if (step->state != STEP_RUNNING)
         return;
+    step_leave_limits(step);
     active->running_steps--;
     engine->running_steps--;
     struct queued_output *queued = abandon ? engine_put(engine, ENGINE_OUT_ABANDON_STEP) : NULL;
@@ -57,6 +65,7 @@ static Payload *payload_in_one_piece(const Payload *payload)
 static void step_free(struct step *step, bool abandon)
 {
     step_stop_running(step, abandon);
+    step_leave_limits(step);
     remote_free(step);
     alarm_clear(&step->active->engine->alarms, &step->alarm);
     if (step->site)
@@ -249,6 +258,84 @@ static void step_start(struct step *step)
     queued->output.begin_until = proof_until(engine);
 }
 
+/* True: all its limits have room for it. Else it stands in line. */
+static bool step_is_admitted(struct step *step)
+{
+    struct engine *engine = step->active->engine;
+    struct limits *limits = engine->config.step_limits;
+    struct limit_waiter *waiter = &step->limit;
+    if (!limits)
+        return true;
+    if (waiter->stage == LIMIT_STAGE_KEY && !waiter->line) {
+        const char *key = step->policy.concurrency_key;
+        waiter->gates[LIMIT_STAGE_KEY] = key ? limits_key(limits, key) : NULL;
+        if (key && !waiter->gates[LIMIT_STAGE_KEY]) {
+            engine_stop(engine, "out of memory");
+            return false;
+        }
+        waiter->gates[LIMIT_STAGE_COUNT] = limits_find(limits, LIMIT_STEP_COUNT, step->name);
+        waiter->gates[LIMIT_STAGE_RATE] = limits_find(limits, LIMIT_STEP_RATE, step->name);
+        waiter->key_limit = step->policy.concurrency_limit;
+        waiter->ready = &engine->admitted;
+    }
+    bool waited = waiter->line != NULL, admitted = limit_enter(waiter, engine->monotonic_ms);
+    engine->counts.limit_waits += !admitted && !waited;
+    return admitted;
+}
+
+/* Over the memory budget few attempts run at the same time: what they bring back is what fills the memory. */
+static bool steps_have_memory(const struct engine *engine)
+{
+    return memory_has_room(engine) || engine->running_steps < STEPS_OVER_BUDGET;
+}
+
+static bool step_has_memory(struct step *step)
+{
+    struct engine *engine = step->active->engine;
+    if (steps_have_memory(engine) || step->active == engine->alone) {
+        limit_wait_no_more(&step->limit);
+        return true;
+    }
+    limit_wait(&engine->short_of_memory, &step->limit);
+    return false;
+}
+
+bool step_waits_for_memory(const struct step *step)
+{
+    return step->limit.line == &step->active->engine->short_of_memory;
+}
+
+static void step_start_waiter(struct limit_waiter *waiter)
+{
+    struct active *active = ((struct step *)(void *)((char *)waiter - offsetof(struct step, limit)))->active;
+    steps_start(active);
+    status_schedule(active, false);
+}
+
+void steps_start_admitted(struct engine *engine)
+{
+    struct limit_waiter *waiter;
+    if (engine->config.step_limits)
+        limits_pump(engine->config.step_limits, engine->monotonic_ms);
+    while ((waiter = limit_take_ready(&engine->admitted)))
+        step_start_waiter(waiter);
+    while (engine->short_of_memory.head && steps_have_memory(engine) && proof_holds(engine))
+        step_start_waiter(limit_take_ready(&engine->short_of_memory));
+}
+
+int64_t steps_next_admitted(const struct engine *engine)
+{
+    if (engine->state != ENGINE_OWNER)
+        return INT64_MAX;
+    if (engine->admitted.head)
+        return engine->monotonic_ms;
+    int64_t next = engine->config.step_limits ? limits_next(engine->config.step_limits) : INT64_MAX;
+    /* What makes room comes as an input, or is done by the host. */
+    if (engine->short_of_memory.head && engine->monotonic_ms + MEMORY_LOOK_MS < next)
+        next = engine->monotonic_ms + MEMORY_LOOK_MS;
+    return next;
+}
+
 void steps_start(struct active *active)
 {
     struct engine *engine = active->engine;
@@ -262,7 +349,8 @@ void steps_start(struct active *active)
             continue;
         if (!proof_holds(engine))
             return;
-        step_start(step);
+        if (step_is_admitted(step) && step_has_memory(step))
+            step_start(step);
     }
 }
 

@@ -70,6 +70,8 @@ struct step_policy {
     int64_t schedule_to_start_ms; /* with a queue; 0: none */
     int64_t heartbeat_ms;         /* with a queue; 0: none */
     uint32_t priority;
+    const char *concurrency_key; /* NULL: none. Lives as long as the job */
+    uint32_t concurrency_limit;
 };
 
 enum job_command_kind {

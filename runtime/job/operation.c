@@ -356,6 +356,9 @@ void operation_merge(struct step_policy *policy, const pdr_step_options *default
     policy->heartbeat_ms = merged(TASK_HEARTBEAT_MS, declared.heartbeat_ms, called.heartbeat_ms);
     int priority = called.priority != 0 ? called.priority : declared.priority;
     policy->priority = priority > 0 ? (uint32_t)priority : 0;
+    policy->concurrency_key = called.concurrency_key != NULL ? called.concurrency_key : declared.concurrency_key;
+    int limit = called.concurrency_limit != 0 ? called.concurrency_limit : declared.concurrency_limit;
+    policy->concurrency_limit = limit > 0 ? (uint32_t)limit : 1;
 }
 
 /* Encodes the input. False: the operation is ready, failed, or the job is broken. */
@@ -459,6 +462,7 @@ struct op *operation_start(pdr_job *job, const pdr_site *site, const pdr_decl *d
         pdr_step_options called = step_options(options);
         operation_merge(&op->policy, decl->defaults, &called);
         op->policy.queue = operation_copy_text(job, op->policy.queue);
+        op->policy.concurrency_key = operation_copy_text(job, op->policy.concurrency_key);
         limit = called.limit;
         op->label = operation_copy_text(job, called.label);
     } else {

@@ -219,6 +219,9 @@ int pdr_worker_open(const pdr_worker_options *options, pdr_worker **out)
     if (!queue_options_read(worker->options.queue_rates, worker->options.queue_limits, &worker->queue_options, worker->error,
                             sizeof worker->error))
         return PDR_INVALID;
+    int limited = worker_read_step_limits(worker);
+    if (limited != PDR_OK)
+        return limited;
     bool embedded = strncmp(uri, "sqlite:", 7) == 0;
     if (embedded && worker->options.queue) {
         worker_fail(worker, PDR_INVALID, "%s is an embedded log and has no queues: its worker runs their steps itself", uri);
@@ -448,6 +451,7 @@ void pdr_worker_close(pdr_worker *worker)
         worker->log->operations->close(worker->log);
     worker_outputs_release(worker);
     queue_options_free(worker->queue_options);
+    limits_free(worker->limits);
     worker_aside_release(worker);
     for (size_t i = 0; i < worker->known_type_count; i++)
         free(worker->known_types[i]);

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "engine/engine.h"
+#include "engine/limits.h"
 #include "log/log.h"
 #include "store/store.h"
 #include "worker/data_dir.h"
@@ -70,6 +71,7 @@ struct pdr_worker {
     int64_t store_retry_ms, store_look_ms;
     struct step_pool *pool;
     struct queue_options *queue_options; /* NULL: nothing is limited */
+    struct limits *limits;               /* of steps that run here */
     struct worker_partition *partitions;
     uint32_t partition_count;
     char **known_types;
@@ -130,6 +132,7 @@ void worker_send_postponed(struct pdr_worker *worker);
 void worker_delivered(struct pdr_worker *worker, uint64_t cookie, enum log_delivery delivery, int64_t offset);
 void worker_outputs_release(struct pdr_worker *worker);
 
+int worker_read_step_limits(struct pdr_worker *worker); /* step_limits.c */
 /* memory.c */
 void worker_memory_begin(struct pdr_worker *worker);
 void worker_evict(struct pdr_worker *worker); /* if the budget is used up */

@@ -98,7 +98,7 @@ int chain(pdr_job *job, const pdr_text *in, pdr_text *out)
         else if (i % 5 == 4)
             PDR_TRY(pdr_await(job, hang, &input, &done));
         else
-            PDR_TRY(pdr_await(job, work, &input, &done, .max_attempts = 8));
+            PDR_TRY(pdr_await(job, work, &input, &done, .max_attempts = 8, .concurrency_key = "mixed"));
         value = value_of(done);
     }
     out->chars = pdr_format(job, "%u", value);

@@ -49,6 +49,7 @@ struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct
                      .trim_delay_ms = TRIM_DELAY, .status_delay_ms = 200, .alive_ms = 1000, .drain_ms = 300, .turn_bytes = profile->turn_bytes,
                      .tasks_out = profile->tasks_out, .inbox_records = profile->inbox_records, .crash_limit = 2 },
          .memory = profile->memory ? &worker->memory : NULL,
+         .step_limits = worker->step_limits,
         .host = { .context = store, .history = host_history },
         .job = { .stack_bytes = 64 * 1024 },
     };
@@ -110,8 +111,19 @@ static void seat_choose_store(struct seat *seat, uint32_t partition)
     }
 }
 
+/* A rate, a number, and the keys that jobs name. */
+static void worker_limit_steps(struct worker *worker)
+{
+    limits_free(worker->step_limits);
+    worker->step_limits = world->profile.step_limits ? limits_new() : NULL;
+    if (worker->step_limits && (!limits_set(worker->step_limits, LIMIT_STEP_COUNT, "work", 2) ||
+                                !limits_set(worker->step_limits, LIMIT_STEP_RATE, "sim/undo", 50)))
+        abort();
+}
+
 void worker_start(struct worker *worker)
 {
+    worker_limit_steps(worker);
     worker->alive = true;
     worker->restarting = worker->stopping = false;
     worker->incarnation++;
@@ -162,6 +174,7 @@ void worker_crash(struct worker *worker)
         tally.evictions += counts.evictions;
         tally.faults[FAULT_INBOX_PAUSED] += counts.inbox_pauses;
         tally.faults[FAULT_MEMORY_WAITED] += counts.memory_waits;
+        tally.faults[FAULT_STEP_LIMITED] += counts.limit_waits;
         tally.claims += counts.claims;
         tally.cuts += counts.cuts;
         tally.copied += counts.copied;
@@ -180,6 +193,7 @@ void worker_free(struct worker *worker)
         rows_clear(&worker->seats[p].store);
         rows_clear(&worker->seats[p].old_store);
     }
+    limits_free(worker->step_limits);
 }
 
 void worker_stop(struct worker *worker, bool leave)

@@ -10,6 +10,7 @@
 
 #include "constants.h"
 #include "engine/engine.h"
+#include "engine/limits.h"
 #include "engine/rules.h"
 #include "constants.h"
 #include "memory_log.h"
@@ -95,6 +96,7 @@
     X(INBOX_PAUSED, "an inbox is held back: too much of it waits")         \
     X(MEMORY_WAITED, "a job waits for memory")                             \
     X(MEMORY_EVICTED, "an idle job is evicted: the worker's memory is used up") \
+    X(STEP_LIMITED, "a step waits for a limit of its worker")              \
     X(STEP_TIMED_OUT, "a step attempt takes longer than its timeout")      \
     X(OTHER_ENCODING, "an event as another encoder writes it")             \
     X(STEP_TOO_LATE, "a step attempt is not begun: the proof was too old")
@@ -240,6 +242,7 @@ struct worker {
     uint64_t incarnation;
     struct session *session;
     struct engine_memory memory;
+    struct limits *step_limits; /* of this incarnation; NULL: none */
     struct seat seats[PARTITIONS_MAX];
     char name[16];
 };
@@ -318,6 +321,7 @@ struct profile { /* drawn from the seed: what this run is like; chances in 1 of 
     size_t tasks_out;
     size_t inbox_records;
     size_t memory; /* of a worker; 0: no limit */
+    bool step_limits;
     bool stores;
     bool truncates;
     bool lossy;

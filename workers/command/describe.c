@@ -74,6 +74,10 @@ static void describe_waiting(struct buffer *out, const struct catalog *catalog, 
         buffer_text(out, "\n      last error: ");
         show_error_text(out, waiting->last_error);
     }
+    if (*waiting->limit) {
+        buffer_text(out, "\n      not begun: no room in ");
+        show_plain(out, waiting->limit);
+    }
     if (*waiting->token)
         describe_outside(out, catalog, status, waiting, now);
     buffer_byte(out, '\n');

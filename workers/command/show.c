@@ -139,6 +139,8 @@ static void show_waiting(struct buffer *out, const struct catalog *catalog, cons
     show_site(out, "site", waiting->site);
     show_string(out, "label", waiting->label);
     show_uint(out, "op", waiting->op);
+    if (*waiting->limit)
+        show_string(out, "limit", waiting->limit);
     if (*waiting->token)
         show_outside(out, catalog, status, waiting);
     buffer_byte(out, '}');

@@ -128,6 +128,8 @@ static void worker_takeover(void *context, const pdr_takeover *takeover)
     {"name", "NAME", "name of the worker: shown, and its member id on Kafka (default: kept in the data directory)", false}, \
     {"threads", "N", "threads that run steps (default: 16)", false}, \
     {"session-timeout", "DURATION", "Kafka: a worker silent for so long loses its partitions (default: 10s)", false}, \
+    {"step-rate", "STEP=N/s,...", "attempts of a step that begin in a second, in this worker, at most", false}, \
+    {"step-limit", "STEP=N,...", "attempts of a step that run at the same time, in this worker, at most", false}, \
     {"queue-rate", "QUEUE=N/s,...", "remote steps that this worker dispatches at most", false}, \
     {"queue-limit", "QUEUE=N,...", "tasks of a partition that wait for their workers at most (default: 1000)", false}, \
     {"drain-timeout", "DURATION", "how long running steps may end before a partition is given up (default: 10s)", false}, \
@@ -217,6 +219,8 @@ static int worker_start(struct arguments *arguments, FILE *file)
         options.drain_timeout_ms = -1;
     options.leave = arguments_get(arguments, "leave") != NULL;
     options.accept_lost_commands = arguments_get(arguments, "accept-lost-commands") != NULL;
+    options.step_rates = arguments_get(arguments, "step-rate");
+    options.step_limits = arguments_get(arguments, "step-limit");
     options.queue_rates = arguments_get(arguments, "queue-rate");
     options.queue_limits = arguments_get(arguments, "queue-limit");
     options.notice = worker_notice;

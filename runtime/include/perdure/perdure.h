@@ -186,6 +186,10 @@ typedef struct pdr_step_options {
     int64_t schedule_to_start_ms PDR_ZERO; /* to be begun within, else it fails for good; default: none */
     int64_t heartbeat_ms PDR_ZERO;   /* an attempt not heard of for so long has failed; default: 60 s */
     int priority PDR_ZERO;           /* larger goes first where more wait than the queue takes; default: 0 */
+    /* Of the attempts with this key, of whatever step and job, so many run at the same time in a worker; others wait, in the
+     * order in which they came. Not for steps with a queue. Copied; never compared in replay. */
+    const char *concurrency_key PDR_ZERO; /* default: none */
+    int concurrency_limit PDR_ZERO;       /* default: 1 */
 } pdr_step_options;
 
 /* Of a child job. */
@@ -569,6 +573,9 @@ typedef struct pdr_worker_options {
     size_t memory_bytes PDR_ZERO;          /* what jobs, their inputs and what is not written yet may take, of all partitions:
                                               beyond, idle jobs leave memory, then others wait; default: half of the control
                                               group's limit, a quarter of the machine's memory where there is none */
+    /* Of attempts that run in this worker, over all its partitions; a step is named as in its module, or MODULE/STEP. */
+    const char *step_rates PDR_ZERO;       /* begun in a second at most: "charge=5/s,mail=0.2/s"; default: no limit */
+    const char *step_limits PDR_ZERO;      /* at the same time at most: "charge=3"; default: no limit but step_threads */
 } pdr_worker_options;
 
 /* Opens the log. `*out` is set also on failure, for pdr_worker_error(), unless PDR_NO_MEMORY; close it in any case.
