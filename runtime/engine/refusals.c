@@ -92,16 +92,18 @@ static void refuse_job(struct engine *engine, int64_t offset, const Header *head
         refusal->op = command->start->parent_op;
     else if (command->kind_case == PERDURE__V1__COMMAND__KIND_SIGNAL)
         refusal->op = command->signal->sender_op;
-    struct held_refusal **link = &engine->held_refusals;
-    while (*link)
+    struct held_refusal **link = &engine->held_refusals; /* by offset */
+    while (*link && (*link)->offset < offset)
         link = &(*link)->next;
+    held->next = *link;
     *link = held;
     struct inbox_entry *entry = inbox_find(engine, offset);
     if (entry)
         entry->state = RULE(REFUSAL_IN_MARK) ? INBOX_IN_MARK : INBOX_DONE;
+    inbox_keep(engine, offset);
     if (!RULE(REFUSAL_IN_MARK)) {
         inbox_done(engine, offset);
-        *link = NULL; /* the mutation: told by nobody's history */
+        *link = held->next; /* the mutation: told by nobody's history */
         perdure__v1__refusal__free_unpacked(refusal, NULL);
         free(held);
     } else {
@@ -149,7 +151,8 @@ void engine_mark(struct engine *engine)
     Position in_pos = inbox_low(engine, true);
     struct held_refusal *beyond = engine->held_refusals; /* the first that this Mark has no room for */
     size_t count = 0, bytes = 0, i = 0;
-    for (; beyond; beyond = beyond->next, count++) {
+    /* Rule 15: only what this Mark's in_pos passes. Behind an input that waits, the next owner reads it again, and may take it. */
+    for (; beyond && beyond->offset < in_pos.offset; beyond = beyond->next, count++) {
         bytes += perdure__v1__refusal__get_packed_size(beyond->refusal);
         if (count > 0 && bytes > engine->limits.turn_bytes)
             break;
@@ -196,10 +199,10 @@ void engine_mark(struct engine *engine)
 
 bool inbox_has_refusals(const struct engine *engine)
 {
-    for (const struct held_refusal *held = engine->held_refusals; held; held = held->next)
-        if (!held->in_mark)
-            return true;
-    return false;
+    const struct held_refusal *held = engine->held_refusals;
+    while (held && held->in_mark)
+        held = held->next;
+    return held && held->offset < inbox_low(engine, true).offset;
 }
 
 /* Only now may the position of other records pass what the Mark refused: it could have been lost before. */

@@ -100,7 +100,7 @@ def connections(cluster):
     refused("does not offer this sasl.mechanism", **{**right, "sasl.mechanism": "SCRAM-SHA-256"})
     refused("ssl.ca.location", **{**right, "ssl.ca.location": "/no/such/file"})
     refused(["has expired", "clock"], "expired", **{"security.protocol": "SSL", "ssl.ca.location": ca})
-    refused("our certificate", "mtls", **{"security.protocol": "SSL", "ssl.ca.location": ca})
+    refused("certificate", "mtls", **{"security.protocol": "SSL", "ssl.ca.location": ca})
     refused("wants TLS or SASL", code=5, **{"client.id": "plain"})
     refused(["192.0.2.7", "--allow-plaintext"], "away", **{"client.id": "plain"})
     for listener, settings in (("mtls", cluster.certificate_of("admin")),

@@ -233,6 +233,7 @@ static void seat_note_claim(struct seat *seat, const struct memory_record *recor
     if (record->kind != PERDURE__V1__KIND__KIND_CLAIM)
         return;
     seat->own_claim = false;
+    seat->own_last_claim = seat->nonce_count > 0 && record->nonce == seat->last_nonce;
     for (size_t i = 0; i < seat->nonce_count && i < 64; i++)
         if (seat->nonces[i] == record->nonce) {
             seat->own_claim = true;
@@ -246,7 +247,7 @@ static bool seat_outputs(struct worker *worker, uint32_t p);
 static void seat_is_done_with(const struct worker *worker, uint32_t p, bool claim)
 {
     const struct seat *seat = &worker->seats[p];
-    if (claim && seat->own_claim && seat->state == ENGINE_CLAIMING && engine_state_of(seat->engine) == ENGINE_FOLLOWING)
+    if (claim && seat->own_last_claim && seat->state == ENGINE_CLAIMING && engine_state_of(seat->engine) == ENGINE_FOLLOWING)
         world_bad("%s/%u does not release the claim that it no longer wants", worker->name, p);
 }
 
@@ -410,6 +411,7 @@ static void out_append(struct worker *worker, uint32_t p, const struct engine_ou
         Record *record = NULL;
         if (record_decode(out->data, out->size, &record) != WIRE_OK)
             world_bad("%s appends a claim that cannot be decoded", worker->name);
+        seat->last_nonce = record->claim->nonce;
         seat->nonces[seat->nonce_count++ % 64] = record->claim->nonce;
         if (seat->nonce_count > 64)
             seat->nonce_count = 64;

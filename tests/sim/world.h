@@ -213,6 +213,8 @@ struct seat { /* one partition on one worker */
     enum engine_state state;
     uint64_t nonces[64]; /* of the engine's own claims */
     size_t nonce_count;
+    uint64_t last_nonce; /* of the claim that it appended last */
+    bool own_last_claim; /* that one is the last claim handed to it: an older one that came late tells it nothing */
     bool own_claim; /* the last claim handed to the engine is its own */
     bool claim_pending; /* appended a claim, not read back */
     uint64_t asked_nonce; /* of the last epoch in which it appended; where the journal ended when it did so first */
