@@ -160,6 +160,7 @@ static const int kept_on_argument[] = {
     RULE_NONCE,         /* a claim that is acknowledged is not truncated, and without that nobody owns (rule 7) */
     RULE_FORGET_INPUT,  /* what came to the inbox before the end and LIFE holds the last input too */
     RULE_FORGET_OUTPUTS, /* the cut waits for the outputs of all that lies below it; above it a run is closed for too short */
+    RULE_SLOT_OUTPUTS,  /* both partitions send what leaves soon enough: an overtaking was not met */
     RULE_UNKNOWN_STOPS, /* the job layer stops at such an event too */
 };
 
