@@ -647,8 +647,11 @@ static bool world_settled(const struct worker *worker, bool sinks)
 /* No faults any more, one worker, time runs on: everything must come to its end. */
 static bool world_settle(struct worker *worker, bool sinks)
 {
-    int64_t limit = world->now + INT64_C(4) * 3600 * 1000;
-    for (int turn = 0; turn < 500000; turn++) { /* an hour passes before a lost task goes out again */
+    int64_t limit = world->now + INT64_C(4) * 3600 * 1000, since = world->now;
+    int moments = 0; /* without time going on: somebody turns round and round */
+    for (int turn = 0; turn < 500000 && moments < 20000; turn++) { /* an hour passes before a lost task goes out again */
+        moments = world->now == since ? moments + 1 : 0;
+        since = world->now;
         bool did = remote_turn();
         did = sessions_turn() || did;
         did = worker_turn(worker) || did;
