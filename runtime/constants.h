@@ -80,8 +80,6 @@
 #define STATUS_DELAY_MS INT64_C(200)
 /* Who waits for the end of one run, each some 100 bytes; others ask again. */
 #define WATCHERS_LIMIT 1024
-/* A new owner tells again of runs that ended so shortly before the last record: the one before may not have. */
-#define ENDS_TOLD_AGAIN_MS INT64_C(10000)
 /* A job that never waits so long is shown after this all the same. */
 #define STATUS_BUSY_MS INT64_C(1000)
 

@@ -187,6 +187,7 @@ void active_free(struct active *active)
     stops_clear(active);
     payload_free(active->input);
     alarm_clear(&engine->alarms, &active->status_alarm);
+    status_untold(active, false);
     wake_clear(active);
     active->head->user = NULL;
     free(active->report);

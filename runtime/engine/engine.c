@@ -158,6 +158,10 @@ void engine_on_fault(struct engine *engine, enum log_fault fault, const char *me
     case LOG_PRODUCER_REPLACED:
         engine_doubt(engine, message ? message : "the producer was replaced");
         break;
+    case LOG_STATUS_LOST:
+        if (engine_owns(engine))
+            engine_doubt(engine, message ? message : "a status record was lost");
+        break;
     case LOG_TRUNCATED:
     case LOG_OUT_OF_RANGE: /* rule 19 */
         if (fault == LOG_OUT_OF_RANGE)

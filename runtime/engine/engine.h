@@ -39,6 +39,9 @@ struct engine_host {
     int (*history)(void *context, uint32_t partition, const char *job, uint64_t run,
                    bool (*visit)(void *visit_context, int64_t offset, const void *record, size_t size),
                    void *visit_context);
+    /* The smallest `offset` of this partition's ENGINE_OUT_STATUS outputs that are not in the log yet; INT64_MAX: all are.
+     * NULL: they are there before whatever is appended after them. */
+    int64_t (*unshown)(void *context, uint32_t partition);
     /* Microseconds of any clock, for display only (how long a replay took). NULL: none. */
     int64_t (*stopwatch_us)(void *context);
 };
@@ -107,7 +110,7 @@ enum engine_output_kind {
     ENGINE_OUT_SEND,           /* to the inbox of `partition`; answer with engine_on_delivered(cookie) */
     ENGINE_OUT_TASK,           /* to queue `text`, lane `count`; answer with engine_on_delivered(cookie) */
     ENGINE_OUT_REPLY,          /* to a client; best effort */
-    ENGINE_OUT_STATUS,         /* status record of job `key` */
+    ENGINE_OUT_STATUS,         /* status record of job `key`, of what stands at `offset` last */
     ENGINE_OUT_STEP,           /* run an attempt, if it begins before `begin_until`; answer with engine_on_step_ended() */
     ENGINE_OUT_ABANDON_STEP,   /* its result will not be used; `timeout_ms` not 0: because it ran longer than that */
     ENGINE_OUT_FOLLOW_JOURNAL, /* hand over the journal from `offset` on */

@@ -136,6 +136,7 @@ struct active {
     int64_t moved_ms;     /* monotonic: its last append */
     int64_t unshown_ms;   /* monotonic: since when its status record is behind */
     bool status_due;    /* is to be published as soon as nothing is in flight */
+    bool untold;        /* ... and the owner before may not have shown it: status_untold() */
     bool ending;        /* a terminal event is in an append or counted */
     bool split;         /* its last append holds a part of a turn only */
     bool crash_pending; /* its inputs begin with a crash (a start before it): logged before any of its code runs */
@@ -429,6 +430,7 @@ struct engine {
     struct alarms wakes;      /* jobs to be brought back, by when they are due: wake.c */
     struct active *woken;     /* brought back for that, and not at rest again */
     size_t woken_count;
+    size_t untold_count;
     int64_t wakes_ms;         /* when wake_budget was filled, monotonic */
     size_t wake_budget;
     struct active *alone;     /* brought into memory though there is no room */
@@ -727,6 +729,8 @@ const char *outbox_task_job(const struct outbox_entry *entry);
 
 /* status.c */
 void status_publish(struct active *active);
+void status_untold(struct active *active, bool untold);
+int64_t statuses_shown_until(const struct engine *engine);
 void status_schedule(struct active *active, bool at_once);
 void status_on_alarm(struct active *active);
 Status *status_make(struct engine *engine, struct run *head);

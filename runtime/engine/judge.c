@@ -362,6 +362,8 @@ static enum judge_verdict judge_mark(struct judge *judge, int64_t offset, const 
         judge->mark_in_pos = *mark->in_pos;
     if (mark->largest_t > judge->largest_t)
         judge->largest_t = mark->largest_t;
+    if (mark->shown > judge->shown)
+        judge->shown = mark->shown;
     bool knows_all = judge_at_mark(judge, mark);
     if (RULE(DISTRUST) && knows_all &&
         (mark->live_count != judge->live_count ||

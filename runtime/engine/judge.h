@@ -126,6 +126,7 @@ struct judge {
     Position mark_in_pos;  /* highest of a Mark */
     int64_t out_pos;
     int64_t largest_t;
+    int64_t shown;         /* highest of a Mark: what stands below is told by status records */
     int64_t position;      /* next offset to read */
     int64_t anchor;        /* offset of the last record that counted, -1 */
     uint64_t anchor_digest;

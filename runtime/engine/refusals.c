@@ -174,6 +174,7 @@ void engine_mark(struct engine *engine)
     mark.live_hash = (ProtobufCBinaryData){ .len = 16, .data = engine->judge->live_hash.bytes };
     mark.live_count = engine->judge->live_count;
     mark.largest_t = engine->judge->largest_t;
+    mark.shown = statuses_shown_until(engine);
     mark.cut = retention_mark(engine, &in_pos);
     if (mark.cut > 0)
         header.min_reader = RULE_LEVEL_RETENTION;

@@ -25,6 +25,7 @@
     X(LOOK_FIRST, "8: a new owner begins nothing before an append behind its claim is confirmed")    \
     X(PROOF_AGE, "8: nothing is begun on an old proof that the partition is ours")            \
     X(MARKS, "9: Marks are written")                                                           \
+    X(SHOWN, "9: a new owner shows again what no Mark says to have been shown")                \
     X(RESEND, "10: a new owner sends all unsent outputs again")                                \
     X(OUTBOX_ORDER, "11: to one target the next goes after the delivery of the one before")    \
     X(ABSORB_ASIDE, "12: a job that is put aside absorbs what comes")                          \

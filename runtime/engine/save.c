@@ -143,6 +143,7 @@ static void save_partition(struct engine *engine, const struct engine_save *save
     row.mark_in_pos = &judge->mark_in_pos;
     row.out_pos = judge->out_pos;
     row.largest_t = judge->largest_t;
+    row.shown = judge->shown;
     row.anchor_offset = judge->anchor;
     row.anchor_digest = judge->anchor_digest;
     slots_genesis(engine, &genesis);
@@ -347,6 +348,7 @@ int engine_load_partition(struct engine *engine, const StoredPartition *row)
         judge->mark_in_pos = *row->mark_in_pos;
     judge->out_pos = row->out_pos;
     judge->largest_t = row->largest_t;
+    judge->shown = row->shown;
     judge->anchor = row->anchor_offset;
     judge->anchor_digest = row->anchor_digest;
     judge->begin = row->position;

@@ -167,6 +167,40 @@ Status *status_make(struct engine *engine, struct run *head)
     return status;
 }
 
+static void least(int64_t *until, int64_t offset)
+{
+    *until = offset < *until ? offset : *until;
+}
+
+/* Rule 9: below which offset everything was shown. Said in a Mark, so nothing is on its way: no status waits for a confirmation. */
+int64_t statuses_shown_until(const struct engine *engine)
+{
+    const struct engine_host *host = &engine->config.host;
+    int64_t until = engine->judge->position, before = engine->judge->shown;
+    if (engine->untold_count > 0 || !slots_are_here(engine))
+        return before;
+    if (host->unshown)
+        least(&until, host->unshown(host->context, engine->config.partition));
+    for (const struct queued_output *queued = engine->outputs; queued; queued = queued->next)
+        if (queued->output.kind == ENGINE_OUT_STATUS)
+            least(&until, queued->output.offset);
+    for (size_t i = 0; i < engine->alarms.count; i++) {
+        const struct alarm *alarm = engine->alarms.heap[i];
+        const struct active *active = (const struct active *)((const char *)alarm - offsetof(struct active, status_alarm));
+        if (alarm->kind == ALARM_STATUS)
+            least(&until, active->head->last);
+    }
+    return until > before ? until : before;
+}
+
+/* A new owner has not told yet what the one before may not have told. */
+void status_untold(struct active *active, bool untold)
+{
+    if (active->untold != untold)
+        active->engine->untold_count += untold ? 1 : (size_t)-1;
+    active->untold = untold;
+}
+
 static void status_put(struct engine *engine, struct run *head)
 {
     Status *status = status_make(engine, head);
@@ -178,6 +212,7 @@ static void status_put(struct engine *engine, struct run *head)
         queued->output.data = queued->owned[0];
         queued->output.size = size;
         queued->output.key = queued->owned[1];
+        queued->output.offset = head->last;
     }
     status_free(status);
 }
@@ -190,6 +225,7 @@ void status_publish(struct active *active)
     active->status_due = active->in_flight != NULL;
     if (active->in_flight || !engine_owns(engine) || active->head->seq == 0)
         return;
+    status_untold(active, false);
     if (!active->job && active->known && run_is_open(active->head))
         return; /* evicted: the record says what it waits for, its code is not asked again */
     status_put(engine, active->head);

@@ -35,10 +35,16 @@ void active_load_input(struct active *active)
                             active);
 }
 
-/* A run whose end may have been confirmed to nobody: the owner before died, or doubted it. */
-static bool end_is_recent(const struct engine *engine, const struct run *run)
+/* The owner before died, or doubted, and no Mark of it says that this stands in the run's status record (rule 9). */
+static bool run_may_be_unshown(const struct engine *engine, const struct run *run)
 {
-    return run->seq > 0 && !run_is_open(run) && run->t >= engine->judge->largest_t - ENDS_TOLD_AGAIN_MS;
+    RULE_FIRED(SHOWN);
+    return run->last >= (RULE(SHOWN) ? engine->judge->shown : engine->judge->position);
+}
+
+static bool end_may_be_unshown(const struct engine *engine, const struct run *run)
+{
+    return run->seq > 0 && !run_is_open(run) && run_may_be_unshown(engine, run);
 }
 
 /* Tells of such ends (again): the status record would say `running` for ever. */
@@ -47,14 +53,14 @@ static void wake_tell_ends(struct engine *engine)
     struct engine_host *host = &engine->config.host;
     for (struct unsaved_record *record = engine->unsaved; record; record = record->next) {
         struct run *run = record->seq == 1 ? judge_find(engine->judge, record->job) : NULL;
-        struct active *active = run && run->run == record->run && end_is_recent(engine, run) ? active_of(engine, run)
+        struct active *active = run && run->run == record->run && end_may_be_unshown(engine, run) ? active_of(engine, run)
                                                                                              : NULL;
         if (active && !active->input)
             start_visit(active, record->offset, record->data, record->size);
     }
     for (size_t i = 0; i < engine->judge->capacity; i++)
         for (struct run *run = engine->judge->table[i]; run; run = run->next) {
-            struct active *active = end_is_recent(engine, run) ? active_of(engine, run) : NULL;
+            struct active *active = end_may_be_unshown(engine, run) ? active_of(engine, run) : NULL;
             if (!active)
                 continue;
             active->run = run->run;
@@ -98,8 +104,7 @@ static int64_t run_due(const struct engine *engine, const struct run *run)
     int64_t rests = run->rests;
     if (rests == 0 || run->unknown_event || run->crashes || (active && active->steps))
         return engine->monotonic_ms - (engine->wall_ms > run->t ? engine->wall_ms - run->t : 0);
-    /* Its status may not have been shown. */
-    if (run->t >= engine->judge->largest_t - ENDS_TOLD_AGAIN_MS || !run_code_is_here(engine, run))
+    if (run_may_be_unshown(engine, run) || !run_code_is_here(engine, run))
         rests = rests < 0 || rests > engine->wall_ms ? engine->wall_ms : rests;
     return rests < 0 ? INT64_MAX : engine->monotonic_ms + (rests - engine->wall_ms);
 }
@@ -127,6 +132,7 @@ void wake_runs(struct engine *engine)
             active->t = run->t;
             active->ending = false;
             active->parked = active->crash_pending = active->split = false;
+            status_untold(active, run_may_be_unshown(engine, run));
             if (active->inputs.head)
                 active_enqueue(active);
             else if (due != INT64_MAX)

@@ -333,6 +333,7 @@ static const struct log_operations kafka_operations = {
     .join = kafka_join,
     .leave = kafka_leave,
     .put_status = kafka_put_status,
+    .unshown = kafka_unshown,
     .get_status = kafka_get_status,
     .each_status = kafka_each_status,
     .reply = kafka_reply,

@@ -352,10 +352,12 @@ int kafka_bounds(struct log *base, enum log_stream stream, uint32_t partition, i
     /* librdkafka asks the leader that it knows, to the end of the time, also when that broker is dead. A worker that takes
      * over many partitions of a dead broker must not wait for each: it has jobs to run, and gets by without an answer. */
     bool worker = log->member != NULL;
+    int timeout_ms = worker ? KAFKA_WORKER_ASK_TIMEOUT_MS : KAFKA_ASK_TIMEOUT_MS;
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
     if (!worker || kafka_may_ask(log))
-        code = rd_kafka_query_watermark_offsets(log->producer, topic, (int32_t)partition, start, end,
-                                                worker ? KAFKA_WORKER_ASK_TIMEOUT_MS : KAFKA_ASK_TIMEOUT_MS);
+        code = kafka_ask_offset(log->producer, topic, partition, RD_KAFKA_OFFSET_BEGINNING, timeout_ms, start);
+    if (!code)
+        code = kafka_ask_offset(log->producer, topic, partition, RD_KAFKA_OFFSET_END, timeout_ms, end);
     if (!code)
         return LOG_OK;
     if (worker && kafka_may_ask(log))

@@ -82,6 +82,8 @@ rd_kafka_t *kafka_producer_new(const struct kafka_uri *uri, const char *client_n
                                char *error, size_t error_size);
 /* For one read from beginning to end, on the caller's thread. */
 rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *notes, char *error, size_t error_size);
+rd_kafka_resp_err_t kafka_ask_offset(rd_kafka_t *client, const char *topic, uint32_t partition, int64_t which, int timeout_ms,
+                                     int64_t *offset);
 /* Lets it read partitions [first, first + count) from their first records on, each to a PARTITION_EOF. */
 rd_kafka_resp_err_t kafka_scanner_begin(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count,
                                         int timeout_ms);
@@ -205,11 +207,12 @@ struct kafka_source {
     int64_t trim_below; /* asked for; -1: nothing */
 };
 
-/* One append between append() and delivered(). */
+/* One append between append() and delivered(); or a status that is not in the log yet. */
 struct kafka_append {
     struct kafka_append *next, **link;
-    struct kafka_lane *lane;
+    struct kafka_lane *lane; /* NULL: a status */
     uint64_t cookie;
+    struct log_place of; /* of a status */
     size_t size;
 };
 
@@ -249,6 +252,7 @@ struct kafka_log {
     size_t lane_count_max;
     int64_t lane_bytes_max;
     struct kafka_append *in_flight; /* all appends without a report */
+    struct kafka_append *unshown;   /* statuses without one */
     struct kafka_append *spare;
     size_t aside;          /* statuses, replies, dead letters in flight */
     bool producer_failed;
@@ -313,9 +317,12 @@ void kafka_produce_serve(struct kafka_log *log, struct kafka_source *source);
 void kafka_produce_stop(struct kafka_log *log);
 int kafka_append(struct log *base, enum log_stream stream, uint32_t partition, const struct log_message *message,
                  uint64_t cookie);
-/* Statuses, replies, dead letters: sent once, nobody waits. Takes `headers` over. */
+/* Replies, dead letters, rows: sent once, nobody waits. Takes `headers` over. */
 int kafka_produce_aside(struct kafka_log *log, enum kafka_topic topic, int32_t partition, const char *key,
                         const void *data, size_t size, rd_kafka_headers_t *headers);
+int kafka_produce_status(struct kafka_log *log, int32_t partition, const char *key, const void *data, size_t size,
+                         const struct log_place *of);
+int64_t kafka_unshown(struct log *base, uint32_t partition);
 
 /* What plain tools see beside a record; librdkafka's to free once a message has it. */
 rd_kafka_headers_t *kafka_headers(const Header *header);
@@ -354,7 +361,7 @@ void kafka_members_chores(struct kafka_log *log);
 void kafka_members_stop(struct kafka_log *log);
 
 /* kafka_status.c */
-int kafka_put_status(struct log *base, const char *key, const void *data, size_t size);
+int kafka_put_status(struct log *base, const char *key, const void *data, size_t size, const struct log_place *of);
 int kafka_get_status(struct log *base, const char *key, void **data, size_t *size);
 int kafka_each_status(struct log *base, const char *prefix,
                       bool (*visit)(void *context, const char *key, const void *data, size_t size), void *context);

@@ -144,10 +144,21 @@ static struct kafka_append *kafka_append_new(struct kafka_log *log)
     return append;
 }
 
+static void kafka_append_link(struct kafka_append **list, struct kafka_append *append)
+{
+    append->link = list;
+    append->next = *list;
+    if (append->next)
+        append->next->link = &append->next;
+    *list = append;
+}
+
 static void kafka_append_unlink(struct kafka_log *log, struct kafka_append *append)
 {
-    append->lane->count--;
-    append->lane->bytes -= (int64_t)append->size;
+    if (append->lane) {
+        append->lane->count--;
+        append->lane->bytes -= (int64_t)append->size;
+    }
     *append->link = append->next;
     if (append->next)
         append->next->link = append->link;
@@ -183,18 +194,14 @@ int kafka_append(struct log *base, enum log_stream stream, uint32_t partition, c
     append->lane = lane;
     append->cookie = cookie;
     append->size = message->size;
-    append->link = &log->in_flight;
-    append->next = log->in_flight;
-    if (append->next)
-        append->next->link = &append->next;
-    log->in_flight = append;
+    kafka_append_link(&log->in_flight, append);
     lane->count++;
     lane->bytes += (int64_t)message->size;
     return LOG_OK;
 }
 
-int kafka_produce_aside(struct kafka_log *log, enum kafka_topic topic, int32_t partition, const char *key,
-                        const void *data, size_t size, rd_kafka_headers_t *headers)
+static int kafka_send_aside(struct kafka_log *log, enum kafka_topic topic, int32_t partition, const char *key,
+                            const void *data, size_t size, rd_kafka_headers_t *headers, struct kafka_append *status)
 {
     int result = LOG_FULL;
     if (log->read_only)
@@ -204,11 +211,56 @@ int kafka_produce_aside(struct kafka_log *log, enum kafka_topic topic, int32_t p
             rd_kafka_headers_destroy(headers);
         return result;
     }
-    rd_kafka_resp_err_t code = kafka_send(log, topic, partition, key, data, size, headers, NULL);
+    rd_kafka_resp_err_t code = kafka_send(log, topic, partition, key, data, size, headers, status);
     if (code)
         return kafka_send_refused(log, topic, code);
     log->aside++;
     return LOG_OK;
+}
+
+int kafka_produce_aside(struct kafka_log *log, enum kafka_topic topic, int32_t partition, const char *key,
+                        const void *data, size_t size, rd_kafka_headers_t *headers)
+{
+    return kafka_send_aside(log, topic, partition, key, data, size, headers, NULL);
+}
+
+/* ---- statuses ------------------------------------------------------------------------------------------------------- */
+
+int kafka_produce_status(struct kafka_log *log, int32_t partition, const char *key, const void *data, size_t size,
+                         const struct log_place *of)
+{
+    struct kafka_append *status = of ? kafka_append_new(log) : NULL;
+    if (of && !status)
+        return kafka_fail(log, "out of memory");
+    int result = kafka_send_aside(log, KAFKA_JOBS, partition, key, data, size, NULL, status);
+    if (status) { /* its report comes from a later poll */
+        *status = (struct kafka_append){ .of = *of };
+        kafka_append_link(&log->unshown, status);
+    }
+    if (status && result != LOG_OK)
+        kafka_append_unlink(log, status);
+    return result;
+}
+
+int64_t kafka_unshown(struct log *base, uint32_t partition)
+{
+    const struct kafka_log *log = kafka_log_of(base);
+    int64_t offset = INT64_MAX;
+    for (const struct kafka_append *status = log->unshown; status; status = status->next)
+        if (status->of.partition == partition && status->of.offset < offset)
+            offset = status->of.offset;
+    return offset;
+}
+
+static void kafka_status_reported(struct kafka_log *log, struct kafka_append *status, const rd_kafka_message_t *message)
+{
+    uint32_t partition = status->of.partition;
+    /* One that the topic will never take is not shown again. */
+    bool never = message->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || message->err == RD_KAFKA_RESP_ERR_INVALID_RECORD;
+    kafka_append_unlink(log, status);
+    if (message->err && !never)
+        kafka_fault(log, LOG_STATUS_LOST, partition, "a status record did not reach topic %s: %s", log->topics[KAFKA_JOBS],
+                    rd_kafka_err2str(message->err));
 }
 
 /* ---- reports -------------------------------------------------------------------------------------------------------- */
@@ -223,8 +275,10 @@ static void kafka_report(struct kafka_log *log, const rd_kafka_message_t *messag
         log->doubted = true; /* deleted? The next chores look. */
     if (kafka_is_unauthorised(message->err) && !log->dead)
         kafka_fault_unauthorised(log, "write", message->rkt ? rd_kafka_topic_name(message->rkt) : log->uri.name);
-    if (!append) {
+    if (!append || !append->lane) {
         log->aside--;
+        if (append)
+            kafka_status_reported(log, append, message);
         return;
     }
     uint64_t cookie = append->cookie;
@@ -320,6 +374,8 @@ static void kafka_produce_replace(struct kafka_log *log)
     kafka_producer_destroy(log);
     log->trimming = false;
     log->aside = 0;
+    while (log->unshown) /* who owns a partition begins anew, and so tells again of what no Mark says to have been shown */
+        kafka_append_unlink(log, log->unshown);
     log->producer_failed = false;
     if (!kafka_produce_new(log, error, sizeof error)) {
         kafka_producer_destroy(log);
@@ -363,6 +419,8 @@ void kafka_produce_stop(struct kafka_log *log)
     kafka_producer_destroy(log);
     while (log->in_flight)
         kafka_append_unlink(log, log->in_flight);
+    while (log->unshown)
+        kafka_append_unlink(log, log->unshown);
     while (log->spare) {
         struct kafka_append *append = log->spare;
         log->spare = append->next;

@@ -64,19 +64,18 @@ int kafka_reply_address(struct log *base, ReplyTo *to)
     struct kafka_log *log = kafka_log_of(base);
     struct kafka_source *source = &log->answers;
     if (!source->followed) {
-        int64_t low, high;
+        int64_t end;
         if (!kafka_reader_open(log))
             return LOG_FAILED;
         source->topic = KAFKA_REPLIES;
         source->partition = (uint32_t)(kafka_random() % (uint64_t)log->replies_partitions);
         source->serve = kafka_answers_serve;
         /* The end as it is now, not as it will be when librdkafka asks: an answer may be there before. */
-        rd_kafka_resp_err_t code =
-            rd_kafka_query_watermark_offsets(log->producer, log->topics[KAFKA_REPLIES], (int32_t)source->partition, &low,
-                                             &high, KAFKA_ASK_TIMEOUT_MS);
+        rd_kafka_resp_err_t code = kafka_ask_offset(log->producer, log->topics[KAFKA_REPLIES], source->partition,
+                                                    RD_KAFKA_OFFSET_END, KAFKA_ASK_TIMEOUT_MS, &end);
         if (code)
             return kafka_fail_asking(log, code, "ask for the end of", log->topics[KAFKA_REPLIES]);
-        if (!kafka_consume_assign(log, source, high))
+        if (!kafka_consume_assign(log, source, end))
             return LOG_FAILED;
     }
     to->partition = source->partition;

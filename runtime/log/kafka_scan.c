@@ -26,6 +26,24 @@ rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *n
 }
 
 /*
+ * Where a partition begins or ends (RD_KAFKA_OFFSET_BEGINNING, RD_KAFKA_OFFSET_END). Not by
+ * rd_kafka_query_watermark_offsets(): before 2.3 that waits for a leader that has died for ever, whatever its timeout
+ * (confluentinc/librdkafka#2588).
+ */
+rd_kafka_resp_err_t kafka_ask_offset(rd_kafka_t *client, const char *topic, uint32_t partition, int64_t which, int timeout_ms,
+                                     int64_t *offset)
+{
+    rd_kafka_topic_partition_list_t *asked = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(asked, topic, (int32_t)partition)->offset = which;
+    rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(client, asked, timeout_ms);
+    if (!code)
+        code = asked->elems[0].err;
+    *offset = asked->elems[0].offset;
+    rd_kafka_topic_partition_list_destroy(asked);
+    return code;
+}
+
+/*
  * A topic just made may not be known to its leader yet, and leaders move: asked again for a while. In the place of a time
  * stands "the beginning". (The first record since 1970 is not the same: a broker looks for it in the oldest segment that it
  * still has on disk, and finds none when the head was cut behind that.)

@@ -21,10 +21,10 @@ static uint32_t kafka_status_partition(const struct kafka_log *log, const char *
     return kafka_is_registration(key) ? 0 : partition_of(key, log->jobs_partitions);
 }
 
-int kafka_put_status(struct log *base, const char *key, const void *data, size_t size)
+int kafka_put_status(struct log *base, const char *key, const void *data, size_t size, const struct log_place *of)
 {
     struct kafka_log *log = kafka_log_of(base);
-    return kafka_produce_aside(log, KAFKA_JOBS, (int32_t)kafka_status_partition(log, key), key, data, size, NULL);
+    return kafka_produce_status(log, (int32_t)kafka_status_partition(log, key), key, data, size, of);
 }
 
 /* ---- scanning: from the beginning to the end that was there when the scan began -------------------------------------- */

@@ -39,6 +39,7 @@ enum log_delivery {
 enum log_fault {
     LOG_UNREACHABLE,       /* comes and goes; for people */
     LOG_PRODUCER_REPLACED, /* doubt: every owner claims anew (rule 5) */
+    LOG_STATUS_LOST,       /* a status did not reach the log: the owner begins anew, and shows it again (rule 9) */
     LOG_TRUNCATED,         /* the end is below what was read (rule 5, hazard 25) */
     LOG_OUT_OF_RANGE,      /* asked for records that are gone below the log's start: rebuild */
     LOG_MEMBERSHIP_TAKEN,  /* another process has our member id: exit, not restarted (rule 4) */
@@ -84,6 +85,12 @@ struct log_taker {
     size_t (*room)(void *context);                   /* how many more tasks it takes now */
 };
 
+/* Of a journal record. */
+struct log_place {
+    uint32_t partition;
+    int64_t offset;
+};
+
 struct log_operations {
     const char *name;
     int (*append)(struct log *, enum log_stream, uint32_t partition, const struct log_message *, uint64_t cookie);
@@ -94,7 +101,10 @@ struct log_operations {
     int (*trim)(struct log *, enum log_stream, uint32_t partition, int64_t below);
     int (*join)(struct log *);
     int (*leave)(struct log *, bool for_good);
-    int (*put_status)(struct log *, const char *key, const void *data, size_t size);
+    /* A row; `of` says what it tells of (NULL: nothing). unshown(): the smallest offset, in that partition, of those that are
+     * not in the log yet, INT64_MAX: none. NULL: each is in the log before whatever is appended after it. */
+    int (*put_status)(struct log *, const char *key, const void *data, size_t size, const struct log_place *of);
+    int64_t (*unshown)(struct log *, uint32_t partition);
     int (*get_status)(struct log *, const char *key, void **data, size_t *size);
     int (*each_status)(struct log *, const char *prefix,
                        bool (*visit)(void *context, const char *key, const void *data, size_t size), void *context);

@@ -320,11 +320,13 @@ static int client_leave(struct log *log, bool for_good)
     return sqlite_client_fail(sqlite_client_of(log), "a client owns nothing");
 }
 
-static int client_put_status(struct log *log, const char *key, const void *data, size_t size)
+static int client_put_status(struct log *log, const char *key, const void *data, size_t size,
+                             const struct log_place *of)
 {
     (void)key;
     (void)data;
     (void)size;
+    (void)of;
     return sqlite_client_fail(sqlite_client_of(log), "only the log's owner writes statuses");
 }
 

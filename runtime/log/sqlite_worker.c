@@ -238,8 +238,10 @@ static int worker_trim(struct log *log, enum log_stream stream, uint32_t partiti
     return LOG_OK;
 }
 
-static int worker_put_status(struct log *log, const char *key, const void *data, size_t size)
+static int worker_put_status(struct log *log, const char *key, const void *data, size_t size,
+                             const struct log_place *of)
 {
+    (void)of; /* one file, one order */
     struct sqlite_worker *worker = worker_of(log);
     if (worker_check(worker, 0) != LOG_OK)
         return LOG_FAILED;

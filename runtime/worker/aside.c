@@ -17,6 +17,7 @@ struct aside_status {
     char *key;
     size_t size;
     unsigned char *data; /* NULL: the record goes */
+    struct log_place of; /* the first of those that it stands for */
 };
 
 struct aside_dead {
@@ -84,7 +85,7 @@ static bool status_set(struct aside_status *status, const void *data, size_t siz
     return true;
 }
 
-static bool status_wait(struct aside *aside, const char *key, const void *data, size_t size)
+static bool status_wait(struct aside *aside, const char *key, const void *data, size_t size, const struct log_place *of)
 {
     struct aside_status *status = calloc(1, sizeof *status);
     if (!status || !(status->key = strdup(key)) || !status_set(status, data, size) ||
@@ -96,21 +97,25 @@ static bool status_wait(struct aside *aside, const char *key, const void *data, 
         free(status);
         return false;
     }
+    status->of = of ? *of : (struct log_place){ 0, INT64_MAX };
     *aside->statuses_end = status;
     aside->statuses_end = &status->next;
     return true;
 }
 
-void worker_put_status(struct pdr_worker *worker, const char *key, const void *data, size_t size)
+void worker_put_status(struct pdr_worker *worker, const char *key, const void *data, size_t size,
+                       const struct log_place *of)
 {
     struct aside_status *waiting = status_waiting(worker->aside, key);
     bool kept = true;
     if (waiting) { /* never an older one after a newer one */
         kept = status_set(waiting, data, size);
+        if (of && waiting->of.offset == INT64_MAX)
+            waiting->of = *of;
     } else {
-        int code = worker->log->operations->put_status(worker->log, key, data, size);
+        int code = worker->log->operations->put_status(worker->log, key, data, size, of);
         if (code == LOG_FULL)
-            kept = aside_of(worker) && status_wait(worker->aside, key, data, size);
+            kept = aside_of(worker) && status_wait(worker->aside, key, data, size, of);
         else if (code != LOG_OK)
             aside_note(worker, "a status is not written");
     }
@@ -118,12 +123,24 @@ void worker_put_status(struct pdr_worker *worker, const char *key, const void *d
         worker_fail(worker, PDR_NO_MEMORY, "out of memory");
 }
 
+int64_t worker_unshown(void *context, uint32_t partition)
+{
+    struct pdr_worker *worker = context;
+    int64_t (*unshown)(struct log *, uint32_t) = worker->log->operations->unshown;
+    int64_t offset = unshown ? unshown(worker->log, partition) : INT64_MAX;
+    for (const struct aside_status *status = worker->aside ? worker->aside->statuses : NULL; status; status = status->next)
+        if (status->of.partition == partition && status->of.offset < offset)
+            offset = status->of.offset;
+    return offset;
+}
+
 static bool statuses_send(struct pdr_worker *worker)
 {
     struct aside *aside = worker->aside;
     while (aside->statuses) {
         struct aside_status *status = aside->statuses;
-        int code = worker->log->operations->put_status(worker->log, status->key, status->data, status->size);
+        int code = worker->log->operations->put_status(worker->log, status->key, status->data, status->size,
+                                                         &status->of);
         if (code == LOG_FULL)
             return false;
         if (code != LOG_OK)

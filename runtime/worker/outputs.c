@@ -346,7 +346,7 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
         worker_reply(worker, out->reply_to, out->reply);
         break;
     case ENGINE_OUT_STATUS:
-        worker_put_status(worker, out->key, out->data, out->size);
+        worker_put_status(worker, out->key, out->data, out->size, &(struct log_place){ partition, out->offset });
         break;
     case ENGINE_OUT_STEP:
         step_run(worker, partition, out);
@@ -378,7 +378,7 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
         break;
     }
     case ENGINE_OUT_FORGOTTEN:
-        log->operations->put_status(log, out->key, NULL, 0);
+        worker_put_status(worker, out->key, NULL, 0, NULL);
         break;
     case ENGINE_OUT_MAP:
         worker_map_asked(worker);

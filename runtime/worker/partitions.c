@@ -51,7 +51,7 @@ static struct engine *partition_engine(struct pdr_worker *worker, uint32_t parti
                     .retention_age_ms = worker->options.retention_age_ms,
                     .alive_ms = worker->options.session_timeout_ms / 2,
                     .drain_ms = worker_drain_ms(worker) > 0 ? worker_drain_ms(worker) : -1 },
-        .host = { .context = worker, .history = partition_history, .stopwatch_us = worker_monotonic_us },
+        .host = { .context = worker, .history = partition_history, .unshown = worker_unshown, .stopwatch_us = worker_monotonic_us },
         .job = { .log = job_log, .log_context = worker },
     };
     struct engine *engine = engine_new(&config);

@@ -47,7 +47,7 @@ static int put_registration(struct pdr_worker *worker, size_t index)
     int code = data ? PDR_OK : PDR_NO_MEMORY;
     if (data) {
         perdure__v1__registration__pack(registration, data);
-        if (worker->log->operations->put_status(worker->log, key, data, size) != LOG_OK)
+        if (worker->log->operations->put_status(worker->log, key, data, size, NULL) != LOG_OK)
             code = PDR_UNREACHABLE;
     }
     free(data);

@@ -153,7 +153,9 @@ bool worker_standby_forbids(enum engine_output_kind kind);
 void worker_taken_over(struct pdr_worker *worker, uint32_t partition, const struct engine_takeover *takeover);
 
 /* aside.c */
-void worker_put_status(struct pdr_worker *worker, const char *key, const void *data, size_t size);
+void worker_put_status(struct pdr_worker *worker, const char *key, const void *data, size_t size,
+                       const struct log_place *of);
+int64_t worker_unshown(void *worker, uint32_t partition); /* engine_host.unshown */
 void worker_dead_letter(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out);
 void worker_reply(struct pdr_worker *worker, const ReplyTo *to, const Reply *reply);
 void worker_trim(struct pdr_worker *worker, enum log_stream stream, uint32_t partition, int64_t below);

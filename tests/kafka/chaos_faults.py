@@ -67,8 +67,12 @@ def add_effect(folder, judge):
 
 def add_late_effect(folder, judge):
     """A worker repeats a step that was recorded, long after another has taken the partition over."""
+    def owned_once(attempt):  # in a second epoch of its own it may have begun it again
+        run = judge.history.runs[attempt.run]
+        return sum(epoch.worker == attempt.epoch.worker for epoch in judge.history.epochs_of(run)) == 1
+
     attempt, epoch = next((attempt, attempt.epoch) for attempt in judge.history.attempts.values()
-                          if attempt.epoch.end and not attempt.epoch.released and not attempt.remote)
+                          if attempt.epoch.end and not attempt.epoch.released and not attempt.remote and owned_once(attempt))
     job = judge.history.runs[attempt.run].job
     add_line(folder, attempt, "e0.1", epoch.worker, job, epoch.end + 200)
 

@@ -203,10 +203,10 @@ static void test_statuses(void **state)
     kafka_make(uri, 4);
     struct log *log = kafka_open(uri, "one", &heard);
     assert_int_equal(log->operations->get_status(log, "a", &data, &size), LOG_NOT_FOUND);
-    assert_int_equal(log->operations->put_status(log, "a", "1", 1), LOG_OK);
-    assert_int_equal(log->operations->put_status(log, "b", "2", 1), LOG_OK);
-    assert_int_equal(log->operations->put_status(log, "a", "3", 1), LOG_OK);
-    assert_int_equal(log->operations->put_status(log, "type:shop:1", "module", 6), LOG_OK);
+    assert_int_equal(log->operations->put_status(log, "a", "1", 1, NULL), LOG_OK);
+    assert_int_equal(log->operations->put_status(log, "b", "2", 1, NULL), LOG_OK);
+    assert_int_equal(log->operations->put_status(log, "a", "3", 1, NULL), LOG_OK);
+    assert_int_equal(log->operations->put_status(log, "type:shop:1", "module", 6, NULL), LOG_OK);
     KAFKA_UNTIL(&heard, 10000, ((struct kafka_log *)log)->aside == 0);
     assert_int_equal(log->operations->get_status(log, "a", &data, &size), LOG_OK);
     assert_int_equal(size, 1);
@@ -229,7 +229,7 @@ static void put_status_of(struct log *log, const char *state, int64_t claim, int
     status.claim = claim;
     status.updated = updated;
     size_t size = perdure__v1__status__pack(&status, bytes);
-    assert_int_equal(log->operations->put_status(log, "job", bytes, size), LOG_OK);
+    assert_int_equal(log->operations->put_status(log, "job", bytes, size, NULL), LOG_OK);
 }
 
 static bool show_state(void *context, const char *key, const void *data, size_t size)

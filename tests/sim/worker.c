@@ -50,7 +50,7 @@ struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct
                      .tasks_out = profile->tasks_out, .inbox_records = profile->inbox_records, .crash_limit = 2 },
          .memory = profile->memory ? &worker->memory : NULL,
          .step_limits = worker->step_limits,
-        .host = { .context = store, .history = host_history },
+        .host = { .context = store, .history = host_history, .unshown = statuses_unshown },
         .job = { .stack_bytes = 64 * 1024 },
     };
     config.genesis.log_id = world->log_id;
@@ -183,6 +183,7 @@ void worker_crash(struct worker *worker)
         seat_stop(&worker->seats[p]);
     }
     session_orphan(worker->session);
+    statuses_orphan(worker);
     worker->session = NULL;
 }
 
@@ -528,6 +529,8 @@ static void out_notice(struct worker *worker, uint32_t p, const struct engine_ou
           out->text ? out->text : "");
     if (out->kind == ENGINE_OUT_RELEASED)
         fault_count(FAULT_DRAINED);
+    if (out->kind == ENGINE_OUT_FORGOTTEN)
+        statuses_forgotten(out->key);
     if (out->kind == ENGINE_OUT_REBUILD) {
         worker->seats[p].following[LOG_JOURNAL] = worker->seats[p].following[LOG_INBOX] = false;
         rows_clear(&worker->seats[p].store);
@@ -558,6 +561,7 @@ static void seat_output(struct worker *worker, uint32_t p, const struct engine_o
             remote_reply(out->reply);
         break;
     case ENGINE_OUT_STATUS:
+        statuses_put(worker, out);
         break;
     case ENGINE_OUT_STEP:
         out_step(worker, p, out);

@@ -98,10 +98,10 @@ const char *record_text(const void *data, size_t size)
             snprintf(text + used, sizeof text - used, " nonce %04x by %s: %s", (unsigned)(record->claim->nonce & 0xffff),
                      record->claim->worker, record->claim->cause);
         if (h->kind == PERDURE__V1__KIND__KIND_MARK && record->mark)
-            snprintf(text + used, sizeof text - used, " in_pos %lld out_pos %lld refusals %zu live %llu",
+            snprintf(text + used, sizeof text - used, " in_pos %lld out_pos %lld refusals %zu live %llu shown %lld",
                      (long long)(record->mark->in_pos ? record->mark->in_pos->offset : -1),
                      (long long)record->mark->out_pos, record->mark->n_refusals,
-                     (unsigned long long)record->mark->live_count);
+                     (unsigned long long)record->mark->live_count, (long long)record->mark->shown);
         if (h->kind == PERDURE__V1__KIND__KIND_MARK && record->mark && record->mark->cut > 0)
             snprintf(text + strlen(text), sizeof text - strlen(text), " cut %lld", (long long)record->mark->cut);
         if (h->kind == PERDURE__V1__KIND__KIND_STUB) {
@@ -345,6 +345,7 @@ static void fault_workers(void)
             worker->skew = rng_between(&world->faults, -900, 900);
         if (fault_now(FAULT_PRODUCER_REPLACED)) {
             session_orphan(worker->session);
+            statuses_orphan(worker);
             worker->session = session_new(w);
             for (uint32_t p = 0; p < world->profile.partitions; p++)
                 engine_on_fault(worker->seats[p].engine, LOG_PRODUCER_REPLACED, "the producer was replaced");
@@ -557,6 +558,7 @@ static void world_begin(const struct options *options)
     growth_draw(&world->profile, options);
     rng_seed(&world->growth, options->seed, 6);
     rng_seed(&world->others, options->seed, 7);
+    rng_seed(&world->statuses.rng, options->seed, 8);
     rng_seed(&world->faults, options->seed, 2);
     rng_seed(&world->schedule, options->seed, 3);
     rng_seed(&world->load, options->seed, 4);
@@ -609,6 +611,7 @@ static void world_active(void)
         }
         sessions_turn();
         remote_turn();
+        statuses_turn();
         for (int w = 0; w < WORKERS; w++)
             if (world->workers[w].alive && world->workers[w].asleep_until <= world->now &&
                 rng_chance(&world->schedule, 6000))
@@ -754,6 +757,8 @@ static void world_quiet_end(void)
     clients_stop_sinks();
     if (!world_settle(worker, true))
         world_stuck(worker);
+    if (!world->truncated_lossy)
+        statuses_check();
     world_forget(worker);
 }
 
@@ -775,6 +780,7 @@ static void world_end(void)
     }
     truth_clear();
     truth_forget_positions();
+    statuses_free();
     remote_free_all();
     clients_free();
     for (size_t i = 0; i < world->effect_count; i++)

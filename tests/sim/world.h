@@ -99,6 +99,8 @@
     X(STEP_LIMITED, "a step waits for a limit of its worker")              \
     X(STEP_TIMED_OUT, "a step attempt takes longer than its timeout")      \
     X(OTHER_ENCODING, "an event as another encoder writes it")             \
+    X(STATUS_SLOW, "the topic of statuses takes none for a while")         \
+    X(STATUS_LOST, "a status is lost with its worker")                     \
     X(STEP_TOO_LATE, "a step attempt is not begun: the proof was too old")
 
 enum fault {
@@ -345,6 +347,14 @@ struct options {
     int without;
 };
 
+struct status_record;
+struct statuses { /* statuses.c */
+    struct rng rng;
+    struct status_record *rows; /* one a job */
+    struct status_record *on_the_way;
+    int64_t slow_until;
+};
+
 struct world {
     struct options options;
     struct profile profile;
@@ -393,6 +403,7 @@ struct world {
     size_t in_pos_count[PARTITIONS_MAX];
     bool rejudging; /* after a truncation: other partitions are not whole yet */
 
+    struct statuses statuses;
     struct crashes *crashes;
     jmp_buf bad;
     char violation[512];
@@ -478,6 +489,15 @@ void truth_on_claim(const struct worker *worker, uint32_t partition);
 void truth_forget_positions(void);
 void truth_clear(void);
 void truth_check_store(uint32_t partition, const struct rows *rows, const char *who);
+
+/* statuses.c */
+void statuses_put(const struct worker *worker, const struct engine_output *out);
+void statuses_forgotten(const char *job);
+void statuses_turn(void);
+void statuses_orphan(const struct worker *worker); /* its client is gone */
+int64_t statuses_unshown(void *context, uint32_t partition); /* engine_host.unshown; the context is the seat's store */
+void statuses_check(void);
+void statuses_free(void);
 
 /* remote.c */
 bool remote_turn(void); /* of the queues and their workers */

@@ -26,10 +26,10 @@ static int take(const char *text)
     return answer;
 }
 
-static int put_status(struct log *log, const char *key, const void *data, size_t size)
+static int put_status(struct log *log, const char *key, const void *data, size_t size, const struct log_place *of)
 {
     char text[64];
-    (void)log;
+    (void)log, (void)of;
     snprintf(text, sizeof text, "%s=%.*s", key, data ? (int)size : 4, data ? (const char *)data : "gone");
     return take(text);
 }
@@ -86,7 +86,8 @@ static int teardown(void **state)
 
 static void status(const char *key, const char *value)
 {
-    worker_put_status(worker, key, value, value ? strlen(value) : 0);
+    worker_put_status(worker, key, value, value ? strlen(value) : 0,
+                      value ? &(struct log_place){ 0, atoi(value) } : NULL);
 }
 
 static void letter(int64_t offset, const char *text)

@@ -37,7 +37,7 @@ static void owner_record(void *context, const struct log_record *record)
     owner->commands++;
     const Command *command = decoded->command;
     append_event(owner->log, 0, decoded->header->job, 7, owner->commands, 0);
-    owner->log->operations->put_status(owner->log, decoded->header->job, "state", 5);
+    owner->log->operations->put_status(owner->log, decoded->header->job, "state", 5, NULL);
     if (command->reply_to != NULL) {
         Reply reply = PERDURE__V1__REPLY__INIT;
         reply.client = command->reply_to->client;
@@ -149,7 +149,7 @@ static void asks_the_owner(void **state)
     /* Only the owner writes elsewhere. */
     assert_int_equal(append_event(log, 0, "job", 1, 1, 1), LOG_FAILED);
     assert_int_equal(log->operations->trim(log, LOG_INBOX, 0, 1), LOG_FAILED);
-    assert_int_equal(log->operations->put_status(log, "k", "v", 1), LOG_FAILED);
+    assert_int_equal(log->operations->put_status(log, "k", "v", 1, NULL), LOG_FAILED);
     log->operations->close(log);
     free(seen);
     owner_stop(owner);

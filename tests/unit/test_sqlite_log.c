@@ -233,10 +233,10 @@ static void keeps_statuses(void **state)
     char key[32];
     for (int i = 0; i < 5000; i++) {
         snprintf(key, sizeof key, "job-%d", i);
-        assert_int_equal(log->operations->put_status(log, key, key, strlen(key)), LOG_OK);
+        assert_int_equal(log->operations->put_status(log, key, key, strlen(key), NULL), LOG_OK);
     }
-    log->operations->put_status(log, "zebra", "z", 1);
-    log->operations->put_status(log, "job-17", NULL, 0);
+    log->operations->put_status(log, "zebra", "z", 1, NULL);
+    log->operations->put_status(log, "job-17", NULL, 0, NULL);
     log->operations->flush(log);
     struct visited visited = {0};
     assert_int_equal(log->operations->each_status(log, "job-", visit_status, &visited), LOG_OK);
