@@ -129,7 +129,8 @@ enum engine_output_kind {
     ENGINE_OUT_DRAINING,       /* notice: `count` attempts may still end; none that was not begun is to be begun: hand it back */
     ENGINE_OUT_RELEASED,       /* notice: it owns nothing any more, after engine_on_revoked() or engine_on_stop() */
     ENGINE_OUT_REPLAYED,       /* notice: job `key` replayed `count` events in `microseconds`, goes on at `site` */
-    ENGINE_OUT_REBUILD,        /* the store is not to be trusted (rule 3): drop its rows; the engine begins anew */
+    ENGINE_OUT_REBUILD,        /* the store is not to be trusted (rule 3): drop its rows; the engine begins anew. `count`: how
+                                * often of late a wrong history was why; more than once: dropping rows does not heal it */
     ENGINE_OUT_STOPPED,        /* notice: engine is STOPPED; `text` says what, where, what to do */
     ENGINE_OUT_CRASH_DONE,     /* crash `count` of engine_on_crashed() is in the journal, or its run is over */
     ENGINE_OUT_NOTE,           /* notice for the log of the worker */

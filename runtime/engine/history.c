@@ -65,9 +65,13 @@ static int history_read(struct active *active, struct history *history)
 {
     struct engine *engine = active->engine;
     struct engine_host *host = &engine->config.host;
+    int code = LOG_OK;
     memset(history, 0, sizeof *history);
     history->digest = digest_of_run(active->run);
-    int code = host->history(host->context, engine->config.partition, active->head->job, active->run, history_visit,
+    /* A store that was given nothing since the journal was read anew has at most what was wrong before, and may fail to
+     * say even that. */
+    if (engine->records_stored || engine->histories_below == INT64_MAX)
+        code = host->history(host->context, engine->config.partition, active->head->job, active->run, history_visit,
                              history);
     /* What the host does not hold yet, we do. */
     for (struct unsaved_record *record = save_unsaved_of(engine, active->run); record && code == LOG_OK;

@@ -106,6 +106,7 @@ static bool engine_header_is_ours(const struct engine *engine, const Header *hea
 void engine_distrust(struct engine *engine)
 {
     char why[256];
+    uint32_t lost = engine->history_lost ? engine->histories_lost : 0;
     snprintf(why, sizeof why, "%s", engine->judge->error);
     if (!engine->from_store) {
         engine_stop(engine, "%s; the journal is damaged or was changed: run `perdure verify`", why);
@@ -124,7 +125,11 @@ void engine_distrust(struct engine *engine)
     engine->records_stored = engine->history_lost = false;
     engine->from_store = false;
     engine->began = false;
-    engine_put_notice(engine, ENGINE_OUT_REBUILD, "%s", why);
+    struct queued_output *queued = engine_put(engine, ENGINE_OUT_REBUILD);
+    if (!queued)
+        return;
+    queued->output.text = queued->owned[0] = strdup(why);
+    queued->output.count = lost;
 }
 
 void engine_rebuild(struct engine *engine, const char *why)

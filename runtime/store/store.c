@@ -274,7 +274,7 @@ int store_partition(struct store *store, uint32_t partition, StoredPartition **o
     if (store_begin(store) == LOG_OK && store_drop_partition(store, partition) == LOG_OK &&
         store_commit(store) == LOG_OK && store_settle(store) == LOG_OK)
         return LOG_NOT_FOUND;
-    store->damaged = store->stopped = store->log == NULL;
+    store_give_up(store);
     return LOG_FAILED;
 }
 
@@ -347,6 +347,14 @@ int store_run(struct store *store, uint32_t partition, const char *job, StoredRu
     return *out != NULL ? LOG_OK : LOG_FAILED;
 }
 
+/* What cannot be read now will not be read later, but for want of memory or because another process reads it. */
+static int store_read_failed(struct store *store, int rc)
+{
+    if (rc != SQLITE_NOMEM && (rc & 0xff) != SQLITE_BUSY)
+        store_give_up(store);
+    return LOG_FAILED;
+}
+
 int store_history(struct store *store, uint32_t partition, const char *job, uint64_t run,
                   bool (*visit)(void *context, int64_t offset, const void *record, size_t size), void *context)
 {
@@ -359,7 +367,7 @@ int store_history(struct store *store, uint32_t partition, const char *job, uint
     int rc = sqlite3_prepare_v2(store->database, sqlite3_sql(store->own.statements[STORE_HISTORY]), -1, &statement,
                                 NULL);
     if (rc != SQLITE_OK)
-        return LOG_FAILED;
+        return store_read_failed(store, rc);
     sqlite3_bind_int64(statement, 1, partition);
     sqlite3_bind_int64(statement, 2, (int64_t)run);
     sqlite3_bind_text(statement, 3, job, -1, SQLITE_STATIC);
@@ -371,7 +379,7 @@ int store_history(struct store *store, uint32_t partition, const char *job, uint
     for (const struct store_op *op = store->kept.first; op != NULL && wanted; op = op->next)
         if (op->kind == STORE_OP_RECORD && op->partition == partition && op->run == run && strcmp(op->job, job) == 0)
             wanted = visit(context, op->offset, op->data, op->size);
-    return !wanted || rc == SQLITE_DONE ? LOG_OK : LOG_FAILED;
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? LOG_OK : store_read_failed(store, rc);
 }
 
 /* ---- writing ---- */
@@ -494,6 +502,12 @@ int store_commit(struct store *store)
     if (!store_error_passes(rc))
         store->damaged = store->stopped = true;
     return LOG_FAILED;
+}
+
+void store_give_up(struct store *store)
+{
+    if (store->log == NULL)
+        store->damaged = store->stopped = true;
 }
 
 bool store_is_lost(const struct store *store) { return store->stopped; }

@@ -48,6 +48,8 @@ int store_commit(struct store *store);
 /* After a commit that failed: why; and whether writing again is of no use: close it, open anew, give it everything. */
 const char *store_error(const struct store *store);
 bool store_is_lost(const struct store *store);
+/* What it gave was wrong again: nothing more is read or written, store_close() puts the file aside. Not in a log's file. */
+void store_give_up(struct store *store);
 /* False: the file that is open is not the one that stands at its path (any more). store_put_back() writes a copy there
  * and goes on with it; LOG_FAILED: it goes on as it was, unless store_is_lost(). */
 bool store_is_in_place(const struct store *store);

@@ -409,7 +409,7 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
         break;
     case ENGINE_OUT_REBUILD:
         worker_notice(worker, PDR_WARNING, "partition %u: reading the journal from its start: %s", partition, out->text);
-        worker_rebuild(worker, partition);
+        worker_rebuild(worker, partition, out->count > 1);
         break;
     case ENGINE_OUT_STOPPED:
         if (slot->standby)

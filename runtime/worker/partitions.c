@@ -221,10 +221,13 @@ void worker_partition_close(struct pdr_worker *worker, uint32_t partition)
     slot->owned = slot->standby = slot->standby_ends = false;
 }
 
-/* Rule 3: what the store said is dropped; the journal is read from its start. */
-int worker_rebuild(struct pdr_worker *worker, uint32_t partition)
+/* Rule 3: what the store said is dropped; the journal is read from its start. A file that is wrong again goes as a whole. */
+int worker_rebuild(struct pdr_worker *worker, uint32_t partition, bool again)
 {
-    partition_drop_stored(worker, partition);
+    if (again && worker->store)
+        store_give_up(worker->store);
+    else
+        partition_drop_stored(worker, partition);
     struct engine *engine = worker->partitions[partition].engine;
     if (worker->partitions[partition].assigned)
         engine_on_assigned(engine);

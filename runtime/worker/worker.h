@@ -117,7 +117,7 @@ void worker_revoke(struct pdr_worker *worker, uint32_t partition);
 void worker_partition_stopped(struct pdr_worker *worker, uint32_t partition, const char *why);
 void worker_complain(struct pdr_worker *worker);
 void worker_partition_close(struct pdr_worker *worker, uint32_t partition);
-int worker_rebuild(struct pdr_worker *worker, uint32_t partition);
+int worker_rebuild(struct pdr_worker *worker, uint32_t partition, bool again); /* `again`: its file goes too */
 
 /* saving.c */
 void worker_store_open(struct pdr_worker *worker);

@@ -120,6 +120,9 @@ static int trial_history(void *context, uint32_t partition, const char *job, uin
     struct trial *trial = context;
     uint64_t next = 1;
     (void)partition;
+    trial->histories_asked++;
+    if (trial->store_is_damaged)
+        return LOG_FAILED;
     for (size_t i = 0; i < trial->journal.count; i++) {
         Record *record = NULL;
         if (record_decode(trial->journal.records[i].data, trial->journal.records[i].size, &record) != WIRE_OK)
@@ -156,7 +159,8 @@ struct trial_worker *trial_worker(struct trial *trial, int number, const struct 
     worker->engine = engine_new(&config);
     if (!worker->engine)
         return NULL;
-    engine_on_histories_kept(worker->engine, INT64_MAX);
+    if (!trial->store_is_damaged)
+        engine_on_histories_kept(worker->engine, INT64_MAX);
     engine_on_time(worker->engine, trial->wall_ms, trial->monotonic_ms);
     engine_begin(worker->engine, 0);
     return worker;

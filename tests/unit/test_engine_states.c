@@ -571,6 +571,63 @@ static void evicted_jobs_go_on(void **state)
     trial_free(trial);
 }
 
+static void forget_row(void *context, const StoredPartition *row) { (void)context, (void)row; }
+static void forget_run(void *context, const StoredRun *run) { (void)context, (void)run; }
+static void forget_text(void *context, const char *job) { (void)context, (void)job; }
+static void forget_closed(void *context, const char *job, uint64_t run) { (void)context, (void)job, (void)run; }
+static void forget_outputs(void *context, const StoredOutput *const *outputs, size_t count)
+{
+    (void)context, (void)outputs, (void)count;
+}
+static void forget_record(void *context, const char *job, uint64_t run, uint64_t seq, int64_t offset, const void *data,
+                          size_t size)
+{
+    (void)context, (void)job, (void)run, (void)seq, (void)offset, (void)data, (void)size;
+}
+
+/* Rule 3: the journal that is read anew gives all there was; a store that still fails is not asked for it. */
+static void a_damaged_store_costs_one_reading(void **state)
+{
+    const struct engine_save nowhere = { NULL, forget_row, forget_run, forget_record, forget_closed, forget_outputs,
+                                         forget_text };
+    struct engine_limits limits = { .live_jobs = 1 };
+    struct trial *trial = trial_new(modules);
+    trial->store_is_damaged = true;
+    struct trial_worker *worker = trial_worker(trial, 0, &limits);
+    char job[16], request[16];
+    (void)state;
+    engine_on_assigned(worker->engine);
+    for (int i = 0; i < 5; i++) {
+        snprintf(job, sizeof job, "d%d", i);
+        trial_start(trial, job, "greet", job, job);
+    }
+    trial_settle(trial);
+    engine_store(worker->engine, &nowhere);
+    engine_on_histories_kept(worker->engine, (int64_t)trial->journal.count);
+    trial_advance(trial, 1000);
+    trial_settle(trial);
+    for (int i = 0; i < 5; i++) {
+        snprintf(job, sizeof job, "d%d", i);
+        snprintf(request, sizeof request, "g%d", i);
+        trial_signal(trial, job, "go", "now", request);
+    }
+    trial_settle(trial);
+    assert_int_equal(worker->outputs[ENGINE_OUT_REBUILD], 1);
+    engine_on_assigned(worker->engine); /* as the host does for it */
+    engine_begin(worker->engine, 0);
+    for (int i = 0; i < 10; i++) {
+        trial_settle(trial);
+        trial_advance(trial, 600);
+    }
+    assert_int_equal(worker->outputs[ENGINE_OUT_REBUILD], 1);
+    assert_int_equal(trial->histories_asked, 1);
+    for (int i = 0; i < 5; i++) {
+        snprintf(job, sizeof job, "d%d", i);
+        assert_string_equal(trial_state(trial, job), "completed");
+    }
+    trial_free(trial);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -596,6 +653,7 @@ int main(void)
         cmocka_unit_test(every_append_meets_every_fault),
         cmocka_unit_test(takeover_after_every_append),
         cmocka_unit_test(evicted_jobs_go_on),
+        cmocka_unit_test(a_damaged_store_costs_one_reading),
         cmocka_unit_test(inbox_is_held_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -306,6 +306,26 @@ static void overwritten_in_use(void **state)
     store_close(store);
 }
 
+/* A file that gave what is wrong, and again after its rows were dropped: nothing of it is read or written any more. */
+static void given_up_it_goes_as_a_whole(void **state)
+{
+    struct fixture *fixture = *state;
+    char bad[512];
+    struct store *store = open_store(fixture, LOG_ID);
+    assert_int_equal(save(store, 1, 10), LOG_OK);
+    store_give_up(store);
+    assert_true(store_is_lost(store));
+    assert_int_equal(position_of(store), LOG_FAILED);
+    assert_int_equal(store_history(store, 0, "job-1", 1, NULL, NULL), LOG_FAILED);
+    assert_int_equal(save(store, 2, 10), LOG_FAILED);
+    store_close(store);
+    snprintf(bad, sizeof bad, "%s.bad", fixture->path);
+    assert_int_equal(access(bad, F_OK), 0);
+    store = open_store(fixture, LOG_ID);
+    assert_int_equal(position_of(store), LOG_NOT_FOUND);
+    store_close(store);
+}
+
 /* A commit that fails is written with the next one: nothing between is missing. */
 static void failed_commits_are_kept(void **state)
 {
@@ -381,7 +401,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(keeps_rows), TEST(changes_as_a_whole), TEST(begins_anew_for_another_log), TEST(damage_costs_only_time),
         TEST(begins_anew_beside_what_is_no_file), TEST(an_error_where_there_is_no_directory), TEST(put_back_where_it_was),
-        TEST(overwritten_in_use), TEST(failed_commits_are_kept), TEST(lives_in_the_log),
+        TEST(overwritten_in_use), TEST(given_up_it_goes_as_a_whole), TEST(failed_commits_are_kept), TEST(lives_in_the_log),
     };
     cmocka_set_test_filter(getenv("PERDURE_TEST"));
     return cmocka_run_group_tests(tests, NULL, NULL);
