@@ -318,6 +318,26 @@ static void kafka_following_serve(struct kafka_log *log, struct kafka_source *so
 
 /* ---- operations ----------------------------------------------------------------------------------------------------- */
 
+/*
+ * Where the partitions of a topic are that a client holds, it asks when it connects; of one that is first named with a
+ * partition to read, up to a second later. So long an owner would not see its inbox.
+ */
+static bool kafka_hold_topics(struct kafka_log *log)
+{
+    static const enum kafka_topic topics[] = { KAFKA_JOURNAL, KAFKA_INBOX };
+    for (size_t i = 0; i < sizeof topics / sizeof *topics; i++)
+        if (!log->read_topics[i] && !(log->read_topics[i] = rd_kafka_topic_new(log->reader, log->topics[topics[i]], NULL)))
+            return false;
+    return true;
+}
+
+static void kafka_let_topics_go(struct kafka_log *log)
+{
+    for (size_t i = 0; i < sizeof log->read_topics / sizeof *log->read_topics; i++)
+        if (log->read_topics[i])
+            rd_kafka_topic_destroy(log->read_topics[i]);
+}
+
 int kafka_follow(struct log *base, enum log_stream stream, uint32_t partition, int64_t from)
 {
     struct kafka_log *log = kafka_log_of(base);
@@ -325,6 +345,8 @@ int kafka_follow(struct log *base, enum log_stream stream, uint32_t partition, i
         return kafka_fail(log, "there is no partition %u, or no offset %" PRId64, partition, from);
     if (!kafka_reader_open(log))
         return LOG_FAILED;
+    if (log->member && !kafka_hold_topics(log)) /* a client may read what it was given rights to */
+        return kafka_fail(log, "out of memory");
     struct kafka_source *source = kafka_following(log, stream, partition);
     source->serve = kafka_following_serve;
     if (source->followed && source->position == from) { /* it is being read: only the end is wanted (again) */
@@ -416,6 +438,7 @@ void kafka_consume_stop(struct kafka_log *log)
     kafka_source_close(&log->reading);
     if (!log->reader)
         return;
+    kafka_let_topics_go(log);
     /* librdkafka 2.0.2 never ends a consumer whose topic was deleted: it may take its memory along, but not us. */
     pthread_t aside;
     if (log->dead && pthread_create(&aside, NULL, kafka_reader_destroy, log->reader) == 0)

@@ -265,6 +265,7 @@ struct kafka_log {
 
     /* reading */
     rd_kafka_t *reader;
+    rd_kafka_topic_t *read_topics[2]; /* held, so that it knows where they are when the first partition is followed */
     struct kafka_source reading;     /* errors of the reader as a whole */
     struct kafka_source *followings; /* partitions of journal, then of inbox */
     struct kafka_source answers;     /* our partition of the replies */

@@ -76,7 +76,7 @@ def due_at_once(log):
     check(not [job for job in ledger_of(log) if job.startswith("until")], "the machine is too slow: some are due already")
     time.sleep(max(0, due / 1000 - time.time()) + 0.5)
     wink = log.begin("start", "wink", "--id", "between", "--input", '"z"', "--wait", "60s")
-    time.sleep(2) # it is in the log
+    wait_until("its start is in the log", lambda: log.state("between") == "queued")
 
     worker = worker_of(log)
     wait_until("all are done", lambda: len(ledger_of(log)) >= before + JOBS + 1, seconds=120)
@@ -91,7 +91,7 @@ def due_at_once(log):
     print("%d jobs due at once: %d rebuilt, at most %d in memory, %d brought back at a time; the new job was done after %d" %
           (JOBS, replays, most, woken, place))
     check(woken <= WOKEN_LIMIT and most <= WOKEN_LIMIT + 16, "they were not held back")
-    check(place < JOBS * 3 // 4, "a new job waited behind %d others" % place)
+    check(place < JOBS // 2, "a new job waited behind %d others" % place)
 
 
 def main(kind):
