@@ -190,7 +190,7 @@ void pv_check_record(struct check *c, const struct message *m)
         pv_check_inbox(c, m);
 }
 
-static uint32_t largest_map(const struct check *c)
+uint32_t pv_check_map(const struct check *c)
 {
     uint32_t most = 0;
     for (int i = 1; i < MAPS; i++)
@@ -227,9 +227,9 @@ void pv_check_finish(struct check *c)
         if (!c->partitions[i].stopped)
             finish_partition(c, i);
     }
-    for (uint32_t i = c->partition_count; i < largest_map(c); i++) {
+    for (uint32_t i = c->partition_count; i < pv_check_map(c); i++) {
         struct where w = {.stream = JOURNAL, .partition = i, .offset = -1};
-        pv_hold(c, false, 24, &w, "the map names %" PRIu32 " partitions, the log has %" PRIu32, largest_map(c),
+        pv_hold(c, false, 24, &w, "the map names %" PRIu32 " partitions, the log has %" PRIu32, pv_check_map(c),
                 c->partition_count);
     }
     pv_inputs_finish(c);

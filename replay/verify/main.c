@@ -5,7 +5,7 @@
 
 #include "verify.h"
 
-enum { AGAIN = -1 };
+enum { AGAIN = -1, TRIES = 5 };
 
 struct options {
     const char *log, *acked, *ledger, *save;
@@ -147,8 +147,6 @@ static int check_once(const struct options *o, bool spool)
             code = c.totals.violations ? EXIT_VIOLATED : EXIT_SOUND;
         } else if (end == READ_FAILED) {
             pv_report_told(c.report);
-        } else if (end == READ_AGAIN) {
-            fprintf(stderr, "perdure-verify: %s: a head was cut away while it was read; begins again\n", o->log);
         }
     }
     if (!pv_save_close(&c, o->save))
@@ -172,8 +170,12 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     int code = check_once(&o, false);
-    if (code == AGAIN)
+    for (int tries = 1; code == AGAIN && tries < TRIES; tries++)
         code = check_once(&o, true);
+    if (code == AGAIN) {
+        fprintf(stderr, "perdure-verify: %s: it changes faster than it can be read\n", o.log);
+        code = EXIT_UNREACHABLE;
+    }
     if (fflush(stdout) || ferror(stdout)) {
         perror("perdure-verify: standard output");
         code = EXIT_UNREACHABLE;

@@ -7,7 +7,9 @@
  *
  * A head may be cut away while it is read. A partition of which nothing has been read yet is asked for its bounds again, an
  * inbox goes on where it begins now. A journal that was read in part makes the whole check begin again, and this time with a
- * spool: all is read before anything is judged, so that one journal can begin anew without the others. */
+ * spool: all is read before anything is judged, so that one journal can begin anew without the others.
+ *
+ * The number of partitions is asked for before all ends, and it may grow. Who meets a map of more than were read begins again, too. */
 #include <errno.h>
 #include <librdkafka/rdkafka.h>
 #include <stdlib.h>
@@ -16,7 +18,7 @@
 
 #include "verify.h"
 
-enum { PATIENCE_MS = 15000, SILENCE_S = 60, CUTS_MOST = 20 };
+enum { PATIENCE_MS = 15000, SILENCE_S = 60, CUTS_MOST = 20, GROWTH_TRIES = 10 };
 
 struct topic {
     char *name;
@@ -103,16 +105,21 @@ static bool ask_metadata(rd_kafka_t *kafka, const char *name, const struct rd_ka
     return complain(name, refusal ? refusal : *trouble->reason ? trouble->reason : rd_kafka_err2str(error));
 }
 
-static bool find_topic(rd_kafka_t *kafka, struct topic *t)
+static bool count_partitions(rd_kafka_t *kafka, const char *name, int32_t *count)
 {
     const struct rd_kafka_metadata *all;
-    if (!ask_metadata(kafka, t->name, &all))
+    if (!ask_metadata(kafka, name, &all))
         return false;
     rd_kafka_resp_err_t error = all->topic_cnt == 1 ? all->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-    t->partitions = error ? 0 : all->topics[0].partition_cnt;
+    *count = error ? 0 : all->topics[0].partition_cnt;
     rd_kafka_metadata_destroy(all);
-    if (error)
-        return complain(t->name, rd_kafka_err2str(error));
+    return !error || complain(name, rd_kafka_err2str(error));
+}
+
+static bool find_topic(rd_kafka_t *kafka, struct topic *t)
+{
+    if (!count_partitions(kafka, t->name, &t->partitions))
+        return false;
     size_t count = (size_t)t->partitions;
     t->low = pv_must_alloc(count * sizeof *t->low);
     t->high = pv_must_alloc(count * sizeof *t->high);
@@ -252,13 +259,19 @@ static bool read_assigned(struct check *c, rd_kafka_t *kafka, const struct topic
     return true;
 }
 
+static enum read_end begin_again(const char *what, const char *why)
+{
+    fprintf(stderr, "perdure-verify: %s: %s; begins again\n", what, why);
+    return READ_AGAIN;
+}
+
 /* New bounds for those whose head is gone. Of an inbox only the start: its end stands with those of the other inboxes. */
 static enum read_end go_on(struct check *c, rd_kafka_t *kafka, struct topic *t)
 {
     for (int32_t i = 0; i < t->partitions; i++) {
         bool half_judged = t->stream == JOURNAL && t->gone[i] && t->next[i] > t->low[i] && !c->spool;
         if (half_judged)
-            return READ_AGAIN;
+            return begin_again(t->name, "a head was cut away while it was read");
         if (t->gone[i] && ++t->cuts[i] > CUTS_MOST) {
             complain(t->name, "heads are cut away faster than they can be read");
             return READ_FAILED;
@@ -321,6 +334,22 @@ static enum read_end read_both(struct check *c, rd_kafka_t *kafka, struct topic 
     return end == READ_ALL ? read_topic(c, kafka, inbox) : end;
 }
 
+/* Partitions that were added after we asked for their number, and before the ends. Brokers hear of them one after the other. */
+static enum read_end look_for_growth(const struct check *c, rd_kafka_t *kafka, const struct topic *journal,
+                                     const struct topic *inbox)
+{
+    bool wanting = pv_check_map(c) > (uint32_t)journal->partitions || inbox->partitions > journal->partitions;
+    for (int tries = 0; wanting && tries < GROWTH_TRIES; tries++) {
+        int32_t now;
+        if (!count_partitions(kafka, journal->name, &now))
+            return READ_FAILED;
+        if (now > journal->partitions)
+            return begin_again(journal->name, "partitions were added while it was read");
+        nanosleep(&(struct timespec){.tv_nsec = 100 * 1000 * 1000}, NULL);
+    }
+    return READ_ALL;
+}
+
 static enum read_end judge_spool(struct check *c, const char *name)
 {
     FILE *spool = c->spool;
@@ -374,6 +403,8 @@ enum read_end pv_read_kafka(struct check *c, const char *place, bool spool)
         end = judge_spool(c, journal.name);
     else if (spool)
         fclose(c->spool);
+    if (end == READ_ALL)
+        end = look_for_growth(c, kafka, &journal, &inbox);
     if (kafka) {
         rd_kafka_consumer_close(kafka);
         rd_kafka_destroy(kafka);

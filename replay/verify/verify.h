@@ -447,8 +447,11 @@ void pv_save(const struct check *c, const struct message *m);
 void pv_save_to(FILE *file, const struct message *m);
 bool pv_save_close(struct check *c, const char *path);
 
-/* read_*.c: what is not READ_ALL, or false: not read to the end. The reason is printed, but for READ_AGAIN: a part of what
- * was being read was cut away, the check is to begin anew. */
+/* The most partitions that a map names which was met, also beyond the horizon. */
+uint32_t pv_check_map(const struct check *c);
+
+/* read_*.c: what is not READ_ALL, or false: not read to the end. The reason is printed. READ_AGAIN: what was being read has
+ * changed so that the check is to begin anew. */
 enum read_end { READ_ALL, READ_FAILED, READ_AGAIN };
 bool pv_read_sqlite(struct check *c, const char *path);
 enum read_end pv_read_kafka(struct check *c, const char *place, bool spool);
