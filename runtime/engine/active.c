@@ -181,6 +181,7 @@ void active_free(struct active *active)
         engine->alone = NULL;
     active_dequeue(active);
     active_drop_job(active);
+    start_leave(active);
     steps_clear(active, false);
     inputs_clear(&active->inputs);
     watchers_clear(active);
@@ -197,7 +198,7 @@ void active_free(struct active *active)
 void active_settle(struct active *active)
 {
     if (active->job || active->in_flight || active->inputs.head || active->steps || active->queued ||
-        active->watchers || active->parked || active->status_alarm.place || active->wake_alarm.place)
+        active->watchers || active->parked || active->start || active->status_alarm.place || active->wake_alarm.place)
         return;
     active_free(active);
 }

@@ -345,6 +345,8 @@ static bool resume_has_sense(const struct command_context *c, const struct activ
         return true;
     if (active->parked)
         return strcmp(active->parked_state, "waiting") != 0;
+    if (active->start)
+        return false;
     return !active->job && active->queued && run_is_open(active->head) && c->engine->state == ENGINE_OWNER;
 }
 
@@ -356,7 +358,8 @@ static void command_resume(const struct command_context *c)
     if (!resume_has_sense(c, active)) {
         inbox_refuse(c->engine, c->at->offset, c->header, c->command, "NotStopped",
                      "job `%s` is neither quarantined nor diverged%s", active->head->job,
-                     active->parked ? ": it waits for a worker with its module" : "");
+                     active->parked ? ": it waits for a worker with its module"
+                     : active->start ? ": the rate of its type has not let it begin" : "");
         active_settle(active);
         return;
     }

@@ -16,6 +16,7 @@ void drain_begin(struct engine *engine)
     engine->state = ENGINE_DRAINING;
     engine->drained = false;
     engine->drain_until = engine->monotonic_ms + engine->limits.drain_ms;
+    starts_leave(engine); /* others of their type go on */
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_DRAINING);
     if (queued)
         queued->output.count = engine->running_steps;

@@ -292,6 +292,8 @@ int64_t engine_next_wake(const struct engine *engine)
         next = wakes_next(engine);
     if (!waits && steps_next_admitted(engine) < next)
         next = steps_next_admitted(engine);
+    if (!waits && starts_next(engine) < next)
+        next = starts_next(engine);
     if (engine->state == ENGINE_OWNER && engine->assigned && retention_wants_run(engine))
         next = engine->monotonic_ms;
     return next;
@@ -346,6 +348,7 @@ void engine_run(struct engine *engine)
     }
     if (!slots_run(engine))
         return;
+    starts_let_in(engine);
     if (!crashes_come_first(engine, true))
         engine_take_turns(engine);
     if (engine->state != ENGINE_OWNER || engine->history_lost)
@@ -478,6 +481,7 @@ void engine_counts(const struct engine *engine, struct engine_counts *out)
     out->live_jobs = engine->live_jobs;
     out->live_bytes = engine->live_bytes;
     out->asleep = engine->wakes.count;
+    out->starts_held = engine->starts_held;
     out->inbox_held = engine->inbox_held;
     out->inbox_bytes = engine->inbox_bytes;
     out->waiting_steps = engine->running_steps;

@@ -97,7 +97,8 @@ struct engine_config {
     void *queue_context;
     struct engine_memory *memory;     /* shared; NULL: not limited. Over it no job is brought into memory but one at a time,
                                        * a quarter over it no more is read; the host evicts: engine_evict() */
-    struct limits *step_limits;       /* of attempts that run here; shared by the engines of one thread; NULL: none */
+    struct limits *step_limits;       /* of attempts that run here and runs that begin; shared by the engines of one
+                                       * thread; NULL: none */
     uint64_t seed;                    /* nonces, jitter */
     bool hands_over;                  /* several workers share the log: the owner before is asked (rule 4) */
     struct engine_limits limits;
@@ -263,8 +264,9 @@ struct engine_counts {
     size_t live_bytes;
     size_t live_jobs_most, woken_most; /* the most there ever were */
     size_t inbox_held, inbox_held_most, inbox_bytes;
-    uint64_t inbox_pauses, memory_waits, limit_waits;
+    uint64_t inbox_pauses, memory_waits, limit_waits, start_waits;
     size_t asleep;                     /* not in memory: their timers are due some time */
+    size_t starts_held;                /* by a rate of their job type: they have not begun */
     uint64_t records_counted, records_rejected, records_duplicate, events, replays, evictions, claims;
     int64_t position, in_pos, out_pos, claim;
     uint64_t journal_bytes, cuts, copied, stubbed, forgotten;

@@ -9,6 +9,7 @@
  *   memory.c: what all this may take
  *   active.c: the runs worked on, their order of use      history.c: jobs made, replayed, asked what they want
  *   turn.c: inputs and commands become appends            wake.c: what a new owner does with the runs it finds
+ *   starts.c: runs that a rate keeps from beginning
  *   steps.c: attempts and timers                          outbox.c: what leaves for other jobs
  *   status.c: what the outside sees of a job              save.c: the store
  *   crash.c: crashes of the worker before                 crash_tally.c: what events say of crashes
@@ -128,6 +129,8 @@ struct active {
     struct watcher *watchers;
     struct stop *stops; /* to workers, when all is confirmed */
     bool known;         /* `steps` are all that the run has, also while it is evicted */
+    struct start_wait *start; /* a rate of its job type holds it back; NULL: none does */
+    uint64_t begun;     /* the run that such a rate has let in here */
     size_t running_steps;
     struct alarm status_alarm;
     struct alarm wake_alarm;
@@ -426,6 +429,8 @@ struct engine {
     int64_t histories_below;
     size_t replays_this_turn;
     struct limit_line admitted;        /* steps for which a limit has room now */
+    struct limit_line let_in;          /* runs for which the rate of their type has: starts.c */
+    size_t starts_held;                /* by such a rate */
     struct limit_line short_of_memory; /* steps that may begin when the budget has room */
     struct alarms wakes;      /* jobs to be brought back, by when they are due: wake.c */
     struct active *woken;     /* brought back for that, and not at rest again */
@@ -620,6 +625,16 @@ void turn_run(struct active *active);
 bool turn_makes_job(const struct active *active); /* it is not in memory, and will be */
 void turn_confirmed(struct active *active, struct append *append);
 void turn_rewind(struct active *active); /* what was not confirmed is to be built again */
+
+/* starts.c */
+bool start_is_limited(const struct active *active, const char *type); /* by a rate of that type, and not let in yet */
+bool start_is_held(struct active *active, const char *type); /* the same, and it is not let in now: it stands in line */
+void start_leave(struct active *active);                     /* the line, if it stands in one */
+void starts_leave(struct engine *engine);
+void starts_let_in(struct engine *engine);                   /* those whose turn has come */
+int64_t starts_next(const struct engine *engine);
+void start_note_rest(struct active *active);
+Waiting *start_waiting(const struct active *active);         /* while it has active->start; NULL: no memory */
 
 /* steps.c */
 void step_want(struct active *active, const struct job_command *command);

@@ -433,6 +433,7 @@ static int run_on_started(struct judge *judge, struct run *run, const Event *eve
 {
     const Perdure__V1__Started *started = event->started;
     run->created = event->t;
+    run->unbegun = true;
     run->keep_ms = started->keep_ms > 0 ? started->keep_ms : KEEP_MS;
     run->type = judge_intern(judge, started->type);
     run->build = judge_intern(judge, started->build);
@@ -469,6 +470,7 @@ int run_on_event(struct judge *judge, struct run *run, const Event *event)
         run->t = event->t;
     if (crash_on_event(run, event) != PDR_OK)
         return PDR_NO_MEMORY;
+    run->unbegun = run->unbegun && event->kind_case == PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED;
     switch (event->kind_case) {
     case PERDURE__V1__EVENT__KIND_STARTED:
         return run_on_started(judge, run, event);
@@ -497,6 +499,12 @@ int run_on_event(struct judge *judge, struct run *run, const Event *event)
     default:
         return PDR_OK;
     }
+}
+
+void run_on_rest(struct run *run, int64_t rests)
+{
+    run->rests = rests;
+    run->unbegun = run->unbegun && rests == 0;
 }
 
 int run_on_inputs(struct run *run, const Header *header)
@@ -542,11 +550,11 @@ enum judge_verdict judge_events(struct judge *judge, int64_t offset, const Heade
     run->seq = header->seq + count - 1;
     run->digest = after;
     run->last = offset;
-    run->rests = header->rests;
     run->changed = true;
     int code = run_on_inputs(run, header);
     for (size_t i = 0; i < count && code == PDR_OK; i++)
         code = run_on_event(judge, run, events[i]);
+    run_on_rest(run, header->rests);
     judge_live(judge, run, true);
     judge_counted(judge, offset, header);
     return code == PDR_OK ? JUDGE_COUNTED : JUDGE_NO_MEMORY;
@@ -690,6 +698,7 @@ struct run *judge_restore(struct judge *judge, const StoredRun *stored)
     run->last = stored->last;
     run->t = stored->t;
     run->rests = stored->rests;
+    run->unbegun = stored->unbegun;
     run->created = stored->created;
     run->keep_ms = stored->keep_ms;
     run->keep_until = stored->keep_until;

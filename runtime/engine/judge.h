@@ -64,7 +64,7 @@ struct run {
     int64_t first; /* offset of its first record; copied: of its last whole copy's first part, or of its stub */
     int64_t last;  /* offset of its last record */
     int64_t t;
-    int64_t rests; /* of its last record (rule 34) */
+    int64_t rests; /* of its last record (rule 34), or found since: its job has run on it */
     int64_t created;
     int64_t keep_ms;
     int64_t keep_until;
@@ -78,6 +78,7 @@ struct run {
     uint32_t last_partition;
     enum run_end end;
     bool unknown_event; /* rule 32: an event this version does not know: the job stops here */
+    bool unbegun;       /* its start and signals are all: whether its code has ever run is not known */
     bool changed;       /* since the last save */
     int64_t known_from; /* like `first`, of the earliest run of this id whose request ids are known */
     int64_t copied;     /* the engine's: cut for which it was copied or left out */

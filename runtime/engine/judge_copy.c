@@ -188,10 +188,10 @@ enum judge_verdict judge_copy(struct judge *judge, int64_t offset, const Record 
     run->seq = header->seq + out->count - 1;
     run->digest = after;
     run->last = offset;
-    run->rests = header->rests;
     int code = run_on_inputs(run, header);
     for (size_t i = 0; i < out->count && code == PDR_OK; i++)
         code = run_on_event(judge, run, out->events[i]);
+    run_on_rest(run, header->rests);
     judge_counted(judge, offset, header);
     if (code != PDR_OK)
         return JUDGE_NO_MEMORY;

@@ -13,6 +13,7 @@ void run_begin_again(struct run *run);
 void run_free(struct run *run);
 int run_on_event(struct judge *judge, struct run *run, const Event *event);
 int run_on_inputs(struct run *run, const Header *header);
+void run_on_rest(struct run *run, int64_t rests); /* after the record's events */
 enum run_end run_end_of(const char *name);
 bool judge_epoch_is_current(const struct judge *judge, const Header *header);
 void judge_counted(struct judge *judge, int64_t offset, const Header *header);

@@ -12,7 +12,7 @@
 struct limit_gate {
     struct limit_gate *next;
     enum limit_kind kind;
-    size_t most; /* at once; of a key: as each who comes says */
+    size_t most; /* at once; of a key: as each who comes says; of a job rate: let through and not begun */
     size_t inside;
     size_t users; /* of a key: those inside and in line */
     struct rate rate;
@@ -85,10 +85,10 @@ bool limits_set(struct limits *limits, enum limit_kind kind, const char *name, d
     struct limit_gate *gate = gate_new(&limits->named, kind, name);
     if (!gate)
         return false;
-    if (kind == LIMIT_STEP_COUNT)
-        gate->most = (size_t)number;
-    else
+    if (kind != LIMIT_STEP_COUNT)
         gate->rate.per_second = number;
+    if (kind != LIMIT_STEP_RATE)
+        gate->most = number > 1 ? (size_t)number : 1;
     return true;
 }
 
@@ -98,6 +98,14 @@ struct limit_gate *limits_find(const struct limits *limits, enum limit_kind kind
     for (struct limit_gate *gate = limits->named; gate; gate = gate->next)
         if (gate->kind == kind && (strcmp(gate->name, name) == 0 || (slash && strcmp(gate->name, slash + 1) == 0)))
             return gate;
+    return NULL;
+}
+
+const char *limits_name(const struct limits *limits, enum limit_kind kind, size_t index)
+{
+    for (const struct limit_gate *gate = limits->named; gate; gate = gate->next)
+        if (gate->kind == kind && index-- == 0)
+            return gate->name;
     return NULL;
 }
 
@@ -137,8 +145,16 @@ static bool gate_has_room(struct limit_gate *gate, const struct limit_waiter *wa
         return gate->inside < gate->most;
     case LIMIT_STEP_RATE:
         return rate_take(&gate->rate, now_ms, &gate->again_ms);
+    case LIMIT_JOB_RATE: /* those that something else keeps from beginning save no tokens up for later */
+        return gate->inside < gate->most && rate_take(&gate->rate, now_ms, &gate->again_ms);
     }
     return true;
+}
+
+/* Else who leaves lets the next one in. */
+static bool gate_waits_for_time(const struct limit_gate *gate)
+{
+    return gate->line.head && gate->rate.per_second > 0 && (gate->kind != LIMIT_JOB_RATE || gate->inside < gate->most);
 }
 
 static void line_push(struct limit_line *line, struct limit_waiter *waiter)
@@ -255,7 +271,7 @@ void limit_leave(struct limits *limits, struct limit_waiter *waiter, int64_t now
 void limits_pump(struct limits *limits, int64_t now_ms)
 {
     for (struct limit_gate *gate = limits->named; gate; gate = gate->next)
-        if (gate->line.head && gate->rate.per_second > 0 && gate->again_ms <= now_ms)
+        if (gate_waits_for_time(gate) && gate->again_ms <= now_ms)
             gate_serve(gate, now_ms);
 }
 
@@ -263,7 +279,7 @@ int64_t limits_next(const struct limits *limits)
 {
     int64_t next = INT64_MAX;
     for (const struct limit_gate *gate = limits->named; gate; gate = gate->next)
-        if (gate->line.head && gate->rate.per_second > 0 && gate->again_ms < next)
+        if (gate_waits_for_time(gate) && gate->again_ms < next)
             next = gate->again_ms;
     return next;
 }
@@ -271,7 +287,7 @@ int64_t limits_next(const struct limits *limits)
 const char *limit_text(const struct limit_waiter *waiter, char *text, size_t size)
 {
     static const char *const options[] = { [LIMIT_STEP_RATE] = "step-rate", [LIMIT_STEP_COUNT] = "step-limit",
-                                           [LIMIT_KEY] = "concurrency key" };
+                                           [LIMIT_KEY] = "concurrency key", [LIMIT_JOB_RATE] = "job-rate" };
     const struct limit_gate *gate = waiter->line && waiter->stage < LIMIT_STAGES ? waiter->gates[waiter->stage] : NULL;
     if (!gate)
         return NULL; /* it stands in no line, or in one of its owner's */

@@ -1,7 +1,8 @@
 /*
- * Limits on attempts of steps that run here, shared by the partitions of a worker: how many of a step, or with a key, run at
- * the same time; how many of a step begin in a second. Whoever finds no room waits in line, in the order of arrival,
- * whichever partition it is of. No clock, no thread: the engines tell the time, the worker's loop runs them all.
+ * Limits on attempts of steps that run here and on runs that begin, shared by the partitions of a worker: how many of a step,
+ * or with a key, run at the same time; how many of a step, or of a job type, begin in a second. Whoever finds no room waits
+ * in line, in the order of arrival, whichever partition it is of. No clock, no thread: the engines tell the time, the worker's
+ * loop runs them all.
  */
 #ifndef PERDURE_LIMITS_H
 #define PERDURE_LIMITS_H
@@ -19,7 +20,7 @@ struct rate {
 /* False: again at `*again_ms`. */
 bool rate_take(struct rate *rate, int64_t now_ms, int64_t *again_ms);
 
-enum limit_kind { LIMIT_STEP_RATE, LIMIT_STEP_COUNT, LIMIT_KEY };
+enum limit_kind { LIMIT_STEP_RATE, LIMIT_STEP_COUNT, LIMIT_KEY, LIMIT_JOB_RATE };
 
 /* What is passed in turn: first the key's, so that who waits for another limit holds up only those of its own key. */
 enum limit_stage { LIMIT_STAGE_KEY, LIMIT_STAGE_COUNT, LIMIT_STAGE_RATE, LIMIT_STAGES };
@@ -45,6 +46,8 @@ void limits_free(struct limits *limits);
 bool limits_set(struct limits *limits, enum limit_kind kind, const char *name, double number);
 /* Of "shop/charge": by that name or by "charge". NULL: none. */
 struct limit_gate *limits_find(const struct limits *limits, enum limit_kind kind, const char *name);
+/* The names that were set for a kind, one after the other; NULL: there are no more. */
+const char *limits_name(const struct limits *limits, enum limit_kind kind, size_t index);
 /* Of a key: made where it is not there, gone with the last who uses it. NULL: no memory. */
 struct limit_gate *limits_key(struct limits *limits, const char *key);
 

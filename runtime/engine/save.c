@@ -200,6 +200,7 @@ static void save_run(const struct engine_save *save, struct run *run)
     row.last = run->last;
     row.t = run->t;
     row.rests = run->rests;
+    row.unbegun = run->unbegun;
     row.type = (char *)(run->type ? run->type : "");
     row.build = (char *)(run->build ? run->build : "");
     row.created = run->created;

@@ -34,7 +34,9 @@ bool slots_keep(const struct engine *engine, const char *job)
 /* It appends nothing more here; but a task that is still to be sent is made from what the job says it waits for. */
 void slots_stand_still(struct active *active)
 {
-    if (!active->job && !active->parked && !active->in_flight && run_is_open(active->head))
+    if (run_is_open(active->head) && start_is_limited(active, active->head->type))
+        start_leave(active); /* it begins where its slot goes */
+    else if (!active->job && !active->parked && !active->in_flight && run_is_open(active->head))
         active_replay(active);
 }
 

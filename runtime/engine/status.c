@@ -133,6 +133,13 @@ static void status_add_outer_wait(Status *status, const struct active *active)
     status->waiting[status->n_waiting++] = waiting;
 }
 
+static void status_add_start(Status *status, const struct active *active)
+{
+    status->waiting = calloc(1, sizeof *status->waiting);
+    if (status->waiting && (status->waiting[0] = start_waiting(active)))
+        status->n_waiting = 1;
+}
+
 Status *status_make(struct engine *engine, struct run *head)
 {
     const struct active *active = head->user;
@@ -162,6 +169,8 @@ Status *status_make(struct engine *engine, struct run *head)
         status->input = payload_copy(active->input);
     if (run_is_open(head) && active && active->parked)
         status_add_outer_wait(status, active);
+    else if (run_is_open(head) && active && active->start)
+        status_add_start(status, active);
     else if (run_is_open(head) && active)
         status_add_waiting(status, active);
     return status;

@@ -294,7 +294,7 @@ static bool turn_feed(struct turn *turn, struct input *input)
     if (event->kind_case == PERDURE__V1__EVENT__KIND_STARTED)
         active_set_input(active, event);
     if (event->kind_case == PERDURE__V1__EVENT__KIND_STARTED && !active->parked && !active->crash_pending &&
-        active_new_job(active, event->started->type)) {
+        !start_is_held(active, event->started->type) && active_new_job(active, event->started->type)) {
         const Event *first = event;
         job_replay(active->job, &first, 1);
         active_take(active);
@@ -431,7 +431,8 @@ bool turn_makes_job(const struct active *active)
     const struct input *first = active->inputs.head;
     bool starts = first && first->event->kind_case == PERDURE__V1__EVENT__KIND_STARTED;
     return !active->in_flight && !active->job && !active->parked && !active->crash_pending &&
-           (starts || turn_needs_job(active));
+           (starts || turn_needs_job(active)) &&
+           !start_is_limited(active, starts ? first->event->started->type : active->head->type);
 }
 
 void turn_run(struct active *active)
@@ -448,13 +449,14 @@ void turn_run(struct active *active)
     if (!RULE(ABSORB_ASIDE) && active->parked && active->inputs.head &&
         active->inputs.head->event->kind_case == PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED)
         return;
-    if (turn_needs_job(active))
+    if (turn_needs_job(active) && !start_is_held(active, active->head->type))
         active_replay(active);
     if (!engine_takes_turns(engine) || engine->history_lost)
         return;
     if (!active->inputs.head && active->outgoing_next == active->outgoing_count) {
         stops_flush(active);
         steps_start(active); /* all that led here is confirmed */
+        start_note_rest(active);
         status_schedule(active, false);
         active_settle(active);
         return;
@@ -503,6 +505,7 @@ static void turn_ended(struct active *active)
     watchers_answer(active);
     remote_stop_all(active);
     stops_flush(active);
+    start_leave(active);
     steps_clear(active, true);
     active_drop_job(active);
     wake_clear(active);
@@ -542,7 +545,9 @@ void turn_confirmed(struct active *active, struct append *append)
         active->parked = false; /* its replay says whether it goes on */
     steps_start(active);
     status_schedule(active, append_retries(append) || active->status_due);
-    if (again || active->inputs.head || active->outgoing_next < active->outgoing_count)
+    /* Let in meanwhile. */
+    bool begins = active->begun == active->run && active->head->unbegun && !active->job && !active->parked;
+    if (again || begins || active->inputs.head || active->outgoing_next < active->outgoing_count)
         active_enqueue(active);
     else
         active_settle(active);
@@ -576,6 +581,7 @@ void turn_rewind(struct active *active)
     active->inputs = kept;
     active->ending = active->crash_pending = active->split = false;
     active->known = false;
+    start_leave(active);
     active_drop_job(active);
     steps_drop_remote(active); /* the history says what is out */
     stops_clear(active);

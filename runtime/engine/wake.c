@@ -215,12 +215,15 @@ static void wake_one(struct engine *engine, struct active *active)
     engine->wake_budget -= cost < engine->wake_budget ? cost : engine->wake_budget;
     if (active->in_flight || retention_holds(engine, active)) { /* the job is not to run just now */
         wake_at(active, engine->monotonic_ms + 1);
-    } else if (slots_keep(engine, active->head->job)) {
+    } else if (!slots_keep(engine, active->head->job)) {
+        slots_stand_still(active);
+    } else if (!active->inputs.head && run_is_open(active->head) && start_is_held(active, active->head->type)) {
+        active_load_input(active); /* its status may be of an owner without that rate */
+        status_schedule(active, false);
+    } else {
         woken_add(active);
         (void)memory_admits(engine, active); /* looked at before it was taken */
         turn_run(active);
-    } else {
-        slots_stand_still(active);
     }
 }
 

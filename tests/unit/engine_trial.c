@@ -108,6 +108,7 @@ void trial_free(struct trial *trial)
     stream_free(&trial->journal);
     stream_free(&trial->inbox);
     registry_free(trial->registry);
+    limits_free(trial->limits);
     free(trial);
 }
 
@@ -148,6 +149,7 @@ struct trial_worker *trial_worker(struct trial *trial, int number, const struct 
         .registry = trial->registry,
         .has_queues = trial->has_queues,
         .queue_take = trial->queue_take,
+        .step_limits = trial->limits,
         .seed = (uint64_t)number + 1,
         .hands_over = trial->hands_over,
         .host = { .context = trial, .history = trial_history },

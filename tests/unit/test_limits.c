@@ -123,6 +123,38 @@ static void test_rate(void **state)
     limits_free(limits);
 }
 
+/* Those let through and kept from beginning by something else hold no more than a second's worth. */
+static void test_job_rate(void **state)
+{
+    struct limits *limits = limits_new();
+    struct limit_line ready = { 0 };
+    struct attempt attempts[6] = { 0 };
+    char text[LIMIT_TEXT_BYTES];
+    (void)state;
+    assert_true(limits_set(limits, LIMIT_JOB_RATE, "order", 2));
+    assert_string_equal(limits_name(limits, LIMIT_JOB_RATE, 0), "order");
+    assert_null(limits_name(limits, LIMIT_JOB_RATE, 1));
+    for (size_t i = 0; i < 6; i++) {
+        attempts[i].waiter.gates[LIMIT_STAGE_RATE] = limits_find(limits, LIMIT_JOB_RATE, "shop/order");
+        attempts[i].waiter.ready = &ready;
+        assert_int_equal(limit_enter(&attempts[i].waiter, 1000), i == 0);
+    }
+    assert_string_equal(limit_text(&attempts[1].waiter, text, sizeof text), "job-rate order=2/s");
+    limits_pump(limits, 9000); /* attempts[0] has not begun either: room for one */
+    assert_ptr_equal(limit_take_ready(&ready), &attempts[1].waiter);
+    assert_null(limit_take_ready(&ready));
+    assert_int_equal(limits_next(limits), INT64_MAX); /* no time brings more */
+    limit_leave(limits, &attempts[0].waiter, 9500);
+    assert_ptr_equal(limit_take_ready(&ready), &attempts[2].waiter);
+    limit_leave(limits, &attempts[1].waiter, 9500);
+    limit_leave(limits, &attempts[2].waiter, 9500);
+    assert_ptr_equal(limit_take_ready(&ready), &attempts[3].waiter);
+    assert_null(limit_take_ready(&ready));
+    for (size_t i = 3; i < 6; i++)
+        limit_leave(limits, &attempts[i].waiter, 9500);
+    limits_free(limits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -130,6 +162,7 @@ int main(void)
         cmocka_unit_test(test_given_up),
         cmocka_unit_test(test_key_holds_up_its_own_only),
         cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_job_rate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
