@@ -230,8 +230,9 @@ bool active_replay(struct active *active)
         history_release(&history);
         return false;
     }
+    bool first = start_was_held(active);
     engine->replays_this_turn++;
-    engine->counts.replays++;
+    engine->counts.replays += !first;
     alarm_clear(&engine->wakes, &active->wake_alarm); /* its timers are armed again */
     job_replay(active->job, (const Event *const *)history.events, history.count);
     history_release(&history);
@@ -241,6 +242,8 @@ bool active_replay(struct active *active)
     steps_drop_unwanted(active);
     active->known = true;
     active_touch(active);
+    if (first)
+        return true;
     const pdr_site *site = job_site(active->job);
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_REPLAYED);
     if (queued) {

@@ -629,6 +629,7 @@ void turn_rewind(struct active *active); /* what was not confirmed is to be buil
 /* starts.c */
 bool start_is_limited(const struct active *active, const char *type); /* by a rate of that type, and not let in yet */
 bool start_is_held(struct active *active, const char *type); /* the same, and it is not let in now: it stands in line */
+bool start_was_held(const struct active *active);            /* it has been let in, and its first turn comes */
 void start_leave(struct active *active);                     /* the line, if it stands in one */
 void starts_leave(struct engine *engine);
 void starts_let_in(struct engine *engine);                   /* those whose turn has come */

@@ -40,6 +40,11 @@ bool start_is_limited(const struct active *active, const char *type)
     return start_gate(active, type) && !start_is_cancelled(active);
 }
 
+bool start_was_held(const struct active *active)
+{
+    return active->begun == active->run && active->head->run == active->run && active->head->unbegun;
+}
+
 static bool start_stand_in_line(struct active *active, const char *type)
 {
     struct engine *engine = active->engine;

@@ -546,7 +546,7 @@ void turn_confirmed(struct active *active, struct append *append)
     steps_start(active);
     status_schedule(active, append_retries(append) || active->status_due);
     /* Let in meanwhile. */
-    bool begins = active->begun == active->run && active->head->unbegun && !active->job && !active->parked;
+    bool begins = start_was_held(active) && !active->job && !active->parked;
     if (again || begins || active->inputs.head || active->outgoing_next < active->outgoing_count)
         active_enqueue(active);
     else

@@ -388,6 +388,8 @@ int pdr_worker_run(pdr_worker *worker)
         worker_fail(worker, PDR_INVALID, "the worker has no module; name one with --module FILE.so");
         return PDR_INVALID;
     }
+    if (!worker_knows_limited_jobs(worker))
+        return worker->code;
     crash_thread_begin(); /* the first thread that does: this one runs the jobs */
     worker->pool = step_pool_new(threads, pool_wake, worker);
     if (!worker->pool)

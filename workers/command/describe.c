@@ -163,8 +163,9 @@ const struct verb verb_describe = {
     .help = "Shows what is known of the job ID, also with no worker alive: it is read from the log.\n\n"
             "--json prints one object: id type state run created updated events worker build input waiting, and result,\n"
             "error or report where there is one. waiting is a list of\n"
-            "{kind,name,since,until,attempt,last_error,site:{file,line,function},label,op}, and of a step that is executed\n"
-            "outside queue token phase executor heard progress. Times are milliseconds since 1970.",
+            "{kind,name,since,until,attempt,last_error,site:{file,line,function},label,op}, of a step or job that a limit of\n"
+            "its worker keeps from beginning also limit, of a step that is executed outside also queue token phase executor\n"
+            "heard progress. Times are milliseconds since 1970.",
     .least = 1,
     .most = 1,
     .run = describe_run,

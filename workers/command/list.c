@@ -75,6 +75,8 @@ static void list_reason(const Status *status, int64_t now, char *text, size_t si
     if (waiting->until && length > 0 && (size_t)length < size)
         length += snprintf(text + length, size - (size_t)length, ", %s",
                            time_relative(waiting->until, now, until, sizeof until));
+    if (*waiting->limit && length > 0 && (size_t)length < size)
+        length += snprintf(text + length, size - (size_t)length, ", no room in %s", waiting->limit);
     if (status->n_waiting > 1 && length > 0 && (size_t)length < size)
         snprintf(text + length, size - (size_t)length, " and %zu more", status->n_waiting - 1);
 }

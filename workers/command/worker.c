@@ -130,6 +130,7 @@ static void worker_takeover(void *context, const pdr_takeover *takeover)
     {"session-timeout", "DURATION", "Kafka: a worker silent for so long loses its partitions (default: 10s)", false}, \
     {"step-rate", "STEP=N/s,...", "attempts of a step that begin in a second, in this worker, at most", false}, \
     {"step-limit", "STEP=N,...", "attempts of a step that run at the same time, in this worker, at most", false}, \
+    {"job-rate", "TYPE=N/s,...", "jobs of a type that begin in a second, in this worker, at most; others wait in line", false}, \
     {"queue-rate", "QUEUE=N/s,...", "remote steps that this worker dispatches at most", false}, \
     {"queue-limit", "QUEUE=N,...", "tasks of a partition that wait for their workers at most (default: 1000)", false}, \
     {"drain-timeout", "DURATION", "how long running steps may end before a partition is given up (default: 10s)", false}, \
@@ -221,6 +222,7 @@ static int worker_start(struct arguments *arguments, FILE *file)
     options.accept_lost_commands = arguments_get(arguments, "accept-lost-commands") != NULL;
     options.step_rates = arguments_get(arguments, "step-rate");
     options.step_limits = arguments_get(arguments, "step-limit");
+    options.job_rates = arguments_get(arguments, "job-rate");
     options.queue_rates = arguments_get(arguments, "queue-rate");
     options.queue_limits = arguments_get(arguments, "queue-limit");
     options.notice = worker_notice;

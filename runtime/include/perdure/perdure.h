@@ -576,6 +576,10 @@ typedef struct pdr_worker_options {
     /* Of attempts that run in this worker, over all its partitions; a step is named as in its module, or MODULE/STEP. */
     const char *step_rates PDR_ZERO;       /* begun in a second at most: "charge=5/s,mail=0.2/s"; default: no limit */
     const char *step_limits PDR_ZERO;      /* at the same time at most: "charge=3"; default: no limit but step_threads */
+    /* Runs of a job type, JOB or MODULE/JOB, that begin in this worker in a second at most, over all its partitions:
+     * "checkout=20/s,shop/refund=0.2/s". Others wait in line after their start was accepted. pdr_worker_run() refuses a
+     * type that no module added or loaded has. Default: no limit */
+    const char *job_rates PDR_ZERO;
 } pdr_worker_options;
 
 /* Opens the log. `*out` is set also on failure, for pdr_worker_error(), unless PDR_NO_MEMORY; close it in any case.
