@@ -211,6 +211,7 @@ void active_park(struct active *active, const char *state, const char *report)
     free(active->report);
     active->report = report ? strdup(report) : NULL;
     active_drop_job(active);
+    start_leave(active);
     steps_clear(active, true);
     status_schedule(active, true);
 }

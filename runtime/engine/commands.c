@@ -345,7 +345,7 @@ static bool resume_has_sense(const struct command_context *c, const struct activ
         return true;
     if (active->parked)
         return strcmp(active->parked_state, "waiting") != 0;
-    if (active->start)
+    if (start_waits(active))
         return false;
     return !active->job && active->queued && run_is_open(active->head) && c->engine->state == ENGINE_OWNER;
 }
@@ -359,7 +359,7 @@ static void command_resume(const struct command_context *c)
         inbox_refuse(c->engine, c->at->offset, c->header, c->command, "NotStopped",
                      "job `%s` is neither quarantined nor diverged%s", active->head->job,
                      active->parked ? ": it waits for a worker with its module"
-                     : active->start ? ": the rate of its type has not let it begin" : "");
+                     : start_waits(active) ? ": the rate of its type has not let it begin" : "");
         active_settle(active);
         return;
     }

@@ -129,7 +129,7 @@ struct active {
     struct watcher *watchers;
     struct stop *stops; /* to workers, when all is confirmed */
     bool known;         /* `steps` are all that the run has, also while it is evicted */
-    struct start_wait *start; /* a rate of its job type holds it back; NULL: none does */
+    struct start_wait *start; /* its place with the rate of its job type; NULL: it has none */
     uint64_t begun;     /* the run that such a rate has let in here */
     size_t running_steps;
     struct alarm status_alarm;
@@ -629,13 +629,15 @@ void turn_rewind(struct active *active); /* what was not confirmed is to be buil
 /* starts.c */
 bool start_is_limited(const struct active *active, const char *type); /* by a rate of that type, and not let in yet */
 bool start_is_held(struct active *active, const char *type); /* the same, and it is not let in now: it stands in line */
-bool start_was_held(const struct active *active);            /* it has been let in, and its first turn comes */
-void start_leave(struct active *active);                     /* the line, if it stands in one */
+bool start_waits(const struct active *active);               /* it stands in line */
+bool start_was_held(const struct active *active);            /* it was let in, and its history does not tell yet */
+void start_has_begun(struct active *active);                 /* once its first turn is confirmed and may act */
+void start_leave(struct active *active);                     /* it gives its place up, and has to be let in anew */
 void starts_leave(struct engine *engine);
 void starts_let_in(struct engine *engine);                   /* those whose turn has come */
 int64_t starts_next(const struct engine *engine);
 void start_note_rest(struct active *active);
-Waiting *start_waiting(const struct active *active);         /* while it has active->start; NULL: no memory */
+Waiting *start_waiting(const struct active *active);         /* while start_waits(); NULL: no memory */
 
 /* steps.c */
 void step_want(struct active *active, const struct job_command *command);

@@ -145,7 +145,7 @@ static bool gate_has_room(struct limit_gate *gate, const struct limit_waiter *wa
         return gate->inside < gate->most;
     case LIMIT_STEP_RATE:
         return rate_take(&gate->rate, now_ms, &gate->again_ms);
-    case LIMIT_JOB_RATE: /* those that something else keeps from beginning save no tokens up for later */
+    case LIMIT_JOB_RATE:
         return gate->inside < gate->most && rate_take(&gate->rate, now_ms, &gate->again_ms);
     }
     return true;
@@ -244,6 +244,14 @@ static void gate_serve(struct limit_gate *gate, int64_t now_ms)
     }
 }
 
+/* Of a job rate that was full nothing is saved up for the time that it was. */
+static void gate_let_go(struct limit_gate *gate, int64_t now_ms)
+{
+    if (gate->kind == LIMIT_JOB_RATE && gate->inside == gate->most)
+        gate->rate.filled_ms = now_ms;
+    gate->inside--;
+}
+
 void limit_leave(struct limits *limits, struct limit_waiter *waiter, int64_t now_ms)
 {
     struct limit_gate *gates[LIMIT_STAGES];
@@ -259,7 +267,7 @@ void limit_leave(struct limits *limits, struct limit_waiter *waiter, int64_t now
         if (!gates[i])
             continue;
         if (i < passed)
-            gates[i]->inside--;
+            gate_let_go(gates[i], now_ms);
         gate_serve(gates[i], now_ms);
     }
     if (gates[LIMIT_STAGE_KEY]) {

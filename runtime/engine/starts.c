@@ -1,6 +1,6 @@
 /*
  * Runs that a rate of their job type keeps from beginning: the start is absorbed and answered as any other (rule 12), the
- * job is made when it is let in. Until then a run has a place in line and nothing else in memory. Nothing of it is in the
+ * job is made when it is let in; until then nothing of it but its place in line is in memory. Nothing of that is in the
  * journal: a new owner lets in anew whatever may not have begun yet.
  */
 #include <stddef.h>
@@ -9,6 +9,8 @@
 
 #include "engine/internal.h"
 
+/* From its start until its first turn is confirmed and may act: so long it has a place, in line or among those let in. What
+ * keeps these (memory, a slow log, a proof that is missing) keeps others of the type too, or they would begin together. */
 struct start_wait {
     struct active *active;
     struct limit_waiter limit;
@@ -45,6 +47,8 @@ bool start_was_held(const struct active *active)
     return active->begun == active->run && active->head->run == active->run && active->head->unbegun;
 }
 
+bool start_waits(const struct active *active) { return active->start && active->begun != active->run; }
+
 static bool start_stand_in_line(struct active *active, const char *type)
 {
     struct engine *engine = active->engine;
@@ -67,23 +71,34 @@ void start_leave(struct active *active)
     struct engine *engine = active->engine;
     if (!active->start)
         return;
+    engine->starts_held -= start_waits(active);
     limit_leave(engine->config.step_limits, &active->start->limit, engine->monotonic_ms);
     free(active->start);
     active->start = NULL;
-    engine->starts_held--;
+    active->begun = 0;
 }
 
-static void start_begin(struct active *active)
+static void start_let_in(struct active *active)
 {
     active->begun = active->run;
+    active->engine->starts_held--;
+}
+
+void start_has_begun(struct active *active)
+{
+    uint64_t run = active->run;
+    if (!active->start || active->begun != run || !active->job)
+        return;
     start_leave(active);
+    active->begun = run;
 }
 
 bool start_is_held(struct active *active, const char *type)
 {
     struct engine *engine = active->engine;
     if (!start_is_limited(active, type)) {
-        start_leave(active);
+        if (start_waits(active))
+            start_leave(active);
         return false;
     }
     if (engine->state != ENGINE_OWNER) /* it is to be given up: the next owner lets it in */
@@ -92,40 +107,36 @@ bool start_is_held(struct active *active, const char *type)
     if (!start_stand_in_line(active, type))
         return true;
     if (limit_enter(&active->start->limit, engine->monotonic_ms)) {
+        limit_wait_no_more(&active->start->limit);
         if (memory_has_room(engine)) {
-            start_begin(active);
+            start_let_in(active);
             return false;
         }
-        limit_wait(&engine->let_in, &active->start->limit);
+        limit_wait(&engine->let_in, &active->start->limit); /* made when there is, in a turn of its own */
     }
     engine->counts.start_waits += !waited;
     return true;
 }
 
-/* Without room in memory one at a time: those that it holds up keep their rate from going on. */
 void starts_let_in(struct engine *engine)
 {
+    struct limit_waiter *waiter;
     if (engine->config.step_limits)
         limits_pump(engine->config.step_limits, engine->monotonic_ms);
-    while (engine->let_in.head && engine->append_count < engine->limits.appends_in_flight && memory_admits(engine, NULL)) {
-        struct limit_waiter *waiter = limit_take_ready(&engine->let_in);
+    while ((waiter = limit_take_ready(&engine->let_in))) {
         struct active *active = ((struct start_wait *)(void *)((char *)waiter - offsetof(struct start_wait, limit)))->active;
-        if (!slots_keep(engine, active->head->job)) { /* rule 25: it begins where its slot goes */
-            start_leave(active);
-            continue;
+        if (slots_keep(engine, active->head->job)) {
+            start_let_in(active);
+            active_enqueue(active);
+        } else {
+            start_leave(active); /* rule 25: it begins where its slot goes */
         }
-        start_begin(active);
-        active_enqueue(active);
-        if (!memory_has_room(engine))
-            break;
     }
 }
 
 int64_t starts_next(const struct engine *engine)
 {
-    if (engine->state != ENGINE_OWNER || !engine->let_in.head || engine->append_count >= engine->limits.appends_in_flight)
-        return INT64_MAX;
-    return memory_has_room(engine) ? engine->monotonic_ms : engine->monotonic_ms + MEMORY_LOOK_MS;
+    return engine->state == ENGINE_OWNER && engine->let_in.head ? engine->monotonic_ms : INT64_MAX;
 }
 
 void starts_leave(struct engine *engine)

@@ -169,7 +169,7 @@ Status *status_make(struct engine *engine, struct run *head)
         status->input = payload_copy(active->input);
     if (run_is_open(head) && active && active->parked)
         status_add_outer_wait(status, active);
-    else if (run_is_open(head) && active && active->start)
+    else if (run_is_open(head) && active && start_waits(active))
         status_add_start(status, active);
     else if (run_is_open(head) && active)
         status_add_waiting(status, active);

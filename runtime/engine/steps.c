@@ -352,6 +352,7 @@ void steps_start(struct active *active)
         if (step_is_admitted(step) && step_has_memory(step))
             step_start(step);
     }
+    start_has_begun(active);
 }
 
 void step_on_alarm(struct engine *engine, struct step *step)

@@ -148,6 +148,9 @@ static void test_job_rate(void **state)
     assert_ptr_equal(limit_take_ready(&ready), &attempts[2].waiter);
     limit_leave(limits, &attempts[1].waiter, 9500);
     limit_leave(limits, &attempts[2].waiter, 9500);
+    assert_null(limit_take_ready(&ready)); /* while it was full nothing was saved up */
+    assert_int_equal(limits_next(limits), 10000);
+    limits_pump(limits, 10000);
     assert_ptr_equal(limit_take_ready(&ready), &attempts[3].waiter);
     assert_null(limit_take_ready(&ready));
     for (size_t i = 3; i < 6; i++)
