@@ -111,19 +111,28 @@ static void seat_choose_store(struct seat *seat, uint32_t partition)
     }
 }
 
-/* A rate, a number, and the keys that jobs name. */
-static void worker_limit_steps(struct worker *worker)
+#define LEAF_RATE 2
+
+/* A rate, a number, and the keys that jobs name; or rates of job types: a child's, one that begins with a step, one that
+ * waits for signals alone. */
+static void worker_limit(struct worker *worker)
 {
+    const struct profile *profile = &world->profile;
     limits_free(worker->step_limits);
-    worker->step_limits = world->profile.step_limits ? limits_new() : NULL;
-    if (worker->step_limits && (!limits_set(worker->step_limits, LIMIT_STEP_COUNT, "work", 2) ||
-                                !limits_set(worker->step_limits, LIMIT_STEP_RATE, "sim/undo", 50)))
+    worker->begun_count = 0;
+    struct limits *limits = worker->step_limits = profile->step_limits || profile->job_rates ? limits_new() : NULL;
+    if (profile->step_limits && (!limits_set(limits, LIMIT_STEP_COUNT, "work", 2) ||
+                                 !limits_set(limits, LIMIT_STEP_RATE, "sim/undo", 50)))
+        abort();
+    if (profile->job_rates && (!limits_set(limits, LIMIT_JOB_RATE, "leaf", LEAF_RATE) ||
+                               !limits_set(limits, LIMIT_JOB_RATE, "sim/chain", 1) ||
+                               !limits_set(limits, LIMIT_JOB_RATE, "mailbox", 0.5)))
         abort();
 }
 
 void worker_start(struct worker *worker)
 {
-    worker_limit_steps(worker);
+    worker_limit(worker);
     worker->alive = true;
     worker->restarting = worker->stopping = false;
     worker->incarnation++;
@@ -175,6 +184,7 @@ void worker_crash(struct worker *worker)
         tally.faults[FAULT_INBOX_PAUSED] += counts.inbox_pauses;
         tally.faults[FAULT_MEMORY_WAITED] += counts.memory_waits;
         tally.faults[FAULT_STEP_LIMITED] += counts.limit_waits;
+        tally.faults[FAULT_START_HELD] += counts.start_waits;
         tally.claims += counts.claims;
         tally.cuts += counts.cuts;
         tally.copied += counts.copied;
@@ -436,8 +446,33 @@ static void out_append(struct worker *worker, uint32_t p, const struct engine_ou
                  out->kind == ENGINE_OUT_APPEND ? p : out->partition, &pending);
 }
 
+/* The first step of a run whose history does not tell that it has begun: of a limited type, no more than two seconds' worth
+ * in a second. Not while steps wait for memory: runs that have begun may meet there. */
+static void rate_check(struct worker *worker, uint32_t p, const struct engine_output *out)
+{
+    const struct oracle_run *run = oracle_find_run(&world->oracles[p], out->key, out->run);
+    const size_t size = sizeof worker->begun / sizeof *worker->begun;
+    size_t recent = 1;
+    if (!world->profile.job_rates || world->profile.memory || world->options.without != RULE_NONE || !run || run->seq == 0 ||
+        strcmp(run->events[0].event->started->type, "sim/leaf") != 0)
+        return;
+    for (uint64_t i = 1; i < run->seq; i++)
+        if (run->events[i].event->kind_case != PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED)
+            return;
+    for (size_t i = 0; i < size && i < worker->begun_count; i++) {
+        if (worker->begun[i].run == out->run)
+            return; /* an attempt that was handed back */
+        recent += worker->begun[i].at > world->now - 1000;
+    }
+    worker->begun[worker->begun_count % size].run = out->run;
+    worker->begun[worker->begun_count++ % size].at = world->now;
+    if (recent > 2 * LEAF_RATE)
+        world_bad("%s: %zu runs of `leaf` begin within a second, of %d allowed", worker->name, recent, LEAF_RATE);
+}
+
 static void out_step(struct worker *worker, uint32_t p, const struct engine_output *out)
 {
+    rate_check(worker, p, out);
     struct seat *seat = &worker->seats[p];
     struct engine_counts counts;
     struct task *task = calloc(1, sizeof *task);

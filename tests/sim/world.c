@@ -540,6 +540,7 @@ static void profile_draw(struct profile *profile, const struct options *options)
     profile->inbox_records = (size_t[]){ 0, 2, 0, 6, 1 }[options->seed % 5];
     profile->memory = (size_t[]){ 0, 40000, 1, 0, 0, 100000, 0 }[options->seed % 7];
     profile->step_limits = options->seed % 4 == 1;
+    profile->job_rates = options->seed % 4 == 3;
     profile->stores = rng_below(&rng, 4) != 0;
     profile->truncates = !options->no_faults && rng_below(&rng, 4) == 0;
     profile->lossy = options->lossy && rng_below(&rng, 2) == 0;

@@ -97,6 +97,7 @@
     X(MEMORY_WAITED, "a job waits for memory")                             \
     X(MEMORY_EVICTED, "an idle job is evicted: the worker's memory is used up") \
     X(STEP_LIMITED, "a step waits for a limit of its worker")              \
+    X(START_HELD, "a run waits for a rate of its job type")               \
     X(STEP_TIMED_OUT, "a step attempt takes longer than its timeout")      \
     X(OTHER_ENCODING, "an event as another encoder writes it")             \
     X(STATUS_SLOW, "the topic of statuses takes none for a while")         \
@@ -247,6 +248,8 @@ struct worker {
     struct session *session;
     struct engine_memory memory;
     struct limits *step_limits; /* of this incarnation; NULL: none */
+    struct { uint64_t run; int64_t at; } begun[8]; /* of a limited type: the last that began, in a ring */
+    size_t begun_count;
     struct seat seats[PARTITIONS_MAX];
     char name[16];
 };
@@ -326,6 +329,7 @@ struct profile { /* drawn from the seed: what this run is like; chances in 1 of 
     size_t inbox_records;
     size_t memory; /* of a worker; 0: no limit */
     bool step_limits;
+    bool job_rates;
     bool stores;
     bool truncates;
     bool lossy;
