@@ -29,15 +29,18 @@ static bool start_is_cancelled(const struct active *active)
 static struct limit_gate *start_gate(const struct active *active, const char *type)
 {
     const struct engine *engine = active->engine;
-    const struct callable *callable = engine->config.step_limits ? registry_job(engine->config.registry, type) : NULL;
-    return callable ? limits_find(engine->config.step_limits, LIMIT_JOB_RATE, callable->name) : NULL;
+    const struct limits *limits = engine->config.step_limits;
+    const struct callable *callable = NULL;
+    if (limits && limits_name(limits, LIMIT_JOB_RATE, 0))
+        callable = registry_job(engine->config.registry, type);
+    return callable ? limits_find(limits, LIMIT_JOB_RATE, callable->name) : NULL;
 }
 
 bool start_is_limited(const struct active *active, const char *type)
 {
     const struct run *head = active->head;
     bool counted = head->run == active->run && head->seq > 0;
-    if (active->begun == active->run || active->job || (counted && !head->unbegun) || !active->engine->config.step_limits)
+    if (active->begun == active->run || active->job || (counted && !head->unbegun))
         return false;
     return start_gate(active, type) && !start_is_cancelled(active);
 }

@@ -63,6 +63,7 @@ struct trial {
     bool store_is_damaged; /* before trial_worker(): histories are in a store of the worker's, which gives none */
     size_t histories_asked;
     bool (*queue_take)(void *context, const char *queue, int64_t now, int64_t *again);
+    struct engine_memory *memory; /* of both workers; before trial_worker(); NULL: not limited */
     struct limits *limits; /* of both workers, the trial frees it; before trial_worker(); NULL: none */
 };
 

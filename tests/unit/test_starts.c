@@ -329,6 +329,65 @@ static void test_drained(void **state)
     trial_free(trial);
 }
 
+/* Its code has run, and crashed the worker before: it does not stand in line for that again. */
+static void test_crashed(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker, "order", 1);
+    Event event = PERDURE__V1__EVENT__INIT;
+    Perdure__V1__JobCrashed crash = PERDURE__V1__JOB_CRASHED__INIT;
+    (void)state;
+    worker->hold_steps = true;
+    start_many(trial, "order", 3);
+    Status *status = engine_status(worker->engine, "job-2");
+    uint64_t run = status->run;
+    status_free(status);
+    engine_free(worker->engine);
+    crash.crash = 7;
+    crash.count = 1;
+    crash.reason = (char *)"SIGSEGV";
+    event.kind_case = PERDURE__V1__EVENT__KIND_JOB_CRASHED;
+    event.job_crashed = &crash;
+    worker = trial_worker(trial, 0, NULL);
+    worker->hold_steps = false;
+    engine_on_crashed(worker->engine, "job-2", run, &event);
+    engine_on_assigned(worker->engine);
+    trial_settle(trial);
+    assert_string_equal(waits_for(trial, "job-2"), "timer sleep ");
+    assert_int_equal(held(worker), 2); /* the rate let one in just before */
+    trial_free(trial);
+}
+
+/* Without room in memory jobs are made one at a time; those that it holds up keep others of their type in line. */
+static void test_memory(void **state)
+{
+    struct engine_memory memory = { .budget = 1 };
+    struct trial *trial = trial_new(modules);
+    struct trial_worker *worker;
+    (void)state;
+    memory.used = 1;
+    trial->memory = &memory;
+    trial->limits = limits_new();
+    assert_true(limits_set(trial->limits, LIMIT_JOB_RATE, "order", 2));
+    worker = trial_worker(trial, 0, NULL);
+    worker->hold_steps = true;
+    engine_on_assigned(worker->engine);
+    trial_settle(trial);
+    start_many(trial, "order", 8);
+    assert_int_equal(worker->replies, 8); /* absorbed all the same */
+    for (int i = 0; i < 10; i++)
+        after(trial, 1000);
+    assert_int_equal(worker->steps_held, 1);
+    assert_true(held(worker) >= 5); /* one begun, two let in */
+    memory.budget = SIZE_MAX / 2;
+    after(trial, 10);
+    assert_in_range(worker->steps_held, 2, 4);
+    for (int i = 0; i < 10; i++)
+        after(trial, 1000);
+    assert_int_equal(worker->steps_held, 8);
+    trial_free(trial);
+}
+
 static struct { bool seen, unbegun; int64_t rests; } row;
 
 static void see_run(void *context, const StoredRun *run)
@@ -385,6 +444,8 @@ int main(void)
         cmocka_unit_test(test_takeover),
         cmocka_unit_test(test_doubt),
         cmocka_unit_test(test_drained),
+        cmocka_unit_test(test_crashed),
+        cmocka_unit_test(test_memory),
         cmocka_unit_test(test_store_knows_who_rests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
