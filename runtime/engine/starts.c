@@ -1,7 +1,7 @@
 /*
- * Runs that a rate of their job type keeps from beginning: the start is absorbed and answered as any other (rule 12), the
- * job is made when it is let in; until then nothing of it but its place in line is in memory. Nothing of that is in the
- * journal: a new owner lets in anew whatever may not have begun yet.
+ * Runs that a rate of their job type keeps from beginning: the start is absorbed and answered as any other (rule 12),
+ * the job is made when it is let in; until then nothing of it but its place in line is in memory. Nothing of that is in
+ * the journal: a new owner lets in anew whatever may not have begun yet.
  */
 #include <stddef.h>
 #include <stdlib.h>
@@ -9,8 +9,9 @@
 
 #include "engine/internal.h"
 
-/* From its start until its first turn is confirmed and may act: so long it has a place, in line or among those let in. What
- * keeps these (memory, a slow log, a proof that is missing) keeps others of the type too, or they would begin together. */
+/* From its start until its first turn is confirmed and may act: so long it has a place, in line or among those let in.
+ * What keeps these (memory, a slow log, a proof that is missing) keeps others of the type too, or they would begin
+ * together. */
 struct start_wait {
     struct active *active;
     struct limit_waiter limit;
@@ -51,6 +52,11 @@ bool start_was_held(const struct active *active)
 }
 
 bool start_waits(const struct active *active) { return active->start && active->begun != active->run; }
+
+static struct active *start_of(struct limit_waiter *waiter)
+{
+    return ((struct start_wait *)(void *)((char *)waiter - offsetof(struct start_wait, limit)))->active;
+}
 
 static bool start_stand_in_line(struct active *active, const char *type)
 {
@@ -127,7 +133,7 @@ void starts_let_in(struct engine *engine)
     if (engine->config.step_limits)
         limits_pump(engine->config.step_limits, engine->monotonic_ms);
     while ((waiter = limit_take_ready(&engine->let_in))) {
-        struct active *active = ((struct start_wait *)(void *)((char *)waiter - offsetof(struct start_wait, limit)))->active;
+        struct active *active = start_of(waiter);
         if (slots_keep(engine, active->head->job)) {
             start_let_in(active);
             active_enqueue(active);
@@ -144,14 +150,14 @@ int64_t starts_next(const struct engine *engine)
 
 void starts_leave(struct engine *engine)
 {
-    for (size_t i = 0; i < engine->judge->capacity && engine->starts_held > 0; i++)
+    for (size_t i = 0; i < engine->judge->capacity; i++)
         for (struct run *run = engine->judge->table[i]; run; run = run->next)
             if (run->user)
                 start_leave(run->user);
 }
 
-/* What it waits for now is in no record, if its first turn had nothing to log: a new owner that has this one's store does not
- * bring it back for nothing, nor lets it in again (rule 34). */
+/* What it waits for now is in no record, if its first turn had nothing to log: a new owner with this one's store does
+ * not bring it back for nothing, nor lets it in again (rule 34). */
 void start_note_rest(struct active *active)
 {
     struct run *head = active->head;

@@ -70,7 +70,7 @@ PDR_MODULE(shop, PDR_RUNS(order), PDR_RUNS(approval), PDR_RUNS(free_job), PDR_RU
 
 static const pdr_module *const modules[] = { &pdr_module_shop, NULL };
 
-/* ---- helpers ------------------------------------------------------------------------------------------------------ */
+/* ---- helpers ----------------------------------------------------------------------------------------- */
 
 static struct trial *owned(struct trial_worker **worker, const char *type, double rate)
 {
@@ -116,7 +116,8 @@ static const char *waits_for(struct trial *trial, const char *job)
     Status *status = engine_status(trial->workers[0].engine, job);
     text[0] = '\0';
     if (status && status->n_waiting > 0)
-        snprintf(text, sizeof text, "%s %s %s", status->waiting[0]->kind, status->waiting[0]->name, status->waiting[0]->limit);
+        snprintf(text, sizeof text, "%s %s %s", status->waiting[0]->kind, status->waiting[0]->name,
+                 status->waiting[0]->limit);
     status_free(status);
     return text;
 }
@@ -141,7 +142,7 @@ static void terminate(struct trial *trial, const char *job)
     trial_settle(trial);
 }
 
-/* ---- tests -------------------------------------------------------------------------------------------------------- */
+/* ---- tests ------------------------------------------------------------------------------------------- */
 
 static void test_one_after_the_other(void **state)
 {
@@ -194,7 +195,7 @@ static void test_signals_are_kept(void **state)
     trial_free(trial);
 }
 
-/* Its awaits say that it is cancelled: nothing to wait for. Who is terminated goes too; the next in line do not wait for them. */
+/* Its awaits say that it is cancelled: nothing to wait for. Who is terminated goes too. Nobody waits for them. */
 static void test_cancelled_and_terminated(void **state)
 {
     struct trial_worker *worker;
@@ -246,7 +247,7 @@ static void test_children_count(void **state)
     trial_free(trial);
 }
 
-/* Another owner: who has begun, by its history, goes on; the others stand in line again, whether they had been let in or not. */
+/* Another owner: who has begun, by its history, goes on; the others stand in line again, let in before or not. */
 static void test_takeover(void **state)
 {
     struct trial_worker *worker;
