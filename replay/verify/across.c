@@ -273,7 +273,8 @@ static void finish_ended(struct check *c, const struct child_fact *f)
         return;
     }
     const struct run *child = pv_check_run(c, f->other, f->other_run);
-    if ((!child || child->stub) && pv_was_cut(c, c->jobs[f->other].id))
+    bool lived_on = child && child->state == RUN_OPEN && c->jobs[f->other].away;
+    if ((!child || child->stub || lived_on) && pv_was_cut(c, c->jobs[f->other].id))
         return;
     pv_hold(c, child && child->state == f->state, 8, &w,
             "ChildEnded says that '%s', run %016" PRIx64 ", is %s; by its own history it is %s", c->jobs[f->other].id,

@@ -17,6 +17,13 @@ bool pv_was_cut(struct check *c, const char *job)
     return false;
 }
 
+/* Known from where its slot was before; what it did here lies below a cut. It is told by a copy or a stub, as one that is not
+ * known at all. */
+bool pv_ran_below(const struct check *c, const struct partition *p, uint32_t partition, uint32_t job)
+{
+    return !p->whole && c->jobs[job].run >= 0 && c->jobs[job].away && c->jobs[job].partition != partition;
+}
+
 /* A copy that is not whole counts for nothing. */
 void pv_copy_drop(struct partition *p)
 {
@@ -44,7 +51,7 @@ static bool may_be_copied(struct check *c, struct partition *p, const struct mes
     struct where w = pv_where_of(m, h);
     const struct run *run = c->jobs[job].run < 0 ? NULL : &c->runs[c->jobs[job].run];
     bool known = run && run->id == h->run;
-    if (known && pv_run_comes(c, p, m->partition, run))
+    if (known && (pv_run_comes(c, p, m->partition, run) || pv_ran_below(c, p, m->partition, job)))
         return true;
     if (known && c->jobs[job].partition != m->partition)
         return pv_hold(c, false, 25, &w, "a copy of a run that has not left partition %" PRIu32, c->jobs[job].partition);
@@ -98,10 +105,9 @@ static void part_of_unknown(struct check *c, const struct message *m, const reco
     run->last = m->offset;
 }
 
-/* rule 18: all n parts, or none */
-static struct run *take_over(struct check *c, struct partition *p, const struct message *last)
+/* rule 18: all n parts, or none. `run`: what is known of it already */
+static struct run *take_over(struct check *c, struct partition *p, const struct message *last, struct run *run)
 {
-    struct run *run = NULL;
     for (size_t i = 0; i < p->copy.held_count; i++) {
         const struct held *held = &p->copy.held[i];
         struct message m = *last;
@@ -121,7 +127,8 @@ static struct run *take_over(struct check *c, struct partition *p, const struct 
 static void copy_ends(struct check *c, struct partition *p, const struct message *m, const header_pb *h)
 {
     struct where w = pv_where_of(m, h);
-    struct run *run = p->copy.known ? &c->runs[c->jobs[p->copy.job].run] : take_over(c, p, m);
+    bool below = p->copy.known && pv_ran_below(c, p, m->partition, p->copy.job);
+    struct run *run = take_over(c, p, m, p->copy.known ? &c->runs[c->jobs[p->copy.job].run] : NULL);
     bool whole = pv_hold(c, p->copy.seq == run->seq, 18, &w,
                          "a whole copy ends at seq %" PRIu64 ", its run at %" PRIu64, p->copy.seq, run->seq);
     if (whole) {
@@ -130,7 +137,7 @@ static void copy_ends(struct check *c, struct partition *p, const struct message
             pv_add_live(c, p, run, true);
         else if (!p->copy.known)
             pv_end_life(run);
-        else if (pv_run_comes(c, p, m->partition, run))
+        else if (below || pv_run_comes(c, p, m->partition, run))
             pv_run_arrives(c, p, m->partition, m->offset, run);
     }
     pv_copy_drop(p);
@@ -140,7 +147,8 @@ static void copy_ends(struct check *c, struct partition *p, const struct message
 static void take_part(struct check *c, struct partition *p, const struct message *m, const header_pb *h)
 {
     struct where w = pv_where_of(m, h);
-    if (p->copy.known) {
+    bool below = p->copy.known && pv_ran_below(c, p, m->partition, p->copy.job) && h->seq > c->runs[c->jobs[p->copy.job].run].seq;
+    if (p->copy.known && !below) {
         pv_hold(c, pv_was_counted(c, h), 18, &w, "a copy of what never counted");
         pv_hold(c, pv_stood_at(c, h, h->copy->partition, h->copy->offset), 18, &w,
                 "it says that its original stood at %" PRIu32 ":%" PRId64 ", where it did not", h->copy->partition,
@@ -205,10 +213,14 @@ static uint8_t stub_state(const char *name)
     return RUN_OPEN;
 }
 
-static void stub_of_unknown(struct check *c, const struct message *m, const record_pb *r, uint32_t job)
+/* `run`: what is known of it, from below a cut */
+static void stub_of_unknown(struct check *c, const struct message *m, const record_pb *r, uint32_t job, struct run *run)
 {
     const header_pb *h = r->header;
-    struct run *run = pv_begin_run(c, m, job, h);
+    c->jobs[job].away = false;
+    c->jobs[job].partition = m->partition;
+    if (!run)
+        run = pv_begin_run(c, m, job, h);
     run->stub = true;
     run->seq = h->seq;
     run->t = h->t;
@@ -220,7 +232,8 @@ static void stub_of_unknown(struct check *c, const struct message *m, const reco
         run->in_generation = r->stub->last_input->generation;
         run->in_last = r->stub->last_input->offset;
     }
-    pv_end_life(run);
+    if (run->life)
+        pv_end_life(run);
     for (size_t i = 0; i < r->stub->n_requests; i++) {
         pv_table_put(&c->known, pv_hash_two(job, pv_hash_text(r->stub->requests[i])), NULL);
         pv_lists_stub(c, job, r->stub->requests[i]);
@@ -253,14 +266,17 @@ enum verdict pv_judge_stub(struct check *c, struct partition *p, const struct me
         return REJECTED;
     uint32_t job = pv_check_job(c, h->job);
     struct run *run = c->jobs[job].run < 0 ? NULL : &c->runs[c->jobs[job].run];
-    if (run && run->id == h->run) {
+    if (run && run->id == h->run && h->seq > run->seq && pv_ran_below(c, p, m->partition, job)) {
+        stub_of_unknown(c, m, r, job, run);
+        run->first = run->kept = m->offset;
+    } else if (run && run->id == h->run) {
         stub_of_known(c, &w, r, run);
         run->first = run->kept = m->offset;
         if (pv_run_comes(c, p, m->partition, run))
             pv_run_arrives(c, p, m->partition, m->offset, run);
     } else if (pv_hold(c, (!p->whole || pv_may_come(c, p, m->partition)) && (!run || run->state != RUN_OPEN), 20, &w,
                        "a stub of a run that is not its job's last")) {
-        stub_of_unknown(c, m, r, job);
+        stub_of_unknown(c, m, r, job, NULL);
     }
     return COUNTED;
 }

@@ -14,7 +14,8 @@ static void check_slots_moved(struct check *c, const struct where *w, const Perd
     bool known = speaker && speaker->born && !speaker->stopped && !speaker->damaged;
     if (!known && !(move && move->out >= 0))
         return;
-    bool holds = move && (move->out < 0 || move->out == s->offset) && (s->arrived ? move->in >= 0 : move->out >= 0);
+    bool stands = move && (s->arrived ? move->in >= 0 || !known : move->out >= 0); /* or below a cut */
+    bool holds = stands && (move->out < 0 || move->out == s->offset);
     pv_hold(c, holds, 8, w, "partition %" PRIu32 " says that the slots of the SlotOut at %" PRId64 " %s: no such record counts",
             s->partition, s->offset, s->arrived ? "have arrived" : "are to be taken");
 }

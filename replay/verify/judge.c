@@ -293,7 +293,8 @@ static enum verdict reject(struct check *c, const struct partition *p, const str
                            const header_pb *h, const char *why)
 {
     struct where w = pv_where_of(m, h);
-    bool unknown = !p->whole && c->jobs[job].run < 0; /* rule 19: its head is gone, its copy comes */
+    /* rule 19: its head is gone, its copy comes */
+    bool unknown = !p->whole && (c->jobs[job].run < 0 || pv_ran_below(c, p, m->partition, job));
     if (!p->hole && !p->damaged && !c->jobs[job].broken && !unknown) {
         pv_hold(c, false, 2, &w, "rejected though its epoch is current and misses no append: %s", why);
         c->jobs[job].broken = true;

@@ -393,6 +393,7 @@ enum verdict pv_judge_copy(struct check *c, struct partition *p, const struct me
 enum verdict pv_judge_stub(struct check *c, struct partition *p, const struct message *m, const record_pb *r);
 void pv_copy_drop(struct partition *p);
 void pv_check_cut(struct check *c, struct partition *p, const struct message *m, const record_pb *r);
+bool pv_ran_below(const struct check *c, const struct partition *p, uint32_t partition, uint32_t job);
 bool pv_was_cut(struct check *c, const char *job); /* records of its partition are gone: what is not known may have been */
 
 /* slots.c: rules 24 and 25 */

@@ -12,7 +12,7 @@ enum { HOUR = 3600 * 1000 };
 struct story {
     struct maker m;
     enum moved_fault fault;
-    bool cut;
+    bool cut, target_cut;
     struct made_run traveller, stayer, closed, forgotten, child, newcomer;
     char traveller_id[32], stayer_id[32], closed_id[32], stub_id[32], child_id[32], newcomer_id[32];
     int64_t out[2]; /* offsets of the SlotOuts */
@@ -503,6 +503,34 @@ static void end_traveller(struct story *s)
     maker_mark(m, 2, NULL, false);
 }
 
+static void claim_target(struct story *s, uint32_t partition)
+{
+    struct maker *m = &s->m;
+    if (!s->target_cut)
+        return;
+    maker_claim(m, partition, 50 + partition, MAKER_GROWN);
+    maker_mark(m, partition, NULL, false);
+}
+
+/* Nothing below the claim is needed: what came from another partition and went on here is copied, what ended leaves a stub. */
+static void cut_targets(struct story *s)
+{
+    struct maker *m = &s->m;
+    if (!s->target_cut)
+        return;
+    claim_target(s, 3);
+    maker_stub(m, 3, &s->child, s->keep_until);
+    maker_copy(m, 2, &s->traveller, s->traveller.part_count, 0);
+    maker_copy(m, 2, &s->newcomer, s->newcomer.part_count, 0);
+    maker_stub(m, 2, &s->closed, s->keep_until);
+    maker_stub(m, 2, &s->forgotten, s->keep_until);
+    for (uint32_t i = 2; i < MAKER_GROWN; i++) {
+        m->partitions[i].out_pos = m->partitions[i].journal;
+        m->cut = m->partitions[i].claim;
+        maker_mark(m, i, NULL, false);
+    }
+}
+
 /* The next owner of partition 0; with a cut, nothing below its Claim is needed. */
 static void go_on(struct story *s)
 {
@@ -618,7 +646,9 @@ static void write_all(struct story *s)
     settle(s, 1);
     take_forwarded(s);
     end_child(s);
+    claim_target(s, 2);
     end_traveller(s);
+    cut_targets(s);
     go_on(s);
 }
 
@@ -631,8 +661,8 @@ struct moved_place moved_write(FILE *out, enum moved_fault fault)
     return s.place;
 }
 
-/* Leaves out what lies below the claim. */
-static void write_cut(FILE *out, const char *text, size_t size, int64_t claim)
+/* Leaves out what lies below the last claim of some partitions. */
+static void write_cut(FILE *out, const char *text, size_t size, const struct maker *m, uint32_t from, uint32_t to)
 {
     for (size_t at = 0; at < size;) {
         uint32_t bytes, partition;
@@ -640,24 +670,35 @@ static void write_cut(FILE *out, const char *text, size_t size, int64_t claim)
         memcpy(&partition, text + at + 1, 4);
         memcpy(&offset, text + at + 5, 8);
         memcpy(&bytes, text + at + 21, 4);
-        if (text[at] != JOURNAL || partition != 0 || offset >= claim)
+        if (text[at] != JOURNAL || partition < from || partition > to || offset >= m->partitions[partition].claim)
             fwrite(text + at, 25 + bytes, 1, out);
         at += 25 + bytes;
     }
 }
 
+static struct moved_place write_with_cut(FILE *out, struct story *s, uint32_t from, uint32_t to)
+{
+    char *text = NULL;
+    size_t size;
+    maker_start(&s->m, open_memstream(&text, &size));
+    write_all(s);
+    maker_end(&s->m);
+    write_cut(out, text, size, &s->m, from, to);
+    free(text);
+    fclose(out);
+    return s->place;
+}
+
 struct moved_place moved_cut(FILE *out, enum moved_fault fault)
 {
     struct story s = {.fault = fault, .cut = true};
-    char *text = NULL;
-    size_t size;
-    maker_start(&s.m, open_memstream(&text, &size));
-    write_all(&s);
-    maker_end(&s.m);
-    write_cut(out, text, size, s.m.partitions[0].claim);
-    free(text);
-    fclose(out);
-    return s.place;
+    return write_with_cut(out, &s, 0, 0);
+}
+
+struct moved_place moved_target_cut(FILE *out, enum moved_fault fault)
+{
+    struct story s = {.fault = fault, .target_cut = true};
+    return write_with_cut(out, &s, 2, 3);
 }
 
 void moved_lists(char *acked, char *ledger, size_t size)

@@ -68,6 +68,8 @@ struct moved_place {
 struct moved_place moved_write(FILE *out, enum moved_fault fault);
 /* The same, after partition 0's journal has been cut behind its moves. */
 struct moved_place moved_cut(FILE *out, enum moved_fault fault);
+/* After those of partitions 2 and 3 have been, and partition 0's and 1's have not. */
+struct moved_place moved_target_cut(FILE *out, enum moved_fault fault);
 /* As an acked file and as a ledger. */
 void moved_lists(char *acked, char *ledger, size_t size);
 

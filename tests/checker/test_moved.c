@@ -109,6 +109,15 @@ static void test_source_cut(void **state)
     json_decref(all);
 }
 
+/* Where slots came from their runs are known to the SlotOut, and what they did then lies below the cut of where they are. */
+static void test_target_cut(void **state)
+{
+    (void)state;
+    json_t *all = verify(moved_target_cut, MOVED_GOOD, NULL, NULL, NULL);
+    assert_sound(all);
+    json_decref(all);
+}
+
 static const struct {
     enum moved_fault fault;
     const char *name;
@@ -247,6 +256,7 @@ int main(void)
     close(fd);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good), cmocka_unit_test(test_half_done), cmocka_unit_test(test_source_cut),
+        cmocka_unit_test(test_target_cut),
         cmocka_unit_test(test_bad),  cmocka_unit_test(test_lists),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
