@@ -48,6 +48,14 @@ static void kafka_reading_serve(struct kafka_log *log, struct kafka_source *sour
     }
 }
 
+/* A partition of which so much is queued is not read on. librdkafka then looks again after fetch.queue.backoff.ms; before 2.2
+ * there is no such setting, and it is up to a second. */
+#define KAFKA_QUEUE_KBYTES "4096"
+#define KAFKA_FETCH_ON_BYTES ((size_t)2 * 1024 * 1024)
+#define KAFKA_FETCH_ON_TIMEOUT_MS 100
+
+static bool kafka_backs_off_for_long(void) { return rd_kafka_version() < 0x02020000; }
+
 bool kafka_reader_open(struct kafka_log *log)
 {
     const struct kafka_setting settings[] = {
@@ -60,7 +68,8 @@ bool kafka_reader_open(struct kafka_log *log)
         { "enable.partition.eof", "true" },
         { "fetch.wait.max.ms", "20" }, /* a partition just followed waits so long for its turn */
         { "fetch.error.backoff.ms", "50" },
-        { "queued.max.messages.kbytes", "4096" }, /* for each partition */
+        { "queued.max.messages.kbytes", KAFKA_QUEUE_KBYTES }, /* for each partition */
+        { kafka_backs_off_for_long() ? NULL : "fetch.queue.backoff.ms", "5" },
         { NULL, NULL },
     };
     char error[256];
@@ -265,6 +274,7 @@ static void kafka_hand_over(struct kafka_log *log, struct kafka_source *source, 
     record.leader_epoch = rd_kafka_message_leader_epoch(message);
 #endif
     source->position = message->offset + 1;
+    source->taken += message->len;
     if (log->base.handler.record)
         log->base.handler.record(log->base.handler.context, &record);
 }
@@ -281,6 +291,17 @@ static void kafka_look_for_end(struct kafka_log *log, struct kafka_source *sourc
         kafka_end(log, source, high);
 }
 
+/* There is room in the queue: a question to the leader has the thread turn round that reads from it. */
+static void kafka_fetch_on(struct kafka_log *log, struct kafka_source *source)
+{
+    const char *topic = log->topics[source->topic];
+    int64_t low, high, end;
+    source->taken = 0;
+    if (kafka_backs_off_for_long() && source->followed &&
+        !rd_kafka_get_watermark_offsets(log->reader, topic, (int32_t)source->partition, &low, &high) && high > source->position)
+        (void)kafka_ask_offset(log->reader, topic, source->partition, RD_KAFKA_OFFSET_END, KAFKA_FETCH_ON_TIMEOUT_MS, &end);
+}
+
 static void kafka_following_serve(struct kafka_log *log, struct kafka_source *source)
 {
     size_t count = 0;
@@ -289,6 +310,8 @@ static void kafka_following_serve(struct kafka_log *log, struct kafka_source *so
         rd_kafka_message_t *message = rd_kafka_consume_queue(source->queue, 0);
         if (!message)
             continue;
+        if (source->taken >= KAFKA_FETCH_ON_BYTES)
+            kafka_fetch_on(log, source);
         if (!source->followed) {
             /* left over from before unfollow() */
         } else if (!message->err) {

@@ -200,6 +200,7 @@ struct kafka_source {
     bool followed;
     int64_t position;   /* offset of the next record to hand over */
     int64_t end_told;   /* -1: none since follow() */
+    size_t taken;       /* bytes, since its reading was last seen to */
     int64_t read_ms;    /* when something last came, or was asked for */
     bool look;          /* the end is to be told again */
     int short_seen;     /* chores that found the end below the position, one after the other */
