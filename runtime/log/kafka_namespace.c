@@ -199,7 +199,15 @@ static int kafka_namespace_open_whole(struct kafka_namespace *ns, const char *ur
     return code;
 }
 
-#define GROWING_PATIENCE_MS 5000
+#define GROWING_PATIENCE_MS 10000
+
+/* Journals first, then a Genesis in each, then the inboxes; and a broker may not have heard of partitions that a Genesis names. */
+static bool kafka_namespace_grows(const struct kafka_namespace *ns, const struct kafka_genesis *found, uint32_t count)
+{
+    int journals = ns->shape.partitions[KAFKA_JOURNAL], jobs = ns->shape.partitions[KAFKA_JOBS];
+    const struct kafka_genesis *last = found && count > 0 ? &found[count - 1] : NULL;
+    return (jobs > 0 && journals > jobs) || (last && last->found && last->genesis.partitions > (uint32_t)journals);
+}
 
 int kafka_log_open(const char *uri, const struct log_options *options, struct log **out, char *error, size_t error_size)
 {
@@ -209,8 +217,7 @@ int kafka_log_open(const char *uri, const struct log_options *options, struct lo
     *out = NULL;
     int64_t deadline = kafka_monotonic_ms() + GROWING_PATIENCE_MS;
     int code = kafka_namespace_open_whole(&ns, uri, options, &found, &count, error, error_size);
-    while (code == 2 && ns.shape.partitions[KAFKA_JOURNAL] > ns.shape.partitions[KAFKA_JOBS] &&
-           ns.shape.partitions[KAFKA_JOBS] > 0 && kafka_monotonic_ms() < deadline) {
+    while (code == 2 && kafka_namespace_grows(&ns, found, count) && kafka_monotonic_ms() < deadline) {
         free(found);
         kafka_namespace_close(&ns);
         nanosleep(&(struct timespec){ .tv_nsec = 200 * 1000 * 1000 }, NULL);
