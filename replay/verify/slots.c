@@ -76,7 +76,8 @@ bool pv_take_map(struct check *c, struct partition *p, const struct where *w, co
         good &= pv_hold(c, g->map_version <= p->map_version, 24, w,
                         "it names map %" PRIu32 ", its partition's journal has made none above %" PRIu32, g->map_version,
                         p->map_version);
-        good &= pv_hold(c, g->settled <= p->settled, 25, w,
+        bool settled = g->settled <= p->settled || g->settled == 1; /* map 1 moved nothing */
+        good &= pv_hold(c, settled, 25, w,
                         "it says that the moves of map %" PRIu32 " are over, its partition's journal does not", g->settled);
     } else if (g->map_version > p->map_version) {
         set_map(p, g->map_version, g->partitions, g->grown_from);

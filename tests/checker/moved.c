@@ -433,6 +433,11 @@ static void settle(struct story *s, uint32_t from)
         maker_claim(m, 0, 27, MAKER_GROWN);
         maker_mark(m, 0, NULL, false);
     }
+    if (from == 1) { /* an owner died between: the next one says that all before this growth is over */
+        p->settled = 1;
+        maker_claim(m, 1, 29, MAKER_GROWN);
+        maker_mark(m, 1, NULL, false);
+    }
     if (from != 0 || s->fault != CUT_UNTOLD)
         maker_slot_out(m, from, &body);
     p->settled = 2;
