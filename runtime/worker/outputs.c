@@ -323,6 +323,48 @@ static void hand_back_steps(struct pdr_worker *worker, uint32_t partition, const
                       partition, running - back, back);
 }
 
+/* What the engine tells of itself. */
+static void worker_is_told(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
+{
+    struct worker_partition *slot = &worker->partitions[partition];
+    switch (out->kind) {
+    case ENGINE_OUT_OWNED:
+        notice_owned(worker, partition);
+        break;
+    case ENGINE_OUT_TAKEN_OVER:
+        worker_taken_over(worker, partition, out->takeover);
+        break;
+    case ENGINE_OUT_LOST:
+        notice_lost(worker, partition, out->text);
+        break;
+    case ENGINE_OUT_DRAINING:
+        hand_back_steps(worker, partition, out);
+        break;
+    case ENGINE_OUT_RELEASED:
+        slot->owned = false;
+        break;
+    case ENGINE_OUT_REPLAYED:
+        notice_replayed(worker, slot, out);
+        break;
+    case ENGINE_OUT_REBUILD:
+        worker_notice(worker, PDR_WARNING, "partition %u: reading the journal from its start: %s", partition, out->text);
+        worker_rebuild(worker, partition, out->count > 1);
+        break;
+    case ENGINE_OUT_STOPPED:
+        if (slot->standby)
+            worker_standby_stopped(worker, partition, out->text);
+        else
+            worker_partition_stopped(worker, partition, out->text);
+        break;
+    case ENGINE_OUT_CRASH_DONE:
+        worker_crash_done(out->count);
+        break;
+    default: /* ENGINE_OUT_NOTE */
+        worker_notice(worker, PDR_WARNING, "%s", out->text);
+        break;
+    }
+}
+
 static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
 {
     struct log *log = worker->log;
@@ -390,38 +432,16 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
         worker_dead_letter(worker, partition, out);
         break;
     case ENGINE_OUT_OWNED:
-        notice_owned(worker, partition);
-        break;
     case ENGINE_OUT_TAKEN_OVER:
-        worker_taken_over(worker, partition, out->takeover);
-        break;
     case ENGINE_OUT_LOST:
-        notice_lost(worker, partition, out->text);
-        break;
     case ENGINE_OUT_DRAINING:
-        hand_back_steps(worker, partition, out);
-        break;
     case ENGINE_OUT_RELEASED:
-        slot->owned = false;
-        break;
     case ENGINE_OUT_REPLAYED:
-        notice_replayed(worker, slot, out);
-        break;
     case ENGINE_OUT_REBUILD:
-        worker_notice(worker, PDR_WARNING, "partition %u: reading the journal from its start: %s", partition, out->text);
-        worker_rebuild(worker, partition, out->count > 1);
-        break;
     case ENGINE_OUT_STOPPED:
-        if (slot->standby)
-            worker_standby_stopped(worker, partition, out->text);
-        else
-            worker_partition_stopped(worker, partition, out->text);
-        break;
     case ENGINE_OUT_CRASH_DONE:
-        worker_crash_done(out->count);
-        break;
     case ENGINE_OUT_NOTE:
-        worker_notice(worker, PDR_WARNING, "%s", out->text);
+        worker_is_told(worker, partition, out);
         break;
     }
 }
