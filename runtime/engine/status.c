@@ -140,6 +140,16 @@ static void status_add_start(Status *status, const struct active *active)
         status->n_waiting = 1;
 }
 
+/* A record that the log does not take would leave the last one standing for ever. The result must be in it. */
+static void status_fit(Status *status)
+{
+    if (!status->input || perdure__v1__status__get_packed_size(status) <= RECORD_LIMIT_BYTES)
+        return;
+    payload_free(status->input);
+    status->input = NULL;
+    status->input_left_out = true;
+}
+
 Status *status_make(struct engine *engine, struct run *head)
 {
     const struct active *active = head->user;
@@ -173,6 +183,7 @@ Status *status_make(struct engine *engine, struct run *head)
         status_add_start(status, active);
     else if (run_is_open(head) && active)
         status_add_waiting(status, active);
+    status_fit(status);
     return status;
 }
 

@@ -3,7 +3,7 @@ import json
 import os
 import sys
 
-from harness import Log, Worker, check
+from harness import Log, Worker, check, wait_until
 
 ORDER = {"id": "o1", "article": "lamp", "cents": 1250, "address": "Elm Street 1"}
 LIMIT = 934464 # bytes of a payload
@@ -63,6 +63,17 @@ def sizes(log):
             check(result["error"]["type"] == "TooLarge" and str(LIMIT) in result["error"]["message"], done.stdout)
 
 
+def large_status(log):
+    """Input and result are each within the limit, and together above that of a record: the end is shown all the same."""
+    fits = json.dumps("x" * (LIMIT - 100))
+    done = log.run("start", "wink", "--id", "echo", "--input", file_with(log, "echo", fits), "--wait", "30s", "--json")
+    check(done.returncode == 0 and json.loads(done.stdout)["result"] == json.loads(fits), "echo: " + done.stderr[:300])
+    wait_until("its end is shown", lambda: "echo" in [job["id"] for job in log.lines("list", "--json", "--state", "completed")])
+    status = log.json("describe", "echo")
+    check(status["input_left_out"] and len(status["result"]) == LIMIT - 100, "describe: %s" % str(status)[:300])
+    check("perdure history" in log.run("describe", "echo").stdout, "describe does not say where the input is")
+
+
 def commands(log):
     """Commands to jobs."""
     log.start("collect", "open", "1")
@@ -105,10 +116,11 @@ def usage(log):
 
 def main(kind):
     log = Log(kind, partitions=4)
-    worker = Worker(log, "checkout", "chores")
+    worker = Worker(log, "checkout", "chores", "sleepers")
     worker.wait_for("is ours")
     inputs(log)
     sizes(log)
+    large_status(log)
     commands(log)
     if kind == "sqlite": # the same program
         usage(log)

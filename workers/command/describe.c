@@ -105,7 +105,10 @@ static void describe_text(struct buffer *out, const struct catalog *catalog, con
     describe_line(out, "events", text);
     describe_line(out, "worker", status->worker);
     describe_line(out, "build", status->build);
-    describe_value(out, catalog, status, "input", status->input);
+    if (status->input_left_out)
+        describe_line(out, "input", "too large to stand beside the rest: see `perdure history`");
+    else
+        describe_value(out, catalog, status, "input", status->input);
     if (strcmp(status->state, "completed") == 0)
         describe_value(out, catalog, status, "result", status->result);
     if (status->error) {

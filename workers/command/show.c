@@ -166,6 +166,8 @@ void show_status(struct buffer *out, const struct catalog *catalog, const Status
     show_string(out, "worker", status->worker);
     show_string(out, "build", status->build);
     show_payload(out, "input", catalog, status->type, status->build, status->input);
+    if (status->input_left_out)
+        show_bool(out, "input_left_out", true);
     show_key(out, "waiting");
     buffer_byte(out, '[');
     for (size_t i = 0; i < status->n_waiting; i++) {
