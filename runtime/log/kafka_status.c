@@ -91,13 +91,18 @@ static int kafka_scan(struct kafka_log *log, uint32_t first, uint32_t count, con
 
 /*
  * H26: what an owner still had in its queue when it was fenced, say stopped, may come behind what the next one wrote. It
- * names the lower claim, and a time that is no later.
+ * names a time that is no later, and fewer events of the run; of another run, or with as many events, the lower claim.
+ * (When a slot has moved, claims of two journals cannot be compared.)
  */
 static bool kafka_status_is_late(const void *before_data, size_t before_size, const void *data, size_t size)
 {
     Status *before = before_data && data ? status_decode(before_data, before_size) : NULL;
     Status *status = before ? status_decode(data, size) : NULL;
-    bool late = status && status->claim < before->claim && status->updated <= before->updated;
+    bool late = status && status->updated <= before->updated;
+    if (late && status->run == before->run && status->events != before->events)
+        late = status->events < before->events;
+    else if (late)
+        late = status->claim < before->claim;
     status_free(before);
     status_free(status);
     return late;

@@ -392,7 +392,10 @@ def main():
     save(log, folder, chaos.problems)
     cluster.remove()
     judge(folder, clients.problems + chaos.problems)
-    log.remove()
+    if os.environ.get("PERDURE_CHAOS_KEEP"):
+        say("kept:", log.folder)
+    else:
+        log.remove()
 
 
 def judge(folder, problems):

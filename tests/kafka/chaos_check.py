@@ -260,7 +260,11 @@ class Judge:
                 *(("  begun in an epoch that was " + how, count) for how, count in sorted(self.extras.items())),
                 ("  made when another was the owner", self.late), ("  the latest of these, ms", self.latest),
                 ("longest time without progress, ms", whole), ("  of one partition with open jobs, ms", single[0]),
-                ("    partition, since when", "%d %s" % (single[1], time.strftime("%H:%M:%S", time.localtime(single[2] / 1000))))]
+                ("    partition, since when", "%d %s" % (single[1], time.strftime("%H:%M:%S", time.localtime(single[2] / 1000)))),
+                *(("    claimed", "%s, %s, %.1f s after that" % (epoch.worker, "released" if epoch.released else "not released",
+                                                                 (epoch.begin - single[2]) / 1000))
+                  for epoch in self.history.epochs.get(single[1], [])
+                  if single[2] - 30000 <= epoch.begin <= single[2] + single[0] + 1000)]
 
 
 def main():

@@ -220,7 +220,7 @@ static void test_statuses(void **state)
     kafka_close_log(&heard);
 }
 
-static void put_status_of(struct log *log, const char *state, int64_t claim, int64_t updated)
+static void put_status_of(struct log *log, const char *state, int64_t claim, int64_t updated, uint64_t events)
 {
     Status status = PERDURE__V1__STATUS__INIT;
     uint8_t bytes[128];
@@ -228,6 +228,7 @@ static void put_status_of(struct log *log, const char *state, int64_t claim, int
     status.state = (char *)(uintptr_t)state;
     status.claim = claim;
     status.updated = updated;
+    status.events = events;
     size_t size = perdure__v1__status__pack(&status, bytes);
     assert_int_equal(log->operations->put_status(log, "job", bytes, size, NULL), LOG_OK);
 }
@@ -253,9 +254,9 @@ static void test_late_status(void **state)
     kafka_fresh_uri(uri, sizeof uri);
     kafka_make(uri, 1);
     struct log *log = kafka_open(uri, "one", &heard);
-    put_status_of(log, "waiting", 7, 1000);
-    put_status_of(log, "completed", 9, 2000);
-    put_status_of(log, "running", 7, 1500);
+    put_status_of(log, "waiting", 7, 1000, 0);
+    put_status_of(log, "completed", 9, 2000, 0);
+    put_status_of(log, "running", 7, 1500, 0);
     KAFKA_UNTIL(&heard, 10000, ((struct kafka_log *)log)->aside == 0);
     assert_int_equal(log->operations->get_status(log, "job", &data, &size), LOG_OK);
     show_state(seen, "job", data, size);
@@ -264,12 +265,20 @@ static void test_late_status(void **state)
     assert_int_equal(log->operations->each_status(log, "", show_state, listed), LOG_OK);
     assert_string_equal(listed, "completed");
     /* A journal that was cut off begins again with lower claims: what is later is newer. */
-    put_status_of(log, "waiting", 3, 3000);
+    put_status_of(log, "waiting", 3, 3000, 0);
     KAFKA_UNTIL(&heard, 10000, ((struct kafka_log *)log)->aside == 0);
     assert_int_equal(log->operations->get_status(log, "job", &data, &size), LOG_OK);
     show_state(seen, "job", data, size);
     free(data);
     assert_string_equal(seen, "waiting");
+    /* Its slot moved: the claims are those of two journals. */
+    put_status_of(log, "completed", 1, 4000, 9);
+    put_status_of(log, "running", 500, 3500, 7);
+    KAFKA_UNTIL(&heard, 10000, ((struct kafka_log *)log)->aside == 0);
+    assert_int_equal(log->operations->get_status(log, "job", &data, &size), LOG_OK);
+    show_state(seen, "job", data, size);
+    free(data);
+    assert_string_equal(seen, "completed");
     kafka_close_log(&heard);
 }
 

@@ -26,7 +26,11 @@ static void status_record_free(struct status_record *record)
 /* As readers of the topic have it: runtime/log/kafka_status.c. */
 static bool status_is_late(const Status *before, const Status *status)
 {
-    return status->claim < before->claim && status->updated <= before->updated;
+    if (status->updated > before->updated)
+        return false;
+    if (status->run == before->run && status->events != before->events)
+        return status->events < before->events;
+    return status->claim < before->claim;
 }
 
 static void status_land(struct status_record *record)
