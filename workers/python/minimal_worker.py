@@ -9,7 +9,7 @@ import random
 import signal
 import threading
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
 
 import perdure_wire as wire
 from perdure_steps import STEPS, Context
@@ -28,8 +28,7 @@ consumer = Consumer({**settings, "group.id": topic, "auto.offset.reset": "earlie
                      "session.timeout.ms": 10000, "topic.metadata.refresh.interval.ms": 5000})
 consumer.subscribe([topic])
 replies = Consumer({**settings, "group.id": topic, "enable.auto.commit": False})
-place = TopicPartition(namespace + ".replies", 0)
-place.offset = replies.get_watermark_offsets(place)[1]
+place = replies.offsets_for_times([TopicPartition(namespace + ".replies", 0, OFFSET_END)], timeout=30)[0]
 replies.assign([place])
 client = random.getrandbits(64) | 1
 correlations = itertools.count(1)

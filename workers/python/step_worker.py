@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 import perdure_steps
 import perdure_wire as wire
@@ -291,10 +291,24 @@ class Worker:
         if found.error or not found.partitions:
             return say("%s cannot be read (%s): a cancel will not reach what runs here", topic, found.error)
         partition = TopicPartition(topic, random.randrange(len(found.partitions)))
-        partition.offset = listener.get_watermark_offsets(partition, timeout=30)[1]
+        partition.offset = self.end_of(listener, partition)
         listener.assign([partition])
         self.replies_partition = partition.partition
         threading.Thread(target=self.keep_listening, args=(listener,), daemon=True).start()
+
+    @staticmethod
+    def end_of(listener, partition):
+        """Leaders move: asked again for half a minute. (Not get_watermark_offsets(): before librdkafka 2.3 that waits for ever
+        for a leader that has died.)"""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return listener.offsets_for_times([TopicPartition(partition.topic, partition.partition, OFFSET_END)],
+                                                  timeout=5)[0].offset
+            except KafkaException as error:
+                if time.monotonic() > deadline:
+                    raise OSError("%s cannot be read: %s" % (partition.topic, error.args[0].str()))
+                time.sleep(0.2)
 
     def keep_listening(self, listener):
         while True:
