@@ -140,6 +140,13 @@ static int trial_history(void *context, uint32_t partition, const char *job, uin
     return LOG_OK;
 }
 
+static int64_t trial_unshown(void *context, uint32_t partition)
+{
+    const struct trial *trial = context;
+    (void)partition;
+    return trial->unshown ? trial->unshown : INT64_MAX;
+}
+
 struct trial_worker *trial_worker(struct trial *trial, int number, const struct engine_limits *limits)
 {
     struct trial_worker *worker = &trial->workers[number];
@@ -153,7 +160,7 @@ struct trial_worker *trial_worker(struct trial *trial, int number, const struct 
         .memory = trial->memory,
         .seed = (uint64_t)number + 1,
         .hands_over = trial->hands_over,
-        .host = { .context = trial, .history = trial_history },
+        .host = { .context = trial, .history = trial_history, .unshown = trial_unshown },
     };
     if (limits)
         config.limits = *limits;

@@ -60,6 +60,7 @@ struct trial {
     bool hands_over; /* of workers made from now on: the owner before is asked */
     int64_t wall_ms, monotonic_ms;
     bool has_queues; /* before trial_worker() */
+    int64_t unshown; /* the first offset whose status is not in the log; 0: all are */
     bool store_is_damaged; /* before trial_worker(): histories are in a store of the worker's, which gives none */
     size_t histories_asked;
     bool (*queue_take)(void *context, const char *queue, int64_t now, int64_t *again);

@@ -628,6 +628,50 @@ static void a_damaged_store_costs_one_reading(void **state)
     trial_free(trial);
 }
 
+/* A job ends, many Marks follow, and only then its status record proves to be lost (rule 9). */
+static void a_lost_status_is_shown_again(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial->unshown = (int64_t)trial->journal.count;
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_signal(trial, "j", "go", "now", "r2");
+    finish(trial);
+    trial_start(trial, "k", "greet", "a", "r3");
+    for (int i = 0; i < 20; i++) {
+        char request[16];
+        snprintf(request, sizeof request, "s%d", i);
+        trial_advance(trial, 5000);
+        trial_signal(trial, "k", "other", "x", request); /* so that there is something to mark */
+        trial_settle(trial);
+    }
+    size_t shown = worker->outputs[ENGINE_OUT_STATUS];
+    *worker->last_state = '\0';
+    engine_on_fault(worker->engine, LOG_STATUS_LOST, "timed out");
+    trial_settle(trial);
+    trial_advance(trial, 5000);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_OWNER);
+    assert_int_equal(worker->outputs[ENGINE_OUT_STATUS], shown + 2);
+
+    trial->unshown = 0; /* and now they are there: a Mark says so, and the next epoch shows none again */
+    trial_advance(trial, 5000);
+    trial_signal(trial, "k", "other", "x", "last");
+    trial_settle(trial);
+    for (int i = 0; i < 3; i++) {
+        trial_advance(trial, 5000);
+        trial_settle(trial);
+    }
+    shown = worker->outputs[ENGINE_OUT_STATUS];
+    engine_on_fault(worker->engine, LOG_STATUS_LOST, "timed out");
+    trial_settle(trial);
+    trial_advance(trial, 5000);
+    trial_settle(trial);
+    assert_true(worker->outputs[ENGINE_OUT_STATUS] <= shown + 1); /* `k` waits and is in memory */
+    trial_free(trial);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -654,6 +698,7 @@ int main(void)
         cmocka_unit_test(takeover_after_every_append),
         cmocka_unit_test(evicted_jobs_go_on),
         cmocka_unit_test(a_damaged_store_costs_one_reading),
+        cmocka_unit_test(a_lost_status_is_shown_again),
         cmocka_unit_test(inbox_is_held_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
