@@ -62,7 +62,7 @@ struct run {
     uint64_t seq;
     digest digest;
     int64_t first; /* offset of its first record; copied: of its last whole copy's first part, or of its stub */
-    int64_t last;  /* offset of its last record */
+    int64_t last;  /* offset of its last record; copied: of the last part of its last whole copy, of its stub */
     int64_t t;
     int64_t rests; /* of its last record (rule 34), or found since: its job has run on it */
     int64_t created;

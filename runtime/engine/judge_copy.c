@@ -114,6 +114,7 @@ static enum judge_verdict copy_of_known(struct judge *judge, struct partial_copy
         if (request_set_add(&run->requests, copied->requests.recent[i]) != PDR_OK)
             return JUDGE_NO_MEMORY;
     run->first = run->known_from = partial->first;
+    run->last = copied->last; /* as for who began at the cut: Marks compare it with what another reader had (rule 9) */
     run->changed = true;
     out->run = run;
     return JUDGE_COPY;
@@ -277,7 +278,7 @@ enum judge_verdict judge_stub(struct judge *judge, int64_t offset, const Record 
         for (size_t i = 0; i < record->stub->n_requests; i++)
             if (request_set_add(&run->requests, record->stub->requests[i]) != PDR_OK)
                 return JUDGE_NO_MEMORY;
-        run->first = run->known_from = offset;
+        run->first = run->last = run->known_from = offset;
         run->changed = true;
         out->run = run;
     } else {

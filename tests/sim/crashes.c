@@ -187,6 +187,21 @@ static bool asked_before(struct crashes *crashes, uint64_t key)
     return false;
 }
 
+static bool is_to_be_resumed(const struct oracle_run *run)
+{
+    return run->left_at < 0 && run_is_aside(run) && !(world->unknown_job && strcmp(run->job, world->unknown_job) == 0);
+}
+
+/* When somebody looks again whether one is still put aside. */
+int64_t crashes_next(void)
+{
+    for (uint32_t p = 0; p < world->profile.partitions; p++)
+        for (const struct oracle_run *run = world->oracles[p].all; run; run = run->next)
+            if (world->crashes->enabled && is_to_be_resumed(run))
+                return (world->now / 60000 + 1) * 60000;
+    return INT64_MAX;
+}
+
 /* In the end all of them, each once a minute while it is put aside: where slots move, what is asked may die on its way
  * (rule 14). True: somebody was asked. */
 bool crashes_resume(bool all)
@@ -197,7 +212,7 @@ bool crashes_resume(bool all)
         return false;
     for (uint32_t p = 0; p < world->profile.partitions; p++)
         for (const struct oracle_run *run = world->oracles[p].all; run; run = run->next) {
-            if (run->left_at >= 0 || !run_is_aside(run) || (world->unknown_job && strcmp(run->job, world->unknown_job) == 0))
+            if (!is_to_be_resumed(run))
                 continue;
             if (all && asked_before(crashes, run->run ^ run->seq ^ (uint64_t)(world->now / 60000) << 32))
                 continue;

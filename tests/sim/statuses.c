@@ -38,6 +38,9 @@ static void status_land(struct status_record *record)
     struct status_record **link = &world->statuses.rows;
     while (*link && strcmp((*link)->status->id, record->status->id) != 0)
         link = &(*link)->next;
+    trace("status of %s lands: %s, %llu events, of offset %lld%s", record->status->id, record->status->state,
+          (unsigned long long)record->status->events, (long long)record->offset,
+          *link && status_is_late((*link)->status, record->status) ? ", late" : "");
     if (*link && status_is_late((*link)->status, record->status)) {
         status_record_free(record);
         return;

@@ -665,8 +665,9 @@ static bool world_settle(struct worker *worker, bool sinks)
             return true;
         if (crashes_resume(true))
             continue;
-        int64_t next = worker_next(worker), remote = remote_next();
+        int64_t next = worker_next(worker), remote = remote_next(), resume = crashes_next();
         next = remote < next ? remote : next;
+        next = resume < next ? resume : next;
         if (next == INT64_MAX || next > limit)
             return false;
         world->now = next > world->now ? next : world->now + 1;

@@ -542,5 +542,6 @@ bool crashes_in_step(struct worker *worker, const struct task *task);
 void crashes_tell(const struct worker *worker, uint32_t partition, struct engine *engine);
 void crashes_done(const struct worker *worker, uint64_t id);
 bool crashes_resume(bool all);
+int64_t crashes_next(void);
 
 #endif
