@@ -431,16 +431,7 @@ static void worker_carry_out_one(struct pdr_worker *worker, uint32_t partition, 
     case ENGINE_OUT_DEAD:
         worker_dead_letter(worker, partition, out);
         break;
-    case ENGINE_OUT_OWNED:
-    case ENGINE_OUT_TAKEN_OVER:
-    case ENGINE_OUT_LOST:
-    case ENGINE_OUT_DRAINING:
-    case ENGINE_OUT_RELEASED:
-    case ENGINE_OUT_REPLAYED:
-    case ENGINE_OUT_REBUILD:
-    case ENGINE_OUT_STOPPED:
-    case ENGINE_OUT_CRASH_DONE:
-    case ENGINE_OUT_NOTE:
+    default:
         worker_is_told(worker, partition, out);
         break;
     }

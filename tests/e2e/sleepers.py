@@ -47,7 +47,7 @@ def sleeping(log):
     worker = worker_of(log)
     worker.wait_for("is ours")
     start_many(log, "nap", "3600000")
-    time.sleep(12) # what moved within 10 s before the last record is brought back: its status may not have been shown
+    time.sleep(12) # until a Mark says that all of them are shown; others are brought back
     log.start_all("wink", {"last-%d" % i: "x" for i in range(4 * PARTITIONS)}) # a later record in each partition
     time.sleep(2)
     worker.kill()

@@ -133,6 +133,31 @@ static void test_never_sent_is_not_persisted(void **state)
     mock_close(&mock);
 }
 
+/* All of a partition are shown again at the first that is lost: it is told once for each. */
+static void test_lost_statuses(void **state)
+{
+    struct mock mock;
+    struct heard *heard = &mock.heard;
+    (void)state;
+    mock_open(&mock, "1500");
+    struct log *log = heard->log;
+    assert_int_equal(kafka_put(heard, LOG_JOURNAL, 0, "first", 1), LOG_OK);
+    KAFKA_UNTIL(heard, 10000, heard->reports[LOG_PERSISTED] == 1);
+    rd_kafka_mock_broker_set_down(mock.cluster, 1);
+    KAFKA_UNTIL(heard, 10000, heard->faults[LOG_UNREACHABLE] == 1);
+    for (int64_t i = 0; i < 6; i++) {
+        const struct log_place of = { (uint32_t)(i % 2), 20 - i };
+        assert_int_equal(log->operations->put_status(log, "job", "x", 1, &of), LOG_OK);
+        kafka_poll_for(heard, 300); /* they time out one after the other */
+    }
+    assert_int_equal(log->operations->unshown(log, 0), 16);
+    assert_int_equal(log->operations->unshown(log, 1), 15);
+    KAFKA_UNTIL(heard, 15000, !mock_log(&mock)->unshown);
+    assert_int_equal(heard->faults[LOG_STATUS_LOST], 2);
+    assert_int_equal(log->operations->unshown(log, 0), INT64_MAX);
+    mock_close(&mock);
+}
+
 static void test_unreachable_is_told_once(void **state)
 {
     struct mock mock;
@@ -230,6 +255,7 @@ int main(void)
         cmocka_unit_test(test_duplicate_has_no_offset),
         cmocka_unit_test(test_timeout_in_flight_is_doubt),
         cmocka_unit_test(test_never_sent_is_not_persisted),
+        cmocka_unit_test(test_lost_statuses),
         cmocka_unit_test(test_unreachable_is_told_once),
         cmocka_unit_test(test_producer_replaced),
         cmocka_unit_test(test_out_of_order_sequence),

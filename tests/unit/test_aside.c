@@ -108,6 +108,8 @@ static void only_the_newest_status_waits(void **state)
     status("c", NULL);
     worker_send_aside(worker);
     assert_true(worker->aside_waits);
+    assert_int_equal(worker_unshown(worker, 0), 1); /* of `b`; of `a` since its 2 */
+    assert_int_equal(worker_unshown(worker, 1), INT64_MAX);
     answer = LOG_OK;
     status("a", "4"); /* there is room, but an older one of the same key waits: never an older one after a newer one */
     status("d", "1"); /* nothing of this key waits */
