@@ -243,13 +243,23 @@ static bool show_state(void *context, const char *key, const void *data, size_t 
     return true;
 }
 
+static void assert_seen(struct heard *heard, const char *state)
+{
+    char seen[64] = "";
+    void *data;
+    size_t size;
+    KAFKA_UNTIL(heard, 10000, kafka_log_of(heard->log)->aside == 0);
+    assert_int_equal(heard->log->operations->get_status(heard->log, "job", &data, &size), LOG_OK);
+    show_state(seen, "job", data, size);
+    free(data);
+    assert_string_equal(seen, state);
+}
+
 /* H26: a worker that was stopped wakes up and sends what it had to say before another went on with the job. */
 static void test_late_status(void **state)
 {
-    char uri[256], seen[64] = "", listed[64] = "";
+    char uri[256], listed[64] = "";
     struct heard heard;
-    void *data;
-    size_t size;
     (void)state;
     kafka_fresh_uri(uri, sizeof uri);
     kafka_make(uri, 1);
@@ -257,28 +267,16 @@ static void test_late_status(void **state)
     put_status_of(log, "waiting", 7, 1000, 0);
     put_status_of(log, "completed", 9, 2000, 0);
     put_status_of(log, "running", 7, 1500, 0);
-    KAFKA_UNTIL(&heard, 10000, ((struct kafka_log *)log)->aside == 0);
-    assert_int_equal(log->operations->get_status(log, "job", &data, &size), LOG_OK);
-    show_state(seen, "job", data, size);
-    free(data);
-    assert_string_equal(seen, "completed");
+    assert_seen(&heard, "completed");
     assert_int_equal(log->operations->each_status(log, "", show_state, listed), LOG_OK);
     assert_string_equal(listed, "completed");
     /* A journal that was cut off begins again with lower claims: what is later is newer. */
     put_status_of(log, "waiting", 3, 3000, 0);
-    KAFKA_UNTIL(&heard, 10000, ((struct kafka_log *)log)->aside == 0);
-    assert_int_equal(log->operations->get_status(log, "job", &data, &size), LOG_OK);
-    show_state(seen, "job", data, size);
-    free(data);
-    assert_string_equal(seen, "waiting");
+    assert_seen(&heard, "waiting");
     /* Its slot moved: the claims are those of two journals. */
     put_status_of(log, "completed", 1, 4000, 9);
     put_status_of(log, "running", 500, 3500, 7);
-    KAFKA_UNTIL(&heard, 10000, ((struct kafka_log *)log)->aside == 0);
-    assert_int_equal(log->operations->get_status(log, "job", &data, &size), LOG_OK);
-    show_state(seen, "job", data, size);
-    free(data);
-    assert_string_equal(seen, "completed");
+    assert_seen(&heard, "completed");
     kafka_close_log(&heard);
 }
 
