@@ -97,7 +97,7 @@ struct engine_config {
     void *queue_context;
     struct engine_memory *memory;     /* shared; NULL: not limited. Over it no job is brought into memory but one at a time,
                                        * a quarter over it no more is read; the host evicts: engine_evict() */
-    struct limits *step_limits;       /* of attempts that run here and runs that begin; shared by the engines of one
+    struct limits *shared_limits;     /* of attempts that run here and runs that begin; shared by the engines of one
                                        * thread; NULL: none */
     uint64_t seed;                    /* nonces, jitter */
     bool hands_over;                  /* several workers share the log: the owner before is asked (rule 4) */

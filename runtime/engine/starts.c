@@ -30,7 +30,7 @@ static bool start_is_cancelled(const struct active *active)
 static struct limit_gate *start_gate(const struct active *active, const char *type)
 {
     const struct engine *engine = active->engine;
-    const struct limits *limits = engine->config.step_limits;
+    const struct limits *limits = engine->config.shared_limits;
     const struct callable *callable = NULL;
     if (limits && limits_name(limits, LIMIT_JOB_RATE, 0))
         callable = registry_job(engine->config.registry, type);
@@ -81,7 +81,7 @@ void start_leave(struct active *active)
     if (!active->start)
         return;
     engine->starts_held -= start_waits(active);
-    limit_leave(engine->config.step_limits, &active->start->limit, engine->monotonic_ms);
+    limit_leave(engine->config.shared_limits, &active->start->limit, engine->monotonic_ms);
     free(active->start);
     active->start = NULL;
     active->begun = 0;
@@ -130,8 +130,8 @@ bool start_is_held(struct active *active, const char *type)
 void starts_let_in(struct engine *engine)
 {
     struct limit_waiter *waiter;
-    if (engine->config.step_limits)
-        limits_pump(engine->config.step_limits, engine->monotonic_ms);
+    if (engine->config.shared_limits)
+        limits_pump(engine->config.shared_limits, engine->monotonic_ms);
     while ((waiter = limit_take_ready(&engine->let_in))) {
         struct active *active = start_of(waiter);
         if (slots_keep(engine, active->head->job)) {

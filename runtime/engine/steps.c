@@ -21,7 +21,7 @@ struct step *step_find(const struct active *active, uint64_t op)
 static void step_leave_limits(struct step *step)
 {
     const struct engine *engine = step->active->engine;
-    limit_leave(engine->config.step_limits, &step->limit, engine->monotonic_ms);
+    limit_leave(engine->config.shared_limits, &step->limit, engine->monotonic_ms);
 }
 
 static void step_stop_running(struct step *step, bool abandon)
@@ -262,7 +262,7 @@ static void step_start(struct step *step)
 static bool step_is_admitted(struct step *step)
 {
     struct engine *engine = step->active->engine;
-    struct limits *limits = engine->config.step_limits;
+    struct limits *limits = engine->config.shared_limits;
     struct limit_waiter *waiter = &step->limit;
     if (!limits)
         return true;
@@ -315,8 +315,8 @@ static void step_start_waiter(struct limit_waiter *waiter)
 void steps_start_admitted(struct engine *engine)
 {
     struct limit_waiter *waiter;
-    if (engine->config.step_limits)
-        limits_pump(engine->config.step_limits, engine->monotonic_ms);
+    if (engine->config.shared_limits)
+        limits_pump(engine->config.shared_limits, engine->monotonic_ms);
     while ((waiter = limit_take_ready(&engine->admitted)))
         step_start_waiter(waiter);
     while (engine->short_of_memory.head && steps_have_memory(engine) && proof_holds(engine))
@@ -329,7 +329,7 @@ int64_t steps_next_admitted(const struct engine *engine)
         return INT64_MAX;
     if (engine->admitted.head)
         return engine->monotonic_ms;
-    int64_t next = engine->config.step_limits ? limits_next(engine->config.step_limits) : INT64_MAX;
+    int64_t next = engine->config.shared_limits ? limits_next(engine->config.shared_limits) : INT64_MAX;
     /* What makes room comes as an input, or is done by the host. */
     if (engine->short_of_memory.head && engine->monotonic_ms + MEMORY_LOOK_MS < next)
         next = engine->monotonic_ms + MEMORY_LOOK_MS;

@@ -39,6 +39,8 @@ const struct callable *registry_job(const struct registry *registry, const char 
 const struct callable *registry_step(const struct registry *registry, const char *name);
 /* "shop/checkout, files/manifest": what an error names. Owned by the registry. */
 const char *registry_job_names(const struct registry *registry);
+/* The same of the steps that run here, cut where `text` ends. Returns `text`. */
+const char *registry_step_names(const struct registry *registry, char *text, size_t size);
 /* What a worker registers: one message a module. Caller frees with registration_free(). */
 size_t registry_count(const struct registry *registry);
 Registration *registry_registration(const struct registry *registry, size_t index);

@@ -302,6 +302,16 @@ const char *registry_job_names(const struct registry *registry)
     return registry->job_names;
 }
 
+const char *registry_step_names(const struct registry *registry, char *text, size_t size)
+{
+    size_t length = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < registry->sorted_count && length < size; i++)
+        if (registry->sorted[i]->entry->decl->kind == PDR_KIND_STEP && registry_runs(registry->sorted[i]) != NULL)
+            length += (size_t)snprintf(text + length, size - length, "%s%s", length > 0 ? ", " : "", registry->sorted[i]->name);
+    return text;
+}
+
 /* MODULE/NAME of what a job of `module` calls `name`: its own module first. NULL: unknown here. */
 const char *registry_qualify(const struct registry *registry, const pdr_module *module, enum pdr_kind kind,
                              const char *name)

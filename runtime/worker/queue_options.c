@@ -81,3 +81,11 @@ size_t queue_options_limit(void *all, const char *queue)
     const struct queue_options *options = options_of(all, queue);
     return options ? options->limit : 0;
 }
+
+const char *queue_options_other(const struct queue_options *options, const char *queue)
+{
+    for (; options; options = options->next)
+        if (strcmp(options->queue, queue) != 0)
+            return options->queue;
+    return NULL;
+}

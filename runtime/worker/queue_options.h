@@ -16,5 +16,7 @@ void queue_options_free(struct queue_options *options);
 /* For struct engine_config: a token bucket that holds one second's worth, shared by the partitions of the worker. */
 bool queue_options_take(void *options, const char *queue, int64_t now_ms, int64_t *again_ms);
 size_t queue_options_limit(void *options, const char *queue); /* 0: the default */
+/* A queue that is limited and is not `queue`; NULL: there is none. */
+const char *queue_options_other(const struct queue_options *options, const char *queue);
 
 #endif

@@ -10,8 +10,7 @@
 
 #include "constants.h"
 #include "crash/slot.h"
-
-#define QUEUE_DRAIN_MS 30000 /* steps have so long to end when the worker is stopped */
+#include "worker/queue_options.h"
 
 /* ---- offsets ------------------------------------------------------------------------------------------------------------ */
 
@@ -66,6 +65,7 @@ static void taken_over(struct queue_worker *queue, struct taken *taken, bool set
 {
     queue->held -= taken->state == TAKEN_HELD;
     taken->state = TAKEN_OVER;
+    taken_leaves_limits(queue, taken);
     if (settled)
         queue->settled[queue->settled_next++ % QUEUE_SETTLED_KEPT] = taken->key;
 }
@@ -212,7 +212,7 @@ static void queue_fill_slots(struct queue_worker *queue)
     for (uint32_t slot = 0; slot < queue->slot_count && queue->held > 0; slot++) {
         while (!queue->slots[slot] && taken) {
             struct taken *next = taken->next;
-            if (taken->state == TAKEN_HELD)
+            if (taken->state == TAKEN_HELD && taken_is_admitted(queue, taken))
                 taken_run(queue, taken, slot);
             taken = next;
         }
@@ -235,8 +235,12 @@ static void queue_keep_time(struct queue_worker *queue)
 {
     int64_t now = worker_monotonic_ms();
     for (struct taken *taken = queue->all; taken; taken = taken->next) {
-        if (taken->state == TAKEN_HELD && (now >= taken->decline_at || queue->worker->draining))
-            taken_decline(queue, taken, queue->worker->draining ? "shutting down" : "no free slot");
+        if (taken->state == TAKEN_HELD && (now >= taken->decline_at || queue->worker->draining)) {
+            char reason[160] = "shutting down";
+            if (!queue->worker->draining)
+                taken_why_held(taken, reason, sizeof reason);
+            taken_decline(queue, taken, reason);
+        }
         if (taken->state == TAKEN_RUNNING && taken->begun_at > 0 && now >= taken->begun_at) {
             taken_report_begun(queue, taken);
             taken->begun_at = 0;
@@ -295,11 +299,11 @@ static void queue_loop(struct queue_worker *queue)
     bool left = false;
     while (!worker->failed && !queue_drained(queue, give_up)) {
         crash_heartbeat();
-        if (operations->poll(queue->log, queue->running > 0 ? QUEUE_BEGUN_MS : 100) == LOG_FAILED)
+        if (operations->poll(queue->log, queue_limits_timeout(queue, queue->running > 0 ? QUEUE_BEGUN_MS : 100)) == LOG_FAILED)
             worker_fail(worker, PDR_UNREACHABLE, "%s", queue->log->error);
         if (atomic_load(&worker->stopping) && !worker->draining) {
             worker->draining = true;
-            give_up = worker_monotonic_ms() + QUEUE_DRAIN_MS;
+            give_up = worker_monotonic_ms() + (worker->options.drain_timeout_ms ? worker_drain_ms(worker) : QUEUE_DRAIN_MS);
         }
         queue_take_ended(queue);
         if (!worker->draining)
@@ -341,6 +345,11 @@ int queue_worker_run(struct pdr_worker *worker)
         .context = &queue, .delivered = on_delivered, .fault = on_fault, .reply = on_reply
     };
     const struct log_taker taker = { &queue, on_task, on_lane_lost, room_of };
+    const char *other = queue_options_other(worker->queue_options, worker->options.queue);
+    if (other) {
+        worker_fail(worker, PDR_INVALID, "queue rate of \"%s\": this worker serves queue %s alone", other, worker->options.queue);
+        return worker->code;
+    }
     queue.slot_count = (size_t)(worker->options.step_threads > 0 ? worker->options.step_threads : STEP_THREADS);
     queue.slots = calloc(queue.slot_count, sizeof *queue.slots);
     perdure__v1__reply_to__init(&queue.reply_to);

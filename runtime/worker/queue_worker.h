@@ -10,6 +10,7 @@
 #define QUEUE_HOLD_MS INT64_C(500)      /* a task waits so long for a slot, then twice as long each time it is sent again */
 #define QUEUE_HOLD_MAX_MS INT64_C(60000)
 #define QUEUE_HELD_PER_SLOT 8           /* so many tasks may wait */
+#define QUEUE_DRAIN_MS INT64_C(30000)   /* steps have so long to end when the worker is stopped, unless told otherwise */
 #define QUEUE_BEGUN_MS 20               /* what ends within is reported by its end alone: half the reports */
 #define QUEUE_SETTLED_KEPT 4096         /* tasks known to be ended when they are delivered again */
 
@@ -25,6 +26,7 @@ struct taken {
     bool pending;       /* nothing of it was reported: its offset may not be committed */
     size_t reports;     /* not acknowledged yet */
     int64_t decline_at; /* monotonic */
+    struct limit_waiter limit;
     int64_t started_ms;
     int64_t begun_at;   /* monotonic: that it runs is reported then; 0: it was */
     int64_t beat_at;    /* monotonic: the next heartbeat is due; 0: none wanted */
@@ -55,6 +57,8 @@ struct queue_worker {
     struct taken *all; /* in the order in which they came */
     struct taken **slots;
     size_t slot_count, held, running;
+    struct limit_line admitted; /* limits have room for them since they last asked */
+    int64_t again_ms;           /* monotonic: when the rate of the whole worker allows the next one; 0: now */
     struct report *reports; /* in the order in which they were made */
     struct lane *lanes;
     size_t lane_count;
@@ -72,6 +76,12 @@ void taken_report_end(struct queue_worker *queue, struct taken *taken, Payload *
 void reports_send(struct queue_worker *queue);
 void report_delivered(struct queue_worker *queue, uint64_t cookie, enum log_delivery delivery);
 void reports_free(struct queue_worker *queue);
+
+/* queue_limits.c: those of `taken` on steps, and of the whole worker */
+bool taken_is_admitted(struct queue_worker *queue, struct taken *taken); /* asked for with a slot that is free */
+void taken_leaves_limits(struct queue_worker *queue, struct taken *taken);
+void taken_why_held(const struct taken *taken, char *reason, size_t size);
+int queue_limits_timeout(const struct queue_worker *queue, int timeout_ms); /* the shorter one, in ms */
 
 /* queue_worker.c */
 void taken_reported(struct queue_worker *queue, struct taken *taken);

@@ -219,7 +219,7 @@ int pdr_worker_open(const pdr_worker_options *options, pdr_worker **out)
     if (!queue_options_read(worker->options.queue_rates, worker->options.queue_limits, &worker->queue_options, worker->error,
                             sizeof worker->error))
         return PDR_INVALID;
-    int limited = worker_read_step_limits(worker);
+    int limited = worker_read_limits(worker);
     if (limited != PDR_OK)
         return limited;
     bool embedded = strncmp(uri, "sqlite:", 7) == 0;
@@ -388,7 +388,7 @@ int pdr_worker_run(pdr_worker *worker)
         worker_fail(worker, PDR_INVALID, "the worker has no module; name one with --module FILE.so");
         return PDR_INVALID;
     }
-    if (!worker_knows_limited_jobs(worker))
+    if (!worker_knows_limited(worker))
         return worker->code;
     crash_thread_begin(); /* the first thread that does: this one runs the jobs */
     worker->pool = step_pool_new(threads, pool_wake, worker);

@@ -132,8 +132,8 @@ void worker_send_postponed(struct pdr_worker *worker);
 void worker_delivered(struct pdr_worker *worker, uint64_t cookie, enum log_delivery delivery, int64_t offset);
 void worker_outputs_release(struct pdr_worker *worker);
 
-int worker_read_step_limits(struct pdr_worker *worker); /* step_limits.c */
-bool worker_knows_limited_jobs(struct pdr_worker *worker); /* false: worker_fail() was told */
+int worker_read_limits(struct pdr_worker *worker);   /* limits.c */
+bool worker_knows_limited(struct pdr_worker *worker); /* false: worker_fail() was told */
 /* memory.c */
 void worker_memory_begin(struct pdr_worker *worker);
 void worker_evict(struct pdr_worker *worker); /* if the budget is used up */

@@ -88,9 +88,40 @@ def check_ends(log, owner, ledger):
     print("stopped and killed: nothing taken is lost")
 
 
+def check_rate(log, owner, queue, limit, reason, *arguments):
+    """Two a second: of eight tasks some are given to others, what is begun is begun in time."""
+    owner.queue = queue
+    worker = begin(log, queue, "--threads", "4", *arguments)
+    keys = [owner.put("slow", "0") for _ in range(8)]
+    answers = [owner.wait(key, "end", "declined") for key in keys]
+    began = [answer.started for answer in answers if answer.HasField("completed")]
+    declined = {answer.declined.reason for answer in answers if answer.HasField("declined")}
+    check(1 <= len(began) <= 3, "%s: %d of 8 were begun within half a second" % (limit, len(began)))
+    check(declined == {reason}, "%s: declined for %s" % (limit, declined))
+    check(max(began) - min(began) >= 450 * (len(began) - 1), "%s: begun at %s" % (limit, began))
+    check(worker.stop(60) == 0, "the worker failed: " + worker.text())
+
+
+def check_limits(log, owner):
+    check_rate(log, owner, "slowly", "a step", "held back by step-rate slow=2/s", "--step-rate", "slow=2/s")
+    check_rate(log, owner, "slowly", "the worker", "no free slot", "--queue-rate", "slowly=2/s")
+    worker = begin(log, "slowly", "--threads", "4", "--step-limit", "courier/slow=1")
+    running, held = owner.put("slow", "2"), owner.put("slow", "0")
+    check(owner.wait(held, "declined").declined.reason == "held back by step-limit courier/slow=1", "why it was declined")
+    check(owner.wait(owner.put("upper", "x"), "end").completed.data == b"X", "another step")
+    owner.wait(running, "end")
+    check(owner.wait(owner.put("slow", "0"), "end").completed.data == b"slept", "the next one")
+    check(worker.stop(60) == 0, "the worker failed: " + worker.text())
+    courier = ("worker", "--no-supervisor", "--module", module("courier"), "--queue", "slowly")
+    log.refused(2, 'queue rate of "other": this worker serves queue slowly alone', *courier, "--queue-rate", "other=1/s")
+    log.refused(2, 'step rate of "slwo": no module of this worker has that step', *courier, "--step-rate", "slwo=1/s")
+    log.refused(2, "--job-rate is for a worker that runs jobs", *courier, "--job-rate", "x=1/s")
+    print("rates and limits of a step worker: what finds no room in time goes to others")
+
+
 def main():
     log = Log("kafka", partitions=1)
-    for queue in ("q", "gone", "killed"):
+    for queue in ("q", "gone", "killed", "slowly"):
         check(log.run("namespace", "queue", "create", queue, "--partitions", "4").returncode == 0, "queue create")
     ledger = os.path.join(log.folder, "ledger")
     owner = Owner(log, "q")
@@ -100,6 +131,7 @@ def main():
     check_grown(log, owner)
     check(worker.stop(60) == 0, "the worker failed: " + worker.text())
     check_ends(log, owner, ledger)
+    check_limits(log, owner)
     log.refused(2, "queue", "worker", "--queue", "a b", "--no-supervisor", "--module", module("courier"))
     log.refused(2, "embedded log", "worker", "--queue", "q", "--no-supervisor", "--module", module("courier"), "--log",
                 "sqlite:" + os.path.join(log.folder, "x.db"))

@@ -108,12 +108,13 @@ class Owner:
         """Reports of one task: started, beat, declined, end."""
         return [record for record in self.reports if record.command.request.startswith(key + "/" + what)]
 
-    def wait(self, key, what, seconds=60):
+    def wait(self, key, *kinds, seconds=60):
+        """The first report of one of these kinds."""
         until = time.time() + seconds
-        while not self.of(key, what):
-            check(time.time() < until, "no report %s/%s" % (key, what))
+        while not any(self.of(key, kind) for kind in kinds):
+            check(time.time() < until, "no report %s/%s" % (key, kinds))
             self.read(0.05)
-        return self.of(key, what)[0].command.task_report
+        return next(self.of(key, kind) for kind in kinds if self.of(key, kind))[0].command.task_report
 
     def stop(self, record):
         """Tells the sender of this report that nobody waits for it any more."""

@@ -49,7 +49,7 @@ struct engine *seat_engine_new(struct worker *worker, uint32_t partition, struct
                      .trim_delay_ms = TRIM_DELAY, .status_delay_ms = 200, .alive_ms = 1000, .drain_ms = 300, .turn_bytes = profile->turn_bytes,
                      .tasks_out = profile->tasks_out, .inbox_records = profile->inbox_records, .crash_limit = 2 },
          .memory = profile->memory ? &worker->memory : NULL,
-         .step_limits = worker->step_limits,
+         .shared_limits = worker->limits,
         .host = { .context = store, .history = host_history, .unshown = statuses_unshown },
         .job = { .stack_bytes = 64 * 1024 },
     };
@@ -118,9 +118,9 @@ static void seat_choose_store(struct seat *seat, uint32_t partition)
 static void worker_limit(struct worker *worker)
 {
     const struct profile *profile = &world->profile;
-    limits_free(worker->step_limits);
+    limits_free(worker->limits);
     worker->begun_count = 0;
-    struct limits *limits = worker->step_limits = profile->step_limits || profile->job_rates ? limits_new() : NULL;
+    struct limits *limits = worker->limits = profile->step_limits || profile->job_rates ? limits_new() : NULL;
     if (profile->step_limits && (!limits_set(limits, LIMIT_STEP_COUNT, "work", 2) ||
                                  !limits_set(limits, LIMIT_STEP_RATE, "sim/undo", 50)))
         abort();
@@ -204,7 +204,7 @@ void worker_free(struct worker *worker)
         rows_clear(&worker->seats[p].store);
         rows_clear(&worker->seats[p].old_store);
     }
-    limits_free(worker->step_limits);
+    limits_free(worker->limits);
 }
 
 void worker_stop(struct worker *worker, bool leave)

@@ -247,7 +247,7 @@ struct worker {
     uint64_t incarnation;
     struct session *session;
     struct engine_memory memory;
-    struct limits *step_limits; /* of this incarnation; NULL: none */
+    struct limits *limits; /* of this incarnation; NULL: none */
     struct { uint64_t run; int64_t at; } begun[8]; /* of a limited type: the last that began, in a ring */
     size_t begun_count;
     struct seat seats[PARTITIONS_MAX];

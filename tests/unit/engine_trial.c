@@ -156,7 +156,7 @@ struct trial_worker *trial_worker(struct trial *trial, int number, const struct 
         .registry = trial->registry,
         .has_queues = trial->has_queues,
         .queue_take = trial->queue_take,
-        .step_limits = trial->limits,
+        .shared_limits = trial->limits,
         .memory = trial->memory,
         .seed = (uint64_t)number + 1,
         .hands_over = trial->hands_over,

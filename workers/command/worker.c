@@ -131,9 +131,9 @@ static void worker_takeover(void *context, const pdr_takeover *takeover)
     {"step-rate", "STEP=N/s,...", "attempts of a step that begin in a second, in this worker, at most", false}, \
     {"step-limit", "STEP=N,...", "attempts of a step that run at the same time, in this worker, at most", false}, \
     {"job-rate", "TYPE=N/s,...", "jobs of a type that begin in a second, in this worker, at most; others wait in line", false}, \
-    {"queue-rate", "QUEUE=N/s,...", "remote steps that this worker dispatches at most", false}, \
+    {"queue-rate", "QUEUE=N/s,...", "remote steps that this worker dispatches, or with --queue begins, at most", false}, \
     {"queue-limit", "QUEUE=N,...", "tasks of a partition that wait for their workers at most (default: 1000)", false}, \
-    {"drain-timeout", "DURATION", "how long running steps may end before a partition is given up (default: 10s)", false}, \
+    {"drain-timeout", "DURATION", "how long running steps may end before a partition is given up (default: 10s; with --queue 30s)", false}, \
     {"accept-lost-commands", NULL, "go on though the log has lost commands that no job has taken", false}, \
     RETENTION_FLAGS, \
     {"memory", "SIZE", "what jobs may take in memory, 256M, 2G: beyond, idle ones leave it, then others wait (default: half of " \
@@ -195,6 +195,22 @@ static int worker_serve(const struct arguments *arguments, pdr_worker *worker)
     return code == PDR_OK ? EXIT_OK : session_fail(arguments, worker_exit(code), "%s", pdr_worker_error(worker));
 }
 
+/* An option that would do nothing is refused: whoever gives it believes that it protects something. */
+static bool flags_fit_queue(const struct arguments *arguments)
+{
+    static const char *const of_jobs[] = { "job-rate", "queue-limit", "standby", "accept-lost-commands", "memory", "keep", "life",
+                                           "retention", "session-timeout" };
+    if (!arguments_get(arguments, "queue"))
+        return true;
+    for (size_t i = 0; i < sizeof of_jobs / sizeof *of_jobs; i++)
+        if (arguments_get(arguments, of_jobs[i])) {
+            (void)arguments_wrong(arguments, "--%s is for a worker that runs jobs; with --queue it runs none: leave it out",
+                                  of_jobs[i]);
+            return false;
+        }
+    return true;
+}
+
 static int worker_start(struct arguments *arguments, FILE *file)
 {
     struct worker_output output = {.lock = PTHREAD_MUTEX_INITIALIZER, .file = file, .json = arguments->json};
@@ -204,7 +220,7 @@ static int worker_start(struct arguments *arguments, FILE *file)
     if (arguments->repeat_count == 0)
         return arguments_wrong(arguments, "--module is missing: which jobs should it run?");
     if (!arguments_duration(arguments, "session-timeout", 0, &options.session_timeout_ms) ||
-        !arguments_duration(arguments, "drain-timeout", DRAIN_MS, &options.drain_timeout_ms) ||
+        !flags_fit_queue(arguments) || !arguments_duration(arguments, "drain-timeout", 0, &options.drain_timeout_ms) ||
         !arguments_number(arguments, "standby", 0, 4096, 0, &standby) ||
         !arguments_number(arguments, "threads", 1, 1024, 0, &threads) || !retention_flags(arguments, &options) ||
         !memory_flag(arguments, &options))
@@ -216,7 +232,7 @@ static int worker_start(struct arguments *arguments, FILE *file)
     options.queue = arguments_get(arguments, "queue");
     options.step_threads = (int)threads;
     options.standby = (int)standby;
-    if (options.drain_timeout_ms == 0)
+    if (options.drain_timeout_ms == 0 && arguments_get(arguments, "drain-timeout"))
         options.drain_timeout_ms = -1;
     options.leave = arguments_get(arguments, "leave") != NULL;
     options.accept_lost_commands = arguments_get(arguments, "accept-lost-commands") != NULL;
@@ -244,7 +260,7 @@ static int worker_supervise(struct arguments *arguments)
     int64_t watchdog_ms, number;
     pdr_worker_options options;
     if (!arguments_duration(arguments, "watchdog", WATCHDOG_MS, &watchdog_ms) ||
-        !arguments_number(arguments, "crash-limit", 1, 1000, 0, &number) ||
+        !arguments_number(arguments, "crash-limit", 1, 1000, 0, &number) || !flags_fit_queue(arguments) ||
         !arguments_number(arguments, "threads", 1, 1024, 0, &number) ||
         !arguments_duration(arguments, "drain-timeout", 0, &number) ||
         !arguments_number(arguments, "standby", 0, 4096, 0, &number) ||

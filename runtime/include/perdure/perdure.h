@@ -554,7 +554,8 @@ typedef struct pdr_worker_options {
     bool accept_lost_commands PDR_ZERO;    /* go on though the log has lost commands that no job has taken; default:
                                               refuse, and say which */
     const char *queue PDR_ZERO;            /* a step worker: runs no jobs, only what waits in this queue; Kafka only */
-    const char *queue_rates PDR_ZERO;      /* tasks that this worker dispatches at most: "gpu=5/s,mail=100/s" */
+    const char *queue_rates PDR_ZERO;      /* tasks that this worker dispatches, a step worker: begins, at most:
+                                              "gpu=5/s,mail=100/s" */
     const char *queue_limits PDR_ZERO;     /* tasks out that nobody has begun, of a partition: "gpu=100"; default: 1,000 */
     int64_t keep_ms PDR_ZERO;              /* a job that has ended is remembered so long at least; default: 25 h */
     int64_t life_ms PDR_ZERO;              /* older commands are refused; the same for all workers; default: 24 h */
@@ -562,7 +563,8 @@ typedef struct pdr_worker_options {
                                               negative: never */
     int64_t retention_age_ms PDR_ZERO;     /* ... and after this, however little was written; default: as keep_ms */
     int64_t drain_timeout_ms PDR_ZERO;     /* how long running steps may end before a partition is given up, then their
-                                              attempts are handed back; default: 10 s; -1: not at all */
+                                              attempts are handed back; default: 10 s, of a step worker 30 s;
+                                              -1: not at all */
     /* The same for takeovers, each also told as a notice; `notice_context` is its context. Default: nowhere. */
     void (*takeover)(void *context, const pdr_takeover *takeover) PDR_ZERO;
     int standby PDR_ZERO;                  /* Kafka: so many partitions of others are followed, nothing is written for
@@ -573,7 +575,8 @@ typedef struct pdr_worker_options {
     size_t memory_bytes PDR_ZERO;          /* what jobs, their inputs and what is not written yet may take, of all partitions:
                                               beyond, idle jobs leave memory, then others wait; default: half of the control
                                               group's limit, a quarter of the machine's memory where there is none */
-    /* Of attempts that run in this worker, over all its partitions; a step is named as in its module, or MODULE/STEP. */
+    /* Of attempts that run in this worker, over all its partitions; a step is named as in its module, or MODULE/STEP. In a
+     * step worker what finds no room goes to another. */
     const char *step_rates PDR_ZERO;       /* begun in a second at most: "charge=5/s,mail=0.2/s"; default: no limit */
     const char *step_limits PDR_ZERO;      /* at the same time at most: "charge=3"; default: no limit but step_threads */
     /* Runs of a job type, JOB or MODULE/JOB, that begin in this worker in a second at most, over all its partitions:
