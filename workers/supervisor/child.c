@@ -72,6 +72,7 @@ bool child_start(struct supervisor *supervisor)
     pid_t parent = getpid();
     record_renew(supervisor);
     watch_begin(supervisor);
+    memory_begin(supervisor);
     supervisor->restart_ms = 0;
     supervisor->served = false;
     supervisor->begun_ms = supervisor_now_ms();
@@ -116,7 +117,8 @@ static void child_say_end(const struct supervisor *supervisor, pid_t pid, int st
 {
     const char *name = WIFSIGNALED(status) ? sigabbrev_np(WTERMSIG(status)) : NULL;
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !supervisor->verdict)
-        say(supervisor, SAY_ERROR, "worker process %d was killed by SIGKILL: `kill -9`, or out of memory", (int)pid);
+        say(supervisor, SAY_ERROR, "worker process %d was killed by SIGKILL: %s", (int)pid,
+            supervisor->out_of_memory ? "by the kernel, for want of memory" : "`kill -9`");
     else if (WIFSIGNALED(status))
         say(supervisor, SAY_ERROR, "worker process %d was ended by SIG%s%s", (int)pid, name ? name : "?",
             WCOREDUMP(status) ? ", core dumped" : "");
@@ -144,6 +146,7 @@ int child_ended(struct supervisor *supervisor, int status)
     }
     bool asked = supervisor->stopping && WIFSIGNALED(status) && WTERMSIG(status) == supervisor->stop_signal;
     if (!asked) {
+        supervisor->out_of_memory = memory_was_short(supervisor, status);
         child_say_end(supervisor, pid, status);
         report_crash(supervisor, status);
     }

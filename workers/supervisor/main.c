@@ -234,6 +234,7 @@ static int supervise(struct supervisor *supervisor, int signals)
         if (supervisor->restart_ms > 0 && supervisor_now_ms() >= supervisor->restart_ms)
             child_start(supervisor);
         watch_look(supervisor);
+        memory_look(supervisor);
         tell_manager(supervisor);
     }
 }

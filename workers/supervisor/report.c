@@ -104,7 +104,7 @@ static void report_say(const struct supervisor *supervisor, const struct crash_r
     bool job = report->kind == CRASH_IN_JOB;
     char what[CRASH_NAME_BYTES + 40] = "", where[2 * CRASH_NAME_BYTES + 40] = "";
     if (!job)
-        snprintf(what, sizeof what, " (step %s, attempt %u)", report->name, report->attempt);
+        snprintf(what, sizeof what, " (step %s%sattempt %u)", report->name, report->name[0] ? ", " : "", report->attempt);
     if (report->site_file[0])
         snprintf(where, sizeof where, ", after %s:%u (%s)", report->site_file, report->site_line, report->site_function);
     say(supervisor, SAY_ERROR, "job %s%s crashed the worker: %s%s", report->job, what, report->reason, where);
@@ -136,26 +136,57 @@ static void report_culprit(struct supervisor *supervisor, int32_t index, bool ha
     atomic_store(&report->state, CRASH_REPORT_PENDING);
 }
 
-/* No handler ran. Who was there may be innocent: it is said, and a job's history gets a line, but nothing is counted. */
-static void report_bystanders(struct supervisor *supervisor, int number)
+static uint32_t busy_count(const struct crash_record *record)
+{
+    uint32_t count = atomic_load(&record->slots), busy = 0;
+    for (uint32_t i = 0; i < count && i < CRASH_THREADS; i++)
+        busy += atomic_load(&record->slot[i].busy) != 0;
+    return busy;
+}
+
+static void report_memory(struct supervisor *supervisor, int32_t index, uint32_t busy)
+{
+    struct crash_report *report = report_fill(supervisor->record, index);
+    report->counts = 1;
+    report->signal = SIGKILL;
+    snprintf(report->reason, sizeof report->reason, "out of memory, the kernel killed the worker while it ran%s",
+             busy > 1 ? ", the second time in a row" : "");
+    report_say(supervisor, report);
+    atomic_store(&report->state, CRASH_REPORT_PENDING);
+}
+
+static void report_bystander(struct supervisor *supervisor, int32_t index, int number)
+{
+    struct crash_report *report = report_fill(supervisor->record, index);
+    report->signal = number;
+    if (number == SIGKILL)
+        snprintf(report->reason, sizeof report->reason, "killed (SIGKILL%s) while it ran",
+                 supervisor->out_of_memory ? ", out of memory" : "");
+    else
+        snprintf(report->reason, sizeof report->reason, "the worker ended (SIG%s) while it ran", signal_text(number));
+    say(supervisor, SAY_WARNING, "job %s was on its thread then; that is not held against it", report->job);
+    atomic_store(&report->state, CRASH_REPORT_PENDING);
+}
+
+/* No handler ran. Who was there may be innocent: it is said, and a job's history gets a line, but nothing is counted; unless
+ * memory had ended, and it was alone or there the last time too. */
+static void report_killed(struct supervisor *supervisor, int number)
 {
     struct crash_record *record = supervisor->record;
-    uint32_t count = atomic_load(&record->slots), steps = 0;
+    uint32_t count = atomic_load(&record->slots), busy = busy_count(record), steps = 0;
     for (uint32_t i = 0; i < count && i < CRASH_THREADS; i++) {
         const struct crash_slot *slot = &record->slot[i];
         if (atomic_load(&slot->busy) == 0)
             continue;
-        if (slot->kind == CRASH_IN_STEP) {
+        if (supervisor->out_of_memory && memory_suspects(supervisor, slot, busy))
+            report_memory(supervisor, (int32_t)i, busy);
+        else if (slot->kind == CRASH_IN_STEP)
             steps++;
-            continue;
-        }
-        struct crash_report *report = report_fill(record, (int32_t)i);
-        report->signal = number;
-        snprintf(report->reason, sizeof report->reason, number == SIGKILL ? "killed (SIGKILL) while it ran" :
-                 "the worker ended (SIG%s) while it ran", signal_text(number));
-        say(supervisor, SAY_WARNING, "job %s was on its thread then; that is not held against it", report->job);
-        atomic_store(&report->state, CRASH_REPORT_PENDING);
+        else
+            report_bystander(supervisor, (int32_t)i, number);
     }
+    if (supervisor->out_of_memory)
+        memory_remember(supervisor);
     if (steps > 0)
         say(supervisor, SAY_WARNING, "attempts of steps that were cut off, and run again: %u", steps);
 }
@@ -196,7 +227,7 @@ void report_crash(struct supervisor *supervisor, int status)
         trace_text(record, text, sizeof text);
         say(supervisor, SAY_ERROR, "no job's code was on the thread that crashed; please report this:\n%s", text);
     } else {
-        report_bystanders(supervisor, number);
+        report_killed(supervisor, number);
     }
 }
 

@@ -3,6 +3,7 @@
  * of the runtime is in it but the layout of the memory the two share. What the files share.
  *   main.c: command line, signals, the loop    child.c: starting and reaping     watch.c: the watchdog
  *   report.c: whose crash it was               symbols.c: names for addresses    notify.c: the service manager, health
+ *   memory.c: killed for want of it
  */
 #ifndef PERDURE_SUPERVISOR_H
 #define PERDURE_SUPERVISOR_H
@@ -13,6 +14,8 @@
 #include <sys/types.h>
 
 #include "crash/crash_record.h"
+
+#define SUSPECTS 64 /* CRASH_REPORTS is fewer: more cannot be held against anybody at once */
 
 struct supervisor {
     char **command;      /* of the worker, ends with NULL */
@@ -36,6 +39,12 @@ struct supervisor {
     bool verdict;         /* a thread was asked for its backtrace; what follows is the end of this child */
     int64_t verdict_ms;
     int32_t verdict_slot;
+
+    int64_t memory_kills, memory_kills_before; /* of this machine, looked at last and before; -1: not known */
+    int64_t memory_ms;
+    bool out_of_memory;      /* this child was killed for it */
+    uint64_t suspect[SUSPECTS]; /* whose calls ran then, the last time */
+    size_t suspect_count;
 
     int64_t notify_every_ms; /* the service manager's watchdog; 0: none */
     int64_t notified_ms;
@@ -62,6 +71,14 @@ struct watched {
 void watch_begin(struct supervisor *supervisor); /* of a new child */
 void watch_look(struct supervisor *supervisor);
 int watch_timeout(const struct supervisor *supervisor); /* milliseconds until the next look */
+
+/* memory.c */
+void memory_begin(struct supervisor *supervisor); /* of a new child */
+void memory_look(struct supervisor *supervisor);
+bool memory_was_short(const struct supervisor *supervisor, int status); /* the child that ended so was killed for it */
+/* It is held against this call, one of `busy`. */
+bool memory_suspects(const struct supervisor *supervisor, const struct crash_slot *slot, uint32_t busy);
+void memory_remember(struct supervisor *supervisor); /* who ran: for the next time */
 
 /* report.c: after the child's end, from what stands in the record. */
 void report_crash(struct supervisor *supervisor, int status);
