@@ -86,7 +86,7 @@ static struct oracle_run *oracle_add(struct oracle *oracle, const char *job, uin
     added->open = true;
     added->first = offset;
     added->closed_at = added->forgotten_at = added->left_at = -1;
-    added->kept_at = offset;
+    added->kept_at = added->last_at = offset;
     added->previous = oracle->heads[slot];
     if (!added->previous)
         oracle->head_count++;
@@ -200,6 +200,7 @@ static enum oracle_verdict oracle_judge_event(struct oracle *oracle, int64_t off
     if (oracle->copy.run == run)
         oracle->copy.run = NULL; /* rule 18: no other append of that job in between */
     oracle_take(oracle, run, offset, record);
+    run->last_at = offset;
     oracle->counted++;
     *out = run;
     return ORACLE_COUNTED;
@@ -292,9 +293,10 @@ static enum oracle_verdict oracle_judge_copy(struct oracle *oracle, int64_t offs
     if (oracle->copy.part == oracle->copy.parts) {
         if (last == run->seq && run->left_at >= 0) {
             oracle_adopt(oracle, run, offset)->kept_at = oracle->copy.first;
-        } else if (last == run->seq)
+        } else if (last == run->seq) {
             run->kept_at = oracle->copy.first;
-        else
+            run->last_at = offset;
+        } else
             oracle_wrong(oracle, offset, "a copy without the run's last events");
         oracle->copy.run = NULL;
     }
@@ -317,7 +319,7 @@ static enum oracle_verdict oracle_judge_stub(struct oracle *oracle, int64_t offs
     else if (run->left_at >= 0)
         oracle_adopt(oracle, run, offset);
     else
-        run->kept_at = offset;
+        run->kept_at = run->last_at = offset;
     return ORACLE_STUB;
 }
 

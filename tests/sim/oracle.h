@@ -38,6 +38,7 @@ struct oracle_run {
     int64_t first;
     int64_t closed_at; /* offset of the terminal event's record, -1 */
     int64_t kept_at;   /* where it stands now: `first`, or its last whole copy or stub */
+    int64_t last_at; /* its last record: of events, the last part of its last whole copy, its stub */
     int64_t forgotten_at; /* offset of the Mark whose cut left it out, -1 */
     Position last_input;
     bool has_input;

@@ -671,6 +671,8 @@ static void check_row(uint32_t p, const struct row *row, int64_t position, const
         wrong = "another history";
     else if (oracle_open_at(run, position) != (bool)stored->open)
         wrong = "another state";
+    else if (run->last_at < position && stored->last != run->last_at)
+        wrong = "another place in the journal, which owners must agree on (rule 9)";
     char job[64];
     snprintf(job, sizeof job, "%s", stored->job);
     unsigned long long has = stored->seq;
