@@ -10,6 +10,8 @@
 #define RECORD_LIMIT_BYTES 1000000
 /* A payload must still fit when it is copied from the inbox into an event with header and envelope (H20). */
 #define PAYLOAD_LIMIT_BYTES (RECORD_LIMIT_BYTES - 64 * 1024)
+/* What a step says of how far it is; cut beyond. The same in the Python step worker. */
+#define HEARTBEAT_DETAIL_BYTES 64000
 /* Kafka headers, keys and the file of one job are named by it. */
 #define JOB_ID_LIMIT_BYTES 255
 /* REQUESTS_KEPT of them stand in a terminal event, beside a result of PAYLOAD_LIMIT_BYTES. */

@@ -53,6 +53,44 @@ const char *pdr_attempt_token(pdr_attempt *attempt)
     return attempt->token;
 }
 
+bool pdr_attempt_cancelled(const pdr_attempt *attempt)
+{
+    return attempt != NULL && attempt->request->contact != NULL && atomic_load(&attempt->request->contact->cancelled);
+}
+
+/* Between characters of UTF-8. */
+static void text_cut(char *text, size_t size)
+{
+    while (size > 0 && ((unsigned char)text[size] & 0xc0) == 0x80)
+        size--;
+    text[size] = '\0';
+}
+
+void pdr_attempt_heartbeat(pdr_attempt *attempt, const char *format, ...)
+{
+    char *text = NULL;
+    if (attempt == NULL || attempt->request->contact == NULL)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vasprintf(&text, format, arguments);
+    va_end(arguments);
+    if (length < 0)
+        return; /* no memory: as one that is lost */
+    if (length > HEARTBEAT_DETAIL_BYTES)
+        text_cut(text, HEARTBEAT_DETAIL_BYTES);
+    free(atomic_exchange(&attempt->request->contact->detail, text));
+}
+
+const char *pdr_attempt_progress(pdr_attempt *attempt)
+{
+    const Payload *progress = attempt != NULL ? attempt->request->progress : NULL;
+    char *text = progress != NULL ? pdr_attempt_alloc(attempt, progress->data.len + 1) : NULL;
+    if (text != NULL && progress->data.len > 0)
+        memcpy(text, progress->data.data, progress->data.len); /* the byte behind it is zero */
+    return text;
+}
+
 void *pdr_attempt_alloc(pdr_attempt *attempt, size_t size)
 {
     if (attempt == NULL)

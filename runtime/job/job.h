@@ -144,6 +144,12 @@ size_t job_unconsumed(const pdr_job *job, const uint64_t **seqs);
 
 /* ---- one attempt of a step ------------------------------------------------------------------- */
 
+/* What the thread that runs an attempt and the one that wants it have in common. */
+struct attempt_contact {
+    _Atomic bool cancelled;
+    _Atomic(char *) detail; /* what it said last and nobody has taken yet; whoever takes it frees it */
+};
+
 struct attempt_request {
     const struct callable *callable;
     const char *job;
@@ -152,6 +158,8 @@ struct attempt_request {
     uint32_t attempt;
     const Payload *input;
     uint64_t log_id; /* for the token */
+    const Payload *progress;         /* of an earlier attempt; NULL: none */
+    struct attempt_contact *contact; /* NULL: nobody can reach it */
 };
 
 struct attempt_outcome {

@@ -181,10 +181,20 @@ void worker_not_begun(struct pdr_worker *worker, uint32_t partition, const char 
     engine_on_step_handed_back(engine, job, run, op, attempt);
 }
 
+static struct attempt_request attempt_request_of(const struct pdr_worker *worker, const struct engine_output *out)
+{
+    return (struct attempt_request){ .callable = out->step,
+                                     .job = out->key,
+                                     .run = out->run,
+                                     .op = out->op,
+                                     .attempt = out->attempt,
+                                     .input = out->input,
+                                     .log_id = worker->log->genesis.log_id };
+}
+
 static void step_run_in_place(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
 {
-    struct attempt_request request = { out->step, out->key, out->run, out->op, out->attempt, out->input,
-                                       worker->log->genesis.log_id };
+    struct attempt_request request = attempt_request_of(worker, out);
     struct attempt_outcome outcome = { 0 };
     char job[256];
     uint64_t run = out->run, op = out->op;
@@ -206,8 +216,7 @@ static void step_run(struct pdr_worker *worker, uint32_t partition, const struct
         step_run_in_place(worker, partition, out);
         return;
     }
-    struct attempt_request request = { out->step, out->key, out->run, out->op, out->attempt, out->input,
-                                       worker->log->genesis.log_id };
+    struct attempt_request request = attempt_request_of(worker, out);
     if (step_pool_submit(worker->pool, partition, &request, worker_wall_ms(), out->begin_until) != PDR_OK)
         worker_fail(worker, PDR_NO_MEMORY, "out of memory");
 }

@@ -81,13 +81,18 @@ void taken_report_begun(struct queue_worker *queue, struct taken *taken)
     report_make(queue, taken, "started", &report);
 }
 
-void taken_report_beat(struct queue_worker *queue, struct taken *taken)
+void taken_report_beat(struct queue_worker *queue, struct taken *taken, const char *detail)
 {
-    char what[40];
+    char what[40], type[] = "text";
+    Payload payload;
     Perdure__V1__TaskReport report;
     Perdure__V1__TaskHeartbeat beat;
     perdure__v1__task_report__init(&report);
     perdure__v1__task_heartbeat__init(&beat);
+    perdure__v1__payload__init(&payload);
+    payload.type = type;
+    payload.data = (ProtobufCBinaryData){ detail ? strlen(detail) : 0, (uint8_t *)(uintptr_t)detail };
+    beat.detail = detail ? &payload : NULL;
     report.kind_case = PERDURE__V1__TASK_REPORT__KIND_HEARTBEAT;
     report.heartbeat = &beat;
     snprintf(what, sizeof what, "beat/%" PRIu64, ++taken->beats);

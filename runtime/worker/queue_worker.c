@@ -193,6 +193,8 @@ static void taken_run(struct queue_worker *queue, struct taken *taken, uint32_t 
         .op = task->op,
         .attempt = task->attempt,
         .input = task->input,
+        .log_id = taken->record->header->log,
+        .progress = task->progress,
     };
     if (step_pool_submit(queue->worker->pool, slot, &request, taken->started_ms, INT64_MAX) != PDR_OK) {
         worker_fail(queue->worker, PDR_NO_MEMORY, "out of memory");
@@ -203,6 +205,7 @@ static void taken_run(struct queue_worker *queue, struct taken *taken, uint32_t 
     queue->slots[slot] = taken;
     queue->running++;
     taken->begun_at = worker_monotonic_ms() + QUEUE_BEGUN_MS;
+    taken->detail_at = taken->begun_at + QUEUE_DETAIL_MS;
     beat_arm(taken, worker_monotonic_ms());
 }
 
@@ -219,16 +222,51 @@ static void queue_fill_slots(struct queue_worker *queue)
     }
 }
 
+static Error failure_of(const char *type, const char *message, bool final)
+{
+    Error error;
+    perdure__v1__error__init(&error);
+    error.type = (char *)(uintptr_t)type;
+    error.message = (char *)(uintptr_t)message;
+    error.code = PDR_FAILED;
+    error.final = final;
+    return error;
+}
+
 static void queue_take_ended(struct queue_worker *queue)
 {
     for (struct attempt_done *done; (done = step_pool_take(queue->worker->pool));) {
         struct taken *taken = queue->slots[done->partition];
         queue->slots[done->partition] = NULL;
         queue->running--;
-        taken_report_end(queue, taken, done->outcome.result, done->outcome.error);
+        if (done->detail && done->outcome.error) /* another attempt may go on from there */
+            taken_report_beat(queue, taken, done->detail);
+        Error later = failure_of("Misuse", "it returned PDR_LATER, which a step can that its job's own worker runs: leave out its "
+                                 ".queue", true);
+        taken_report_end(queue, taken, done->outcome.result, done->outcome.code == PDR_LATER ? &later : done->outcome.error);
         taken_over(queue, taken, true);
         attempt_done_free(done);
     }
+}
+
+/* That it runs, that it lives, how far it is: what is due. */
+static void taken_keep_time(struct queue_worker *queue, struct taken *taken, int64_t now)
+{
+    const Perdure__V1__Task *task = taken->record->task;
+    char *detail = NULL;
+    if (taken->begun_at > 0 && now >= taken->begun_at) {
+        taken_report_begun(queue, taken);
+        taken->begun_at = 0;
+    }
+    if (now >= taken->detail_at) {
+        detail = step_pool_take_detail(queue->worker->pool, task->job, task->run, task->op, task->attempt);
+        taken->detail_at = now + QUEUE_DETAIL_MS;
+    }
+    if (detail || (taken->beat_at > 0 && now >= taken->beat_at)) {
+        taken_report_beat(queue, taken, detail);
+        beat_arm(taken, now);
+    }
+    free(detail);
 }
 
 static void queue_keep_time(struct queue_worker *queue)
@@ -241,14 +279,8 @@ static void queue_keep_time(struct queue_worker *queue)
                 taken_why_held(taken, reason, sizeof reason);
             taken_decline(queue, taken, reason);
         }
-        if (taken->state == TAKEN_RUNNING && taken->begun_at > 0 && now >= taken->begun_at) {
-            taken_report_begun(queue, taken);
-            taken->begun_at = 0;
-        }
-        if (taken->state != TAKEN_RUNNING || taken->beat_at == 0 || now < taken->beat_at)
-            continue;
-        taken_report_beat(queue, taken);
-        beat_arm(taken, now);
+        if (taken->state == TAKEN_RUNNING && !taken->stopped)
+            taken_keep_time(queue, taken, now);
     }
 }
 
@@ -260,14 +292,17 @@ static void on_delivered(void *context, uint64_t cookie, enum log_delivery deliv
     report_delivered(context, cookie, delivery);
 }
 
-/* Nobody waits for it any more. A C function cannot be interrupted: what has not begun is dropped. */
+/* Nobody waits for it any more. A C function cannot be interrupted: it is told, and may look (pdr_attempt_cancelled()). */
 static void on_reply(void *context, const Reply *reply)
 {
     struct queue_worker *queue = context;
     for (size_t slot = 0; slot < queue->slot_count; slot++) {
         struct taken *taken = queue->slots[slot];
-        if (taken && taken->correlation == reply->correlation && strcmp(reply->answer, "stop") == 0)
-            taken->beat_at = 0;
+        if (!taken || taken->correlation != reply->correlation || strcmp(reply->answer, "stop") != 0)
+            continue;
+        const Perdure__V1__Task *task = taken->record->task;
+        taken->stopped = true;
+        step_pool_tell_cancelled(queue->worker->pool, task->job, task->run, task->op, task->attempt);
     }
 }
 
@@ -323,11 +358,7 @@ static void queue_loop(struct queue_worker *queue)
 /* What still runs is given up: another worker begins it at once. */
 static void queue_give_back(struct queue_worker *queue)
 {
-    Error error;
-    perdure__v1__error__init(&error);
-    error.type = (char *)"Shutdown";
-    error.message = (char *)"its step worker was shut down";
-    error.code = PDR_FAILED;
+    Error error = failure_of("Shutdown", "its step worker was shut down", false);
     for (size_t slot = 0; slot < queue->slot_count; slot++)
         if (queue->slots[slot])
             taken_report_end(queue, queue->slots[slot], NULL, &error);

@@ -12,6 +12,7 @@
 #define QUEUE_HELD_PER_SLOT 8           /* so many tasks may wait */
 #define QUEUE_DRAIN_MS INT64_C(30000)   /* steps have so long to end when the worker is stopped, unless told otherwise */
 #define QUEUE_BEGUN_MS 20               /* what ends within is reported by its end alone: half the reports */
+#define QUEUE_DETAIL_MS 500             /* what a step says of itself is sent so often at most */
 #define QUEUE_SETTLED_KEPT 4096         /* tasks known to be ended when they are delivered again */
 
 enum taken_state { TAKEN_HELD, TAKEN_RUNNING, TAKEN_OVER };
@@ -23,6 +24,7 @@ struct taken {
     Record *record;
     uint32_t lane;
     int64_t offset;
+    bool stopped;       /* nobody waits for it: it is told, and says no more than its end */
     bool pending;       /* nothing of it was reported: its offset may not be committed */
     size_t reports;     /* not acknowledged yet */
     int64_t decline_at; /* monotonic */
@@ -30,6 +32,7 @@ struct taken {
     int64_t started_ms;
     int64_t begun_at;   /* monotonic: that it runs is reported then; 0: it was */
     int64_t beat_at;    /* monotonic: the next heartbeat is due; 0: none wanted */
+    int64_t detail_at;  /* monotonic: what it says of itself is looked for then */
     uint64_t beats;
     uint64_t correlation;
     uint64_t key;       /* hash of idempotency key, attempt and dispatch */
@@ -69,7 +72,7 @@ struct queue_worker {
 
 /* queue_reports.c */
 void taken_report_begun(struct queue_worker *queue, struct taken *taken);
-void taken_report_beat(struct queue_worker *queue, struct taken *taken);
+void taken_report_beat(struct queue_worker *queue, struct taken *taken, const char *detail); /* `detail`: or NULL */
 void taken_report_declined(struct queue_worker *queue, struct taken *taken, const char *reason);
 /* One of the two is given. */
 void taken_report_end(struct queue_worker *queue, struct taken *taken, Payload *result, Error *error);

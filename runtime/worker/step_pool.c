@@ -15,7 +15,8 @@ struct queued_attempt {
     struct queued_attempt *next;
     struct attempt_done *done; /* filled by the thread */
     const struct callable *callable;
-    Payload *input;
+    Payload *input, *progress;
+    struct attempt_contact contact;
     uint64_t log_id;
     int64_t begin_until_ms;
 };
@@ -42,6 +43,7 @@ void attempt_done_free(struct attempt_done *done)
         return;
     payload_free(done->outcome.result);
     error_free(done->outcome.error);
+    free(done->detail);
     free(done->job);
     free(done);
 }
@@ -51,6 +53,8 @@ static void queued_attempt_free(struct queued_attempt *attempt)
     if (!attempt)
         return;
     payload_free(attempt->input);
+    payload_free(attempt->progress);
+    free(atomic_load(&attempt->contact.detail));
     attempt_done_free(attempt->done);
     free(attempt);
 }
@@ -85,8 +89,11 @@ static void pool_run(struct queued_attempt *attempt)
         .attempt = done->attempt,
         .input = attempt->input,
         .log_id = attempt->log_id,
+        .progress = attempt->progress,
+        .contact = &attempt->contact,
     };
     attempt_run(&request, &done->outcome);
+    done->detail = atomic_exchange(&attempt->contact.detail, NULL);
 }
 
 static void pool_returned(struct step_pool *pool, struct queued_attempt *attempt)
@@ -174,7 +181,8 @@ int step_pool_submit(struct step_pool *pool, uint32_t partition, const struct at
     if (attempt)
         attempt->done = done;
     if (!attempt || !done || !(done->job = strdup(request->job)) ||
-        (request->input && !(attempt->input = payload_copy(request->input)))) {
+        (request->input && !(attempt->input = payload_copy(request->input))) ||
+        (request->progress && !(attempt->progress = payload_copy(request->progress)))) {
         if (!attempt)
             free(done);
         queued_attempt_free(attempt);
@@ -199,13 +207,26 @@ int step_pool_submit(struct step_pool *pool, uint32_t partition, const struct at
     return PDR_OK;
 }
 
+static bool attempt_is(const struct queued_attempt *at, const char *job, uint64_t run, uint64_t op, uint32_t attempt)
+{
+    return at->done->run == run && at->done->op == op && at->done->attempt == attempt && strcmp(at->done->job, job) == 0;
+}
+
+static struct queued_attempt *pool_find_at_work(const struct step_pool *pool, const char *job, uint64_t run, uint64_t op,
+                                                uint32_t attempt)
+{
+    struct queued_attempt *at = pool->at_work;
+    while (at && (at->done->was_stuck || !attempt_is(at, job, run, op, attempt)))
+        at = at->next;
+    return at;
+}
+
 void step_pool_abandon(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt)
 {
     pthread_mutex_lock(&pool->mutex);
     struct queued_attempt *previous = NULL;
     for (struct queued_attempt *at = pool->queue; at; previous = at, at = at->next) {
-        if (at->done->run != run || at->done->op != op || at->done->attempt != attempt ||
-            strcmp(at->done->job, job) != 0)
+        if (!attempt_is(at, job, run, op, attempt))
             continue;
         if (previous)
             previous->next = at->next;
@@ -216,17 +237,32 @@ void step_pool_abandon(struct step_pool *pool, const char *job, uint64_t run, ui
         queued_attempt_free(at);
         break;
     }
+    struct queued_attempt *runs = pool_find_at_work(pool, job, run, op, attempt);
+    if (runs)
+        atomic_store(&runs->contact.cancelled, true);
     pthread_mutex_unlock(&pool->mutex);
 }
 
-static struct queued_attempt *pool_find_at_work(const struct step_pool *pool, const char *job, uint64_t run, uint64_t op,
-                                                uint32_t attempt)
+void step_pool_tell_cancelled(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt)
 {
-    for (struct queued_attempt *at = pool->at_work; at; at = at->next)
-        if (at->done->run == run && at->done->op == op && at->done->attempt == attempt && !at->done->was_stuck &&
-            strcmp(at->done->job, job) == 0)
-            return at;
-    return NULL;
+    pthread_mutex_lock(&pool->mutex);
+    struct queued_attempt *at = pool->queue;
+    while (at && !attempt_is(at, job, run, op, attempt))
+        at = at->next;
+    if (!at)
+        at = pool_find_at_work(pool, job, run, op, attempt);
+    if (at)
+        atomic_store(&at->contact.cancelled, true);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+char *step_pool_take_detail(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt)
+{
+    pthread_mutex_lock(&pool->mutex);
+    struct queued_attempt *runs = pool_find_at_work(pool, job, run, op, attempt);
+    char *detail = runs ? atomic_exchange(&runs->contact.detail, NULL) : NULL;
+    pthread_mutex_unlock(&pool->mutex);
+    return detail;
 }
 
 bool step_pool_give_up(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt,

@@ -19,6 +19,7 @@ struct attempt_done {
     int64_t started_ms;
     bool was_stuck; /* it had been given up */
     bool not_begun; /* its time to begin was over: it has no outcome */
+    char *detail;   /* what it said last and nobody has taken; NULL: nothing */
     struct attempt_outcome outcome;
 };
 
@@ -37,11 +38,15 @@ struct step_pool_load {
 bool step_pool_give_up(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt,
                        struct step_pool_load *load);
 struct step_pool_load step_pool_load_of(struct step_pool *pool);
-/* An attempt that has not begun is dropped; one that runs cannot be stopped, its outcome will be ignored. */
+/* An attempt that has not begun is dropped; one that runs is told so, its outcome will be ignored. */
 void step_pool_abandon(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt);
+/* Whoever runs it, or will, may know that nobody waits; its outcome comes as any other. */
+void step_pool_tell_cancelled(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt);
 /* An attempt of the partition that has not begun, and now will not: names it, has no outcome. NULL: there is none. */
 struct attempt_done *step_pool_take_back(struct step_pool *pool, uint32_t partition);
 struct attempt_done *step_pool_take(struct step_pool *pool); /* NULL: nothing ended */
+/* What an attempt that runs has said of itself since the last time; the caller frees it. NULL: nothing. */
+char *step_pool_take_detail(struct step_pool *pool, const char *job, uint64_t run, uint64_t op, uint32_t attempt);
 void attempt_done_free(struct attempt_done *done);
 /* Drops what has not begun and waits for what runs, `patience_ms` at most. Threads that are still busy then are left
  * alone, with the memory they use; returns how many. */

@@ -74,8 +74,8 @@ static void history_record(struct history *history, long steps)
     while (state == JOB_WAITING && job_take(job, &command)) {
         if (command.kind != JOB_STEP)
             bench_fail("replay: the job asks for more than steps");
-        struct attempt_request request = { registry_step(history->registry, command.step), "long", 1, command.op, 1,
-                                           command.input, 0 };
+        struct attempt_request request = { .callable = registry_step(history->registry, command.step), .job = "long",
+                                           .run = 1, .op = command.op, .attempt = 1, .input = command.input };
         struct attempt_outcome outcome = { 0 };
         attempt_run(&request, &outcome);
         Event *event = event_new();

@@ -30,7 +30,7 @@ def check_reports(owner):
         check(record.command.reply_to.client != 0, "nobody could tell it to stop")
     check(owner.wait(owner.put("reverse", b"\0abc", bytes), "end").completed.data == b"cba\0", "bytes")
     check(owner.wait(owner.put("echo_json", {"a": [1]}, dict), "end").completed.type == "json", "JSON")
-    for name, value, kind, error, final in (("fail", "x", str, "RuntimeError", False), ("fail", "final", str, "NoUse", True),
+    for name, value, kind, error, final in (("fail", "x", str, "RuntimeError", False), ("fail", "final", str, "NoUse", True), ("fail", "later", str, "Misuse", True),
                                             ("upper", b"x", bytes, "BadPayload", True)):
         failed = owner.wait(owner.put(name, value, kind), "end").failed
         check((failed.type, failed.final) == (error, final), "%s: %s" % (name, failed))
@@ -57,6 +57,29 @@ def check_running(owner, ledger):
         owner.wait(key, "end")
     check(len(owner.of(twice[0], "end")) == 1 and len(owner.of(twice[0], "started")) == 1, "a task that came twice ran twice")
     print("heartbeats; a task that comes twice runs once; what finds no slot goes to others")
+
+
+def check_progress(owner, folder):
+    """How far a step is is told, twice a second at most, and given to the next attempt; it hears that nobody waits."""
+    ended = os.path.join(folder, "patient")
+    key = owner.put("patient", ended, progress=wire.Payload(type="text", data=b"1000 done"))
+    owner.read(3)
+    beats = [record.command.task_report.heartbeat.detail for record in owner.of(key, "beat")]
+    check(3 <= len(beats) <= 7, "%d heartbeats in three seconds" % len(beats))
+    check(all(beat.type == "text" and beat.data.endswith(b" done") for beat in beats), "details: %s" % beats)
+    numbers = [int(beat.data.split()[0]) for beat in beats]
+    check(numbers == sorted(numbers) and numbers[0] > 1000, "details: %s" % numbers)
+    with open(ended, "w"):
+        pass
+    check(b"ended after 1" in owner.wait(key, "end").completed.data, "result")
+    key = owner.put("patient", os.path.join(folder, "never"))
+    owner.wait(key, "beat")
+    owner.stop(owner.of(key, "beat")[0])
+    check(owner.wait(key, "end").completed.data.startswith(b"cancelled after"), "it did not hear that nobody waits")
+    key = owner.put("patient", "far")
+    check(owner.wait(key, "end").failed.type == "Far", "failed")
+    check(owner.of(key, "beat")[0].command.task_report.heartbeat.detail.data == b"0 done", "what it said before it failed")
+    print("progress and being stopped reach a step in C")
 
 
 def check_ends(log, owner, ledger):
@@ -128,6 +151,7 @@ def main():
     worker = begin(log, "q", "--threads", "2", ledger=ledger)
     check_reports(owner)
     check_running(owner, ledger)
+    check_progress(owner, log.folder)
     check_grown(log, owner)
     check(worker.stop(60) == 0, "the worker failed: " + worker.text())
     check_ends(log, owner, ledger)

@@ -186,8 +186,9 @@ static void trial_hold(struct trial_worker *worker, const struct engine_output *
 
 static void trial_step(struct trial_worker *worker, const struct engine_output *out)
 {
-    struct attempt_request request = { out->step, out->key, out->run, out->op, out->attempt, out->input,
-                                       worker->trial->genesis.log_id };
+    struct attempt_request request = { .callable = out->step, .job = out->key, .run = out->run, .op = out->op,
+                                       .attempt = out->attempt, .input = out->input,
+                                       .log_id = worker->trial->genesis.log_id };
     struct attempt_outcome outcome = { 0 };
     char job[256];
     uint64_t run = out->run, op = out->op;

@@ -20,6 +20,7 @@
 #include "worker/step_pool.h"
 
 PDR_STEP(hang, pdr_text, pdr_text)
+PDR_STEP(heed, pdr_text, pdr_text)
 
 static atomic_int begun;
 static sem_t leave;
@@ -34,20 +35,38 @@ int hang(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
     return PDR_OK;
 }
 
-PDR_MODULE(hanging, PDR_RUNS(hang));
+/* Runs until nobody waits. */
+int heed(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
+{
+    const char *before = pdr_attempt_progress(attempt);
+    (void)in;
+    pdr_attempt_heartbeat(attempt, "%s", "an older one");
+    pdr_attempt_heartbeat(attempt, "on from %s", before ? before : "nothing");
+    atomic_fetch_add(&begun, 1);
+    while (!pdr_attempt_cancelled(attempt))
+        usleep(1000);
+    pdr_attempt_heartbeat(attempt, "at its end");
+    out->chars = "heeded";
+    return PDR_OK;
+}
+
+PDR_MODULE(hanging, PDR_RUNS(hang), PDR_RUNS(heed));
 
 static void wake(void *context) { (void)context; }
 
 static struct registry *registry;
 
-static void submit(struct step_pool *pool, uint64_t op)
+static void submit_step(struct step_pool *pool, const char *step, uint64_t op, const Payload *progress)
 {
     Payload input = PERDURE__V1__PAYLOAD__INIT;
     input.type = (char *)"text";
-    struct attempt_request request = { registry_step(registry, "hang"), "job", 7, op, 1, &input, 1 };
+    struct attempt_request request = { .callable = registry_step(registry, step), .job = "job", .run = 7, .op = op,
+                                       .attempt = 1, .input = &input, .log_id = 1, .progress = progress };
     assert_non_null(request.callable);
     assert_int_equal(step_pool_submit(pool, 0, &request, 0, INT64_MAX), PDR_OK);
 }
+
+static void submit(struct step_pool *pool, uint64_t op) { submit_step(pool, "hang", op, NULL); }
 
 /* At most 10 s for what must come; what must not come is given some time too. */
 static bool begins(int count)
@@ -131,10 +150,40 @@ static void what_has_not_begun_is_taken_back(void **state)
     assert_int_equal(atomic_load(&begun), 2);
 }
 
+/* Whoever drops, gives up or stops an attempt reaches the code that runs it. */
+static void code_hears_that_nobody_waits(void **state)
+{
+    struct step_pool *pool = *state;
+    struct step_pool_load load;
+    Payload progress = PERDURE__V1__PAYLOAD__INIT;
+    progress.data = (ProtobufCBinaryData){ 4, (uint8_t *)"half" };
+    for (uint64_t op = 1; op <= 3; op++) {
+        submit_step(pool, "heed", op, op == 1 ? &progress : NULL);
+        assert_true(begins((int)op));
+        char *detail = step_pool_take_detail(pool, "job", 7, op, 1);
+        assert_string_equal(detail, op == 1 ? "on from half" : "on from nothing");
+        free(detail);
+        assert_null(step_pool_take_detail(pool, "job", 7, op, 1));
+        assert_null(step_pool_take(pool));
+        if (op == 1)
+            step_pool_abandon(pool, "job", 7, op, 1);
+        else if (op == 2)
+            assert_true(step_pool_give_up(pool, "job", 7, op, 1, &load));
+        else
+            step_pool_tell_cancelled(pool, "job", 7, op, 1);
+        struct attempt_done *done = next_done(pool);
+        assert_non_null(done);
+        assert_int_equal(done->outcome.code, PDR_OK);
+        assert_string_equal(done->detail, "at its end");
+        attempt_done_free(done);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = { TEST(at_the_limit_no_attempt_begins), TEST(what_has_not_begun_is_taken_back) };
+    const struct CMUnitTest tests[] = { TEST(at_the_limit_no_attempt_begins), TEST(what_has_not_begun_is_taken_back),
+                                        TEST(code_hears_that_nobody_waits) };
     cmocka_set_test_filter(getenv("PERDURE_TEST"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

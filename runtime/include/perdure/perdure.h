@@ -491,6 +491,17 @@ PDR_API int pdr_attempt_give_up(pdr_attempt *attempt, const char *type, const ch
  * also across restarts, until it is completed or `timeout_ms` has passed. Lives as long as the attempt.
  */
 PDR_API const char *pdr_attempt_token(pdr_attempt *attempt);
+/* True: nobody waits for this attempt any more: its job was cancelled, terminated or has gone on, or the attempt has
+ * outlived its timeout. What it returns will not count; a long step looks now and then, cleans up and returns. May come
+ * late or never, as when a message is lost. Once true it stays so. */
+PDR_API bool pdr_attempt_cancelled(const pdr_attempt *attempt);
+/* Says how far a remote step is: shown by `perdure describe`, and a later attempt may find it. Call it as often as you
+ * like: the newest is sent, twice a second at most. That the step lives is said without it. Of a step that its job's own
+ * worker runs it goes nowhere. Text above 64,000 bytes is cut. */
+PDR_API void pdr_attempt_heartbeat(pdr_attempt *attempt, const char *format, ...) PDR_PRINTF(2, 3);
+/* What an earlier attempt of this remote step said last, as far as it was kept (once in 10 s at most): its text, or JSON
+ * where a step worker in another language said it. NULL: nothing. Lives as long as the attempt. */
+PDR_API const char *pdr_attempt_progress(pdr_attempt *attempt);
 
 /* ---- modules ------------------------------------------------------------------------------------------------------ */
 

@@ -14,6 +14,7 @@
 
 PDR_STEP(upper, pdr_text, pdr_text, .queue = "courier", .heartbeat_ms = 3000, .backoff_ms = 50)
 PDR_STEP(slow, pdr_text, pdr_text, .queue = "courier")
+PDR_STEP(patient, pdr_text, pdr_text, .queue = "courier", .timeout_ms = 600000, .backoff_ms = 50)
 PDR_STEP(fail, pdr_text, pdr_text, .queue = "courier")
 PDR_STEP(reverse, pdr_bytes, pdr_bytes)
 PDR_STEP(echo_json, pdr_json, pdr_json)
@@ -52,10 +53,30 @@ int slow(pdr_attempt *attempt, const pdr_text *seconds, pdr_text *out)
     return PDR_OK;
 }
 
+/* Counts, from where an earlier attempt was, until nobody waits or the file of its input is there; "far": it fails at once. */
+int patient(pdr_attempt *attempt, const pdr_text *path, pdr_text *out)
+{
+    const char *before = pdr_attempt_progress(attempt);
+    long i = before ? strtol(before, NULL, 10) : 0;
+    note(attempt, "begin");
+    for (; !pdr_attempt_cancelled(attempt) && access(path->chars, F_OK) != 0; i++) {
+        pdr_attempt_heartbeat(attempt, "%ld done", i);
+        if (strcmp(path->chars, "far") == 0)
+            return pdr_attempt_fail(attempt, "Far", "too far");
+        usleep(20000);
+    }
+    note(attempt, pdr_attempt_cancelled(attempt) ? "cancelled" : "end");
+    out->chars = pdr_attempt_format(attempt, "%s after %ld, from %s", pdr_attempt_cancelled(attempt) ? "cancelled" : "ended", i,
+                                    before ? before : "nothing");
+    return PDR_OK;
+}
+
 int fail(pdr_attempt *attempt, const pdr_text *how, pdr_text *out)
 {
     if (strcmp(how->chars, "final") == 0)
         return pdr_attempt_give_up(attempt, "NoUse", "never again");
+    if (strcmp(how->chars, "later") == 0)
+        return PDR_LATER;
     if (strcmp(how->chars, "once") == 0 && pdr_attempt_number(attempt) > 1) {
         out->chars = pdr_attempt_format(attempt, "attempt %d", pdr_attempt_number(attempt));
         return PDR_OK;
@@ -95,4 +116,4 @@ int echo_json(pdr_attempt *attempt, const pdr_json *in, pdr_json *out)
     return PDR_OK;
 }
 
-PDR_MODULE(courier, PDR_RUNS(relay), PDR_RUNS(upper), PDR_RUNS(slow), PDR_RUNS(fail), PDR_RUNS(reverse), PDR_RUNS(echo_json));
+PDR_MODULE(courier, PDR_RUNS(relay), PDR_RUNS(upper), PDR_RUNS(slow), PDR_RUNS(patient), PDR_RUNS(fail), PDR_RUNS(reverse), PDR_RUNS(echo_json));
