@@ -1,0 +1,6 @@
+#!/bin/bash
+# Each of three brokers once loses its disk under load, and gets an empty one.
+here=$(cd "$(dirname "$0")" && pwd)
+# They start five times in a minute: code that is compiled well would not pay.
+export PERDURE_JAVA_OPTIONS=${PERDURE_JAVA_OPTIONS:--Xmx512m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC}
+PYTHONPATH=$here/../e2e exec python3 "$here/broker_lost.py"
