@@ -109,6 +109,8 @@
 #define MEMORY_PART_OF_GROUP 2
 #define MEMORY_PART_OF_MACHINE 4
 #define MEMORY_LEAST (16 * 1024 * 1024)
+/* What was read from the inboxes and is not worked off may take this part of it: beyond, they are read as above. */
+#define MEMORY_PART_OF_INTAKE 4
 /* Attempts of a partition that run at the same time while the budget is used up; and how soon others look for room. */
 #define STEPS_OVER_BUDGET 4
 #define MEMORY_LOOK_MS 10

@@ -5,7 +5,7 @@
 #   tests/bench/*.c            perdure-bench
 #   tests/e2e/*.sh             scripts (not lib*.sh); PERDURE_BUILD and PERDURE_SOURCE are set
 #   tests/kafka/*.sh, test_X.c the same with a real cluster, PERDURE_KAFKA=HOST:PORT,...; skipped without one
-#   tests/chaos/X.c              perdure-chaos-X, for kafka/chaos
+#   tests/chaos/X.c              perdure-chaos-X, for kafka/chaos; slow_disk.c is preloaded by e2e/backlog
 #   tests/modules/NAME/        test-modules/NAME.so
 
 set(PERDURE_SEEDS 5000 CACHE STRING "seeds that the test sim/seeds runs")
@@ -129,6 +129,10 @@ foreach(program client insync)
     add_executable(perdure-chaos-${program} ${TESTS}/chaos/${program}.c)
     target_link_libraries(perdure-chaos-${program} PRIVATE perdure_flags perdure_static)
 endforeach()
+
+add_library(perdure-slow-disk MODULE ${TESTS}/chaos/slow_disk.c)
+set_target_properties(perdure-slow-disk PROPERTIES PREFIX "" C_VISIBILITY_PRESET default)
+target_link_libraries(perdure-slow-disk PRIVATE perdure_flags)
 
 perdure_modules(${TESTS}/modules ${PROJECT_BINARY_DIR}/test-modules)
 

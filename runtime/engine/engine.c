@@ -313,8 +313,8 @@ void engine_take_turns(struct engine *engine)
             slots_stand_still(active);
         else if (memory_admits(engine, active))
             turn_run(active);
-        else if (!active->wake_alarm.place)
-            wake_at(active, engine->monotonic_ms);
+        else if (!active->wake_alarm.place || active->wake_alarm.due > engine->monotonic_ms)
+            wake_at(active, engine->monotonic_ms); /* not when its timer is due: something has come for it */
     }
     wakes_take(engine); /* after what has come */
 }
@@ -448,7 +448,7 @@ void engine_free(struct engine *engine)
     retention_free(engine);
     outputs_clear(engine);
     free(engine->window);
-    memory_subtract(engine, engine->memory_used);
+    memory_release(engine);
     alarms_release(&engine->alarms);
     alarms_release(&engine->wakes);
     judge_free(engine->judge);

@@ -75,6 +75,7 @@ struct engine_limits {        /* zero: the default of constants.h */
 /* What jobs, inputs, appends and unsaved histories of all partitions of a worker take, and may take. */
 struct engine_memory {
     size_t used, budget; /* bytes, as far as they are counted */
+    size_t intake;       /* of `used`: commands that are not absorbed, answers that wait for a position */
 };
 
 struct engine_config {

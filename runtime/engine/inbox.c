@@ -23,14 +23,14 @@ static void entry_hold(struct engine *engine, struct inbox_entry *entry, size_t 
     engine->inbox_bytes += entry->size;
     if (engine->inbox_held > engine->counts.inbox_held_most)
         engine->counts.inbox_held_most = engine->inbox_held;
-    memory_add(engine, MEMORY_OF_RECORD(entry->size));
+    memory_add_intake(engine, MEMORY_OF_RECORD(entry->size));
 }
 
 static void entry_let_go(struct engine *engine, struct inbox_entry *entry)
 {
     if (entry->size == 0)
         return;
-    memory_subtract(engine, MEMORY_OF_RECORD(entry->size));
+    memory_subtract_intake(engine, MEMORY_OF_RECORD(entry->size));
     engine->inbox_held--;
     engine->inbox_bytes -= entry->size;
     entry->size = 0;
@@ -154,12 +154,22 @@ void inbox_keep(struct engine *engine, int64_t offset)
 
 /* ---- back-pressure ---------------------------------------------------------------------------------------------- */
 
+/* Repetitions and refused commands are done at once, but keep their places, and their answers, behind a command that waits
+ * for an append of ours. While slots move, the first may wait for what comes after it (rule 25): then they do not count. */
+static size_t window_behind_first(const struct engine *engine)
+{
+    const struct inbox_entry *first = engine->window_count > 0 ? window_at(engine, 0) : NULL;
+    bool ours = first && (first->size > 0 || first->state == INBOX_IN_MARK) && !engine->slots.frozen;
+    return ours ? engine->window_count : engine->inbox_held;
+}
+
 static bool inbox_is_full(const struct engine *engine, size_t part)
 {
     size_t records = engine->limits.inbox_records;
-    if (memory_is_exhausted(engine) && records > INBOX_RECORDS_LEAST)
+    if (memory_stops_intake(engine, part) && records > INBOX_RECORDS_LEAST)
         records = INBOX_RECORDS_LEAST;
-    return engine->inbox_held > records / part || (engine->inbox_held > 0 && engine->inbox_bytes > engine->limits.inbox_bytes / part);
+    return window_behind_first(engine) > records / part ||
+           (engine->inbox_held > 0 && engine->inbox_bytes > engine->limits.inbox_bytes / part);
 }
 
 /* What the log goes on handing over before it hears of it is read again later. */
@@ -222,12 +232,14 @@ void inbox_reset(struct engine *engine)
     engine->inbox_paused = false;
     while (engine->held_replies) {
         struct held_reply *next = engine->held_replies->next;
+        memory_subtract_intake(engine, engine->held_replies->counted);
         reply_free(engine->held_replies->reply);
         free(engine->held_replies);
         engine->held_replies = next;
     }
     while (engine->held_refusals) {
         struct held_refusal *next = engine->held_refusals->next;
+        memory_subtract_intake(engine, engine->held_refusals->counted);
         perdure__v1__refusal__free_unpacked(engine->held_refusals->refusal, NULL);
         free(engine->held_refusals);
         engine->held_refusals = next;

@@ -192,6 +192,7 @@ struct inbox_entry {
 struct held_reply {
     struct held_reply *next;
     int64_t offset;
+    size_t counted; /* memory.c */
     ReplyTo reply_to;
     Reply *reply;
 };
@@ -200,6 +201,7 @@ struct held_reply {
 struct held_refusal {
     struct held_refusal *next;
     int64_t offset; /* of the refused command */
+    size_t counted; /* memory.c */
     bool in_mark;   /* stands in a Mark that is on its way */
     Refusal *refusal;
 };
@@ -439,7 +441,7 @@ struct engine {
     int64_t wakes_ms;         /* when wake_budget was filled, monotonic */
     size_t wake_budget;
     struct active *alone;     /* brought into memory though there is no room */
-    size_t memory_used;       /* of config.memory, by this engine */
+    size_t memory_used, memory_intake; /* of config.memory, by this engine */
 
     struct held_crash *crashes; /* of the worker before */
     struct retention retention;
@@ -581,9 +583,13 @@ void crashes_clear(struct engine *engine);
 /* memory.c */
 void memory_add(struct engine *engine, size_t bytes);
 void memory_subtract(struct engine *engine, size_t bytes);
+void memory_add_intake(struct engine *engine, size_t bytes);
+void memory_subtract_intake(struct engine *engine, size_t bytes);
 bool memory_admits(struct engine *engine, struct active *active); /* its job may be made */
 bool memory_has_room(const struct engine *engine);
-bool memory_is_exhausted(const struct engine *engine); /* nothing more is to be read, as far as that can be */
+/* Nothing more is to be read, as far as that can be: all is used up, or what was read takes more than its share / `part`. */
+bool memory_stops_intake(const struct engine *engine, size_t part);
+void memory_release(struct engine *engine); /* all that this engine has counted */
 
 /* history.c */
 bool active_new_job(struct active *active, const char *type);

@@ -1,8 +1,8 @@
 /*
  * What the jobs of a worker take in memory: counted where it changes, for all its partitions together. Over the budget idle
  * jobs go, the oldest first (the host chooses among its partitions); no job is made or brought back before there is room,
- * but one at a time in each partition, so that what makes room can go on, and others that would go on leave memory for it;
- * at the end the inbox is not read.
+ * but one at a time in each partition, so that what makes room can go on, and others that would go on leave memory for it.
+ * Commands have a share of it; what is beyond stays in the inbox.
  */
 #include "engine/internal.h"
 
@@ -20,16 +20,40 @@ void memory_subtract(struct engine *engine, size_t bytes)
         engine->config.memory->used -= bytes;
 }
 
+void memory_add_intake(struct engine *engine, size_t bytes)
+{
+    memory_add(engine, bytes);
+    engine->memory_intake += bytes;
+    if (engine->config.memory)
+        engine->config.memory->intake += bytes;
+}
+
+void memory_subtract_intake(struct engine *engine, size_t bytes)
+{
+    memory_subtract(engine, bytes);
+    engine->memory_intake -= bytes;
+    if (engine->config.memory)
+        engine->config.memory->intake -= bytes;
+}
+
+void memory_release(struct engine *engine)
+{
+    memory_subtract_intake(engine, engine->memory_intake);
+    memory_subtract(engine, engine->memory_used);
+}
+
 bool memory_has_room(const struct engine *engine)
 {
     const struct engine_memory *memory = engine->config.memory;
     return !memory || memory->used < memory->budget;
 }
 
-bool memory_is_exhausted(const struct engine *engine)
+/* What was read must not take the room of the jobs that work it off. */
+bool memory_stops_intake(const struct engine *engine, size_t part)
 {
     const struct engine_memory *memory = engine->config.memory;
-    return memory && memory->used >= memory->budget + memory->budget / 4;
+    return memory && (memory->used >= memory->budget + memory->budget / 4 ||
+                      memory->intake >= memory->budget / MEMORY_PART_OF_INTAKE / part);
 }
 
 /* A job that has something to go on with, and would grow by it, leaves memory instead: what has come for it is kept. Else

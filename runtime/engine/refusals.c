@@ -29,6 +29,8 @@ void inbox_answer(struct engine *engine, int64_t offset, const ReplyTo *to, Repl
     held->offset = offset;
     held->reply_to = *to;
     held->reply = reply;
+    held->counted = MEMORY_OF_RECORD(perdure__v1__reply__get_packed_size(reply));
+    memory_add_intake(engine, held->counted);
     held->next = engine->held_replies;
     engine->held_replies = held;
     engine->changed_since_mark = true;
@@ -45,6 +47,7 @@ void inbox_release_replies(struct engine *engine)
             continue;
         }
         *link = held->next;
+        memory_subtract_intake(engine, held->counted);
         reply_send(engine, &held->reply_to, held->reply);
         free(held);
     }
@@ -92,6 +95,8 @@ static void refuse_job(struct engine *engine, int64_t offset, const Header *head
         refusal->op = command->start->parent_op;
     else if (command->kind_case == PERDURE__V1__COMMAND__KIND_SIGNAL)
         refusal->op = command->signal->sender_op;
+    held->counted = MEMORY_OF_RECORD(perdure__v1__refusal__get_packed_size(refusal));
+    memory_add_intake(engine, held->counted);
     struct held_refusal **link = &engine->held_refusals; /* by offset */
     while (*link && (*link)->offset < offset)
         link = &(*link)->next;
@@ -104,6 +109,7 @@ static void refuse_job(struct engine *engine, int64_t offset, const Header *head
     if (!RULE(REFUSAL_IN_MARK)) {
         inbox_done(engine, offset);
         *link = held->next; /* the mutation: told by nobody's history */
+        memory_subtract_intake(engine, held->counted);
         perdure__v1__refusal__free_unpacked(refusal, NULL);
         free(held);
     } else {
@@ -217,6 +223,7 @@ void inbox_mark_confirmed(struct engine *engine)
             continue;
         }
         *link = held->next;
+        memory_subtract_intake(engine, held->counted);
         inbox_done(engine, held->offset);
         perdure__v1__refusal__free_unpacked(held->refusal, NULL);
         free(held);

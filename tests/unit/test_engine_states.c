@@ -535,6 +535,39 @@ static void inbox_is_held_back(void **state)
     trial_free(trial);
 }
 
+/* So are repetitions and what is refused, though nothing of them waits for an append but their answer. */
+static void answers_are_held_back(void **state)
+{
+    struct engine_limits limits = { .inbox_records = 6 };
+    struct engine_memory memory = { .budget = SIZE_MAX / 2 };
+    struct trial *trial = trial_new(modules);
+    trial->memory = &memory;
+    struct trial_worker *worker = trial_worker(trial, 0, &limits);
+    (void)state;
+    engine_on_assigned(worker->engine);
+    trial_settle(trial);
+    size_t before = memory.used;
+    for (int i = 0; i < 50; i++) {
+        trial_start(trial, "first", "greet", "x", "request");
+        trial_signal(trial, "nobody", "word", "y", NULL);
+    }
+    for (int i = 0; i < 20; i++) {
+        trial_read(worker);
+        trial_run(worker);
+    }
+    assert_int_equal(worker->inbox_from, -1);
+    assert_int_equal(worker->replies, 0);
+    assert_in_range(memory.used - before, 6 * 512, 100000); /* the answers count */
+    for (int i = 0; i < 60; i++) {
+        trial_settle(trial);
+        trial_advance(trial, 100);
+    }
+    assert_int_equal(worker->replies, 100);
+    assert_int_equal(worker->refused, 50);
+    assert_string_equal(trial_state(trial, "first"), "waiting");
+    trial_free(trial);
+}
+
 static void evicted_jobs_go_on(void **state)
 {
     struct engine_limits limits = { .live_jobs = 2 };
@@ -699,7 +732,7 @@ int main(void)
         cmocka_unit_test(evicted_jobs_go_on),
         cmocka_unit_test(a_damaged_store_costs_one_reading),
         cmocka_unit_test(a_lost_status_is_shown_again),
-        cmocka_unit_test(inbox_is_held_back),
+        cmocka_unit_test(inbox_is_held_back), cmocka_unit_test(answers_are_held_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
