@@ -111,11 +111,17 @@
 #define MEMORY_LEAST (16 * 1024 * 1024)
 /* What was read from the inboxes and is not worked off may take this part of it: beyond, they are read as above. */
 #define MEMORY_PART_OF_INTAKE 4
-/* Attempts of a partition that run at the same time while the budget is used up; and how soon others look for room. */
+/* Attempts that run here hold PAYLOAD_LIMIT_BYTES each for their results, together at most this part of it. */
+#define MEMORY_PART_OF_RESULTS 2
+/* Attempts of a worker that run at the same time while the budget is used up, beside one of each partition; and how soon
+ * others look for room. */
 #define STEPS_OVER_BUDGET 4
 #define MEMORY_LOOK_MS 10
 /* A record in memory beside its bytes: decoded, its events, their parts. */
 #define MEMORY_OF_RECORD(size) (4 * (size) + 512)
+/* A result that waits for its turn; an entry of the outbox with its target. */
+#define MEMORY_OF_RESULT(size) ((size) + 512)
+#define MEMORY_OF_OUTPUT(size) ((size) + 256)
 /* Unconfirmed appends of one partition; beyond, the intake waits (H28, hazard 21). Well below librdkafka's queue of
  * 100,000 messages over 16 partitions. */
 #define APPENDS_IN_FLIGHT_LIMIT 5000

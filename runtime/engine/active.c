@@ -13,6 +13,8 @@ void input_free(struct input *input)
 {
     if (!input)
         return;
+    if (input->engine)
+        memory_subtract(input->engine, input->counted);
     event_free(input->event);
     free(input->request);
     free(input->reply_to);

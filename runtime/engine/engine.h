@@ -72,10 +72,12 @@ struct engine_limits {        /* zero: the default of constants.h */
     int64_t drain_ms;          /* a revoked owner lets steps end for so long; -1: not at all */
 };
 
-/* What jobs, inputs, appends and unsaved histories of all partitions of a worker take, and may take. */
+/* What jobs, inputs, appends, outboxes, unsaved histories and results of all partitions of a worker take, and may take. */
 struct engine_memory {
     size_t used, budget; /* bytes, as far as they are counted */
     size_t intake;       /* of `used`: commands that are not absorbed, answers that wait for a position */
+    size_t result;       /* what an attempt that runs here may bring: counted from its beginning to its end */
+    size_t attempts;     /* that run here */
 };
 
 struct engine_config {

@@ -55,6 +55,8 @@ struct input {
     char *request;     /* NULL: none */
     ReplyTo *reply_to; /* who wants to hear that it was accepted */
     bool watch;        /* ... and how the run ended */
+    struct engine *engine; /* that counts `counted` bytes of it; NULL: none */
+    size_t counted;
 };
 
 struct input_list {
@@ -215,6 +217,7 @@ struct outbox_entry {
     uint32_t partition;
     void *data;
     size_t size;
+    size_t counted;  /* memory.c */
     bool confirmed;
     bool sending;
     bool forward;          /* a command of another partition's slot: `inbox_offset` is done when it is delivered */
@@ -587,6 +590,9 @@ void memory_add_intake(struct engine *engine, size_t bytes);
 void memory_subtract_intake(struct engine *engine, size_t bytes);
 bool memory_admits(struct engine *engine, struct active *active); /* its job may be made */
 bool memory_has_room(const struct engine *engine);
+bool memory_admits_attempt(const struct engine *engine, const struct active *active);
+void memory_begin_attempt(struct engine *engine);
+void memory_end_attempt(struct engine *engine);
 /* Nothing more is to be read, as far as that can be: all is used up, or what was read takes more than its share / `part`. */
 bool memory_stops_intake(const struct engine *engine, size_t part);
 void memory_release(struct engine *engine); /* all that this engine has counted */

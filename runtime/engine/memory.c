@@ -56,6 +56,37 @@ bool memory_stops_intake(const struct engine *engine, size_t part)
                       memory->intake >= memory->budget / MEMORY_PART_OF_INTAKE / part);
 }
 
+/* Results come in whatever room there is, so it is looked for before: at most a part of the budget waits for them, or nothing
+ * would be left for jobs. Without room a few run all the same, one at least in each partition, and of the job that is let in
+ * alone. */
+bool memory_admits_attempt(const struct engine *engine, const struct active *active)
+{
+    const struct engine_memory *memory = engine->config.memory;
+    if (!memory || engine->running_steps == 0 || memory->attempts < STEPS_OVER_BUDGET)
+        return true;
+    if (active == engine->alone && active && active->running_steps == 0)
+        return true;
+    return memory_has_room(engine) && memory->attempts * memory->result < memory->budget / MEMORY_PART_OF_RESULTS;
+}
+
+void memory_begin_attempt(struct engine *engine)
+{
+    struct engine_memory *memory = engine->config.memory;
+    if (!memory)
+        return;
+    memory->attempts++;
+    memory_add(engine, memory->result);
+}
+
+void memory_end_attempt(struct engine *engine)
+{
+    struct engine_memory *memory = engine->config.memory;
+    if (!memory)
+        return;
+    memory->attempts--;
+    memory_subtract(engine, memory->result);
+}
+
 /* A job that has something to go on with, and would grow by it, leaves memory instead: what has come for it is kept. Else
  * jobs that were all small when they were let in would grow together. */
 static bool steps_aside(struct engine *engine, struct active *active)

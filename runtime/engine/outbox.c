@@ -63,6 +63,13 @@ static uint32_t entry_partition(const struct engine *engine, const struct outbox
     return partition_of(job, map->version ? map->partitions : engine->config.genesis.partitions);
 }
 
+static void entry_count(struct engine *engine, struct outbox_entry *entry)
+{
+    memory_subtract(engine, entry->counted);
+    entry->counted = MEMORY_OF_OUTPUT(entry->size);
+    memory_add(engine, entry->counted);
+}
+
 static struct outbox_entry *entry_push_like(struct engine *engine, const char *job, const struct outbox_entry *like)
 {
     struct outbox *outbox = &engine->outbox;
@@ -91,6 +98,7 @@ static struct outbox_entry *entry_push_like(struct engine *engine, const char *j
     target->tail = entry;
     outbox->unsent++;
     outbox->changed = true;
+    entry_count(engine, entry);
     return entry;
 }
 
@@ -129,6 +137,7 @@ static void entry_remove(struct engine *engine, struct outbox_entry *entry)
     if (target->tail == entry)
         target->tail = previous;
     target_drop_if_empty(outbox, target);
+    memory_subtract(engine, entry->counted);
     outbox_task_free(entry->task);
     free(entry->data);
     free(entry);
@@ -376,6 +385,7 @@ static bool task_make(struct engine *engine, struct outbox_entry *entry)
     free(entry->data);
     entry->data = data;
     entry->size = size;
+    entry_count(engine, entry);
     return true;
 }
 

@@ -33,6 +33,7 @@ static void step_stop_running(struct step *step, bool abandon)
     step_leave_limits(step);
     active->running_steps--;
     engine->running_steps--;
+    memory_end_attempt(engine);
     struct queued_output *queued = abandon ? engine_put(engine, ENGINE_OUT_ABANDON_STEP) : NULL;
     if (queued) {
         queued->output.key = queued->owned[0] = strdup(active->head->job);
@@ -222,6 +223,7 @@ static void step_start(struct step *step)
         step->first_started_ms = engine->wall_ms;
     active->running_steps++;
     engine->running_steps++;
+    memory_begin_attempt(engine);
     if (!step->callable) {
         char message[300];
         snprintf(message, sizeof message, "no module of this worker has a step `%s`", step->name);
@@ -283,16 +285,10 @@ static bool step_is_admitted(struct step *step)
     return admitted;
 }
 
-/* Over the memory budget few attempts run at the same time: what they bring back is what fills the memory. */
-static bool steps_have_memory(const struct engine *engine)
-{
-    return memory_has_room(engine) || engine->running_steps < STEPS_OVER_BUDGET;
-}
-
 static bool step_has_memory(struct step *step)
 {
     struct engine *engine = step->active->engine;
-    if (steps_have_memory(engine) || step->active == engine->alone) {
+    if (memory_admits_attempt(engine, step->active)) {
         limit_wait_no_more(&step->limit);
         return true;
     }
@@ -319,7 +315,7 @@ void steps_start_admitted(struct engine *engine)
         limits_pump(engine->config.shared_limits, engine->monotonic_ms);
     while ((waiter = limit_take_ready(&engine->admitted)))
         step_start_waiter(waiter);
-    while (engine->short_of_memory.head && steps_have_memory(engine) && proof_holds(engine))
+    while (engine->short_of_memory.head && memory_admits_attempt(engine, NULL) && proof_holds(engine))
         step_start_waiter(limit_take_ready(&engine->short_of_memory));
 }
 
@@ -458,6 +454,16 @@ static struct input *input_of_inside(void)
     return input;
 }
 
+/* Until it is confirmed; what came through the inbox is counted there. */
+static void input_count(struct engine *engine, struct input *input)
+{
+    if (input->offset >= 0)
+        return;
+    input->engine = engine;
+    input->counted = MEMORY_OF_RESULT(perdure__v1__event__get_packed_size(input->event));
+    memory_add(engine, input->counted);
+}
+
 void step_ended(struct step *step, struct attempt_outcome *outcome, int64_t started_ms, struct input *input)
 {
     struct active *active = step->active;
@@ -483,6 +489,7 @@ void step_ended(struct step *step, struct attempt_outcome *outcome, int64_t star
         queue_leave(step);
     }
     step->state = STEP_DELAYED; /* neither running nor to be started: its result waits for its turn */
+    input_count(engine, input);
     alarm_clear(&engine->alarms, &step->alarm);
     input_push(active, input);
 }

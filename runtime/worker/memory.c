@@ -76,6 +76,7 @@ void worker_memory_begin(struct pdr_worker *worker)
         worker->memory.budget = (size_t)machine / MEMORY_PART_OF_MACHINE;
         whence = "a quarter of this machine's";
     }
+    worker->memory.result = PAYLOAD_LIMIT_BYTES;
     if (worker->memory.budget < MEMORY_LEAST)
         worker->memory.budget = MEMORY_LEAST;
     worker_notice(worker, PDR_INFO, "jobs may take %.0f MiB of memory (%s)", mebibytes(worker->memory.budget), whence);

@@ -766,6 +766,7 @@ static bool worker_evict(struct worker *worker)
     struct engine *tried[PARTITIONS_MAX] = { 0 };
     bool did = false;
     worker->memory.budget = world->profile.memory;
+    worker->memory.result = 3000;
     while (world->profile.memory > 0 && worker->memory.used >= worker->memory.budget) {
         struct seat *oldest = NULL;
         for (uint32_t p = 0; p < world->profile.partitions; p++) {

@@ -18,6 +18,7 @@
 
 PDR_JOB(patient, pdr_text, pdr_text)
 PDR_JOB(busy, pdr_text, pdr_text)
+PDR_JOB(sender, pdr_text, pdr_text)
 PDR_STEP(work, pdr_text, pdr_text)
 PDR_SIGNAL(go, pdr_text)
 
@@ -38,6 +39,15 @@ int busy(pdr_job *job, const pdr_text *in, pdr_text *out)
     return PDR_OK;
 }
 
+int sender(pdr_job *job, const pdr_text *in, pdr_text *out)
+{
+    for (int i = 0; i < 10; i++)
+        PDR_TRY(pdr_send(job, go, pdr_format(job, "other-%d", i), in));
+    PDR_TRY(pdr_sleep(job, PDR_DAY));
+    *out = *in;
+    return PDR_OK;
+}
+
 int work(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
 {
     (void)attempt;
@@ -45,7 +55,7 @@ int work(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
     return PDR_OK;
 }
 
-PDR_MODULE(budgeted, PDR_RUNS(patient), PDR_RUNS(busy), PDR_RUNS(work));
+PDR_MODULE(budgeted, PDR_RUNS(patient), PDR_RUNS(busy), PDR_RUNS(sender), PDR_RUNS(work));
 
 static const pdr_module *const modules[] = { &pdr_module_budgeted, NULL };
 
@@ -94,10 +104,146 @@ static void a_signal_waits_for_room_alone(void **state)
     trial_free(trial);
 }
 
+/* ---- what attempts bring ----------------------------------------------------------------------------------- */
+
+static void start_many(struct trial *trial, const char *type, int from, int count)
+{
+    char job[32], request[32];
+    for (int i = from; i < from + count; i++) {
+        snprintf(job, sizeof job, "%s-%d", type, i);
+        snprintf(request, sizeof request, "r-%s-%d", type, i);
+        trial_start(trial, job, type, "in", request);
+    }
+    trial_settle(trial);
+}
+
+/* The attempt of job busy-`number`, if it runs. */
+static void end_attempt(struct trial *trial, int number, const char *text)
+{
+    char job[32], request[32];
+    Payload result = PERDURE__V1__PAYLOAD__INIT;
+    snprintf(job, sizeof job, "busy-%d", number);
+    snprintf(request, sizeof request, "r-busy-%d", number);
+    result.type = (char *)"text";
+    result.data.data = (uint8_t *)(uintptr_t)text;
+    result.data.len = strlen(text);
+    struct attempt_outcome outcome = { .result = payload_copy(&result) };
+    engine_on_step_ended(trial->workers[0].engine, job, run_id_of(trial->genesis.log_id, job, request), 1, 1, &outcome,
+                         trial->wall_ms);
+}
+
+/* All that run end at the same time, again and again; returns the most that did. */
+static size_t work_off(struct trial *trial, int count, const char *result, const struct engine_memory *memory,
+                       size_t *most_used)
+{
+    size_t most = 0;
+    for (int round = 0; round < 200 && memory->attempts > 0; round++) {
+        most = memory->attempts > most ? memory->attempts : most;
+        for (int i = 0; i < count; i++)
+            end_attempt(trial, i, result);
+        *most_used = memory->used > *most_used ? memory->used : *most_used;
+        after(trial, 20);
+        *most_used = memory->used > *most_used ? memory->used : *most_used;
+    }
+    return most;
+}
+
+/* What runs has room for its result; a part of the budget is left for jobs. */
+static void attempts_reserve(void **state)
+{
+    struct engine_memory memory = { .budget = 8000000, .result = 500000 };
+    struct trial_worker *worker;
+    struct trial *trial = owned(&memory, &worker);
+    (void)state;
+    worker->hold_steps = true;
+    start_many(trial, "busy", 0, 30);
+    assert_int_equal(worker->replies, 30);
+    assert_int_equal(memory.attempts, 8); /* half of the budget */
+    assert_in_range(memory.used, 8 * 500000, memory.budget);
+    trial_free(trial);
+    assert_int_equal(memory.attempts, 0);
+    assert_int_equal(memory.used, 0);
+}
+
+/* The largest results there may be, of all at once: the budget is kept to, as far as one of each partition goes. */
+static void large_results_stay_within(void **state)
+{
+    static char large[500000];
+    struct engine_memory memory = { .budget = 4000000, .result = sizeof large };
+    struct trial_worker *worker;
+    struct trial *trial = owned(&memory, &worker);
+    size_t most_used = 0;
+    char job[32];
+    (void)state;
+    memset(large, 'x', sizeof large - 1);
+    worker->hold_steps = true;
+    start_many(trial, "busy", 0, 30);
+    assert_int_equal(work_off(trial, 30, large, &memory, &most_used), STEPS_OVER_BUDGET);
+    assert_true(most_used < memory.budget + 6 * sizeof large); /* an append counts four times its bytes */
+    for (int i = 0; i < 30; i++) {
+        snprintf(job, sizeof job, "busy-%d", i);
+        assert_string_equal(trial_state(trial, job), "completed");
+    }
+    trial_free(trial);
+    assert_int_equal(memory.used, 0);
+}
+
+/* Jobs that are each larger than the budget go on, a few at a time. */
+static void larger_than_the_budget(void **state)
+{
+    static char large[500000];
+    struct engine_memory memory = { .budget = 1000, .result = sizeof large };
+    struct trial_worker *worker;
+    struct trial *trial = owned(&memory, &worker);
+    size_t most_used = 0;
+    char job[32];
+    (void)state;
+    memset(large, 'x', sizeof large - 1);
+    worker->hold_steps = true;
+    start_many(trial, "busy", 0, 10);
+    assert_in_range(work_off(trial, 10, large, &memory, &most_used), 1, STEPS_OVER_BUDGET);
+    for (int i = 0; i < 10; i++) {
+        snprintf(job, sizeof job, "busy-%d", i);
+        assert_string_equal(trial_state(trial, job), "completed");
+    }
+    trial_free(trial);
+    assert_int_equal(memory.used, 0);
+}
+
+/* What waits to be sent counts, and no longer than that. */
+static void the_outbox_counts(void **state)
+{
+    struct engine_memory memory = { .budget = SIZE_MAX / 2 };
+    struct trial_worker *worker;
+    struct trial *trial = owned(&memory, &worker);
+    size_t before = memory.used;
+    (void)state;
+    trial_start(trial, "sends", "sender", "word", "r1");
+    trial_read(worker);
+    for (int i = 0; i < 4; i++) { /* its record is confirmed; what it sends does not land */
+        trial_run(worker);
+        while (worker->append_count > 0 && !worker->appends[0].send) {
+            uint64_t cookie = worker->appends[0].cookie;
+            trial_land(worker);
+            trial_acknowledge(worker, cookie, LOG_PERSISTED, (int64_t)trial->journal.count - 1);
+        }
+        trial_read(worker);
+    }
+    assert_true(worker->append_count > 0 && worker->appends[0].send);
+    assert_true(memory.used > before + 10 * 256);
+    size_t full = memory.used;
+    trial_settle(trial);
+    assert_true(memory.used < full - 10 * 256);
+    trial_free(trial);
+    assert_int_equal(memory.used, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_signal_waits_for_room_alone),
+        cmocka_unit_test(a_signal_waits_for_room_alone), cmocka_unit_test(attempts_reserve),
+        cmocka_unit_test(large_results_stay_within), cmocka_unit_test(larger_than_the_budget),
+        cmocka_unit_test(the_outbox_counts),
     };
     return cmocka_run_group_tests_name("the engine's memory", tests, NULL, NULL);
 }
