@@ -219,13 +219,24 @@ static bool report_outcome(const struct command_context *c, const pdr_decl *decl
     return false;
 }
 
+/* A step worker hears when to stop, and nothing else: that its report was accepted nobody waits for. */
+static struct input *report_input(const struct command_context *c)
+{
+    struct input *input = input_make(c);
+    if (input && report_of(c)->worker[0]) {
+        free(input->reply_to);
+        input->reply_to = NULL;
+    }
+    return input;
+}
+
 static void report_end_of(const struct command_context *c, struct step *step)
 {
     const Perdure__V1__TaskReport *report = report_of(c);
     struct attempt_outcome outcome;
     if (!report_outcome(c, step->decl, &outcome))
         return;
-    struct input *input = input_make(c);
+    struct input *input = report_input(c);
     if (input) {
         int64_t started = step->remote && step->remote->begun_ms ? step->remote->begun_ms : report->started;
         if (step->remote)
@@ -312,7 +323,7 @@ static void report_declined(const struct command_context *c, struct step *step)
     struct remote *remote = step ? step->remote : NULL;
     bool current = remote && remote->queue && step->state == STEP_OUT && !remote->begun &&
                    (report->dispatch == 0 || report->dispatch == remote->dispatch);
-    struct input *input = current ? input_make(c) : NULL;
+    struct input *input = current ? report_input(c) : NULL;
     if (input)
         remote_ask(step, DISPATCH_DECLINED, input);
     else

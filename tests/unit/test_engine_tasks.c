@@ -338,7 +338,9 @@ static void dispatched_and_completed(void **state)
     assert_string_equal(waiting->phase, "started");
     assert_string_equal(waiting->executor, "w1");
     status_free(status);
+    size_t replies = worker->replies;
     complete(trial, task, "w1", "shot");
+    assert_int_equal(worker->replies, replies); /* a step worker waits for no answer */
     result_is(trial, "f", "shot");
     trial_free(trial);
 }
@@ -950,7 +952,9 @@ static void completed_later(void **state)
     assert_int_equal(approvals, 1);
     Perdure__V1__Task task = task_of_token(approval_token);
     assert_string_equal(task.job, "a");
+    size_t replies = trial->workers[1].replies;
     complete(trial, &task, "", "yes");
+    assert_int_equal(trial->workers[1].replies, replies + 1); /* whoever completes it from outside does */
     result_is(trial, "a", "yes");
     start(trial, "b", "asked");
     trial_advance(trial, 59000);
