@@ -125,6 +125,8 @@
 /* Unconfirmed appends of one partition; beyond, the intake waits (H28, hazard 21). Well below librdkafka's queue of
  * 100,000 messages over 16 partitions. */
 #define APPENDS_IN_FLIGHT_LIMIT 5000
+/* Own records of a partition that are known by their acknowledgement before they are read. */
+#define READ_AHEAD 1024
 /* Rule 31: events of one turn go into one record up to this size; the rest into the next. */
 #define TURN_BYTES_LIMIT (256 * 1024)
 

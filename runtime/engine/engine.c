@@ -146,7 +146,7 @@ void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delive
         engine->acked_n = append->n;
     if (append->read_back && offset >= 0 && offset != append->offset)
         engine_doubt(engine, "an append was acknowledged at another offset than it was read");
-    else
+    else if (!engine_read_ahead(engine, append))
         engine_confirm(engine);
 }
 

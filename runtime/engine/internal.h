@@ -157,6 +157,12 @@ struct active {
 };
 
 /* An append on its way: sent, not yet confirmed. In the order of their counter n. */
+/* Own records that their acknowledgement stood for (rule 7), and that are yet to be read: these offsets. */
+struct ahead {
+    int64_t from, to;
+    uint64_t digest[READ_AHEAD]; /* of the record at an offset: [offset % READ_AHEAD] */
+};
+
 struct append {
     struct append *next;
     size_t counted; /* memory.c */
@@ -379,6 +385,7 @@ struct engine {
     bool began;
     bool from_store;
     bool follow_asked;  /* the host does not know yet from where the journal is wanted */
+    struct ahead ahead;
     bool verify_anchor; /* the store's last record has to be read again before anything else */
     struct judge *judge;
     char *stop_reason;
@@ -550,6 +557,7 @@ void engine_follow(struct engine *engine); /* the journal, from where it is judg
 void engine_on_journal(struct engine *engine, const struct log_record *record);
 void engine_on_journal_end(struct engine *engine, int64_t end);
 void engine_confirm(struct engine *engine);
+bool engine_read_ahead(struct engine *engine, struct append *append); /* it was acknowledged; true: that stood for reading */
 void engine_distrust(struct engine *engine); /* the store, or all that was judged (rule 3) */
 
 /* active.c */

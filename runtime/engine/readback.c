@@ -13,6 +13,7 @@ void engine_follow(struct engine *engine)
     if (queued)
         queued->output.offset = engine->verify_anchor ? engine->judge->anchor : engine->judge->position;
     engine->follow_asked = true;
+    engine->ahead.from = engine->ahead.to = 0; /* it goes on behind them, or reads all anew */
 }
 
 static void engine_count_verdict(struct engine *engine, enum judge_verdict verdict)
@@ -123,6 +124,7 @@ void engine_distrust(struct engine *engine)
     engine->handover.leaving_ms = engine->handover.last_ms = 0;
     engine->state = ENGINE_FOLLOWING;
     engine->records_stored = engine->history_lost = false;
+    engine->ahead.from = engine->ahead.to = 0;
     engine->from_store = false;
     engine->began = false;
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_REBUILD);
@@ -227,6 +229,50 @@ static bool engine_own_fast(struct engine *engine, const struct log_record *reco
     return true;
 }
 
+/*
+ * Rule 7: where all below is read, an acknowledgement at the very next offset says what stands there, as reading it would, and
+ * some time before the log hands it over. It comes all the same, and is compared.
+ */
+bool engine_read_ahead(struct engine *engine, struct append *append)
+{
+    struct ahead *ahead = &engine->ahead;
+    int64_t offset = append->known_offset;
+    if (append != engine->unread || append->kind != PERDURE__V1__KIND__KIND_EVENT || offset < engine->judge->position ||
+        !engine_owns(engine) || engine->follow_asked || engine->verify_anchor)
+        return false;
+    if (offset > engine->judge->position) {
+        RULE_FIRED(ACK_PLACE);
+        if (RULE(ACK_PLACE))
+            return false;
+    }
+    if (offset != ahead->to)
+        ahead->from = offset;
+    if (offset - ahead->from >= READ_AHEAD)
+        return false;
+    struct log_record record = { .stream = LOG_JOURNAL, .partition = engine->config.partition, .offset = offset,
+                                 .append_ms = engine->handover.last_ms, .data = append->data, .size = append->size };
+    ahead->digest[offset % READ_AHEAD] = hash64(append->data, append->size);
+    ahead->to = offset + 1;
+    retention_on_read(engine, append->size);
+    return engine_own_fast(engine, &record);
+}
+
+/* True: it was known. */
+static bool engine_was_read(struct engine *engine, const struct log_record *record)
+{
+    struct ahead *ahead = &engine->ahead;
+    if (record->offset >= engine->judge->position)
+        return false;
+    if (record->offset < ahead->from || record->offset >= ahead->to)
+        return true; /* handed over twice */
+    ahead->from = record->offset + 1;
+    if (hash64(record->data, record->size) == ahead->digest[record->offset % READ_AHEAD])
+        engine->handover.last_ms = record->append_ms;
+    else
+        engine_rebuild(engine, "the journal has lost a record that it had acknowledged");
+    return true;
+}
+
 /* Rule 22: what the store stands on must still be in the log as it was (H22: a truncated log that grew again). */
 static bool engine_anchor_holds(struct engine *engine, const struct log_record *record)
 {
@@ -248,8 +294,8 @@ void engine_on_journal(struct engine *engine, const struct log_record *record)
 {
     if (engine->verify_anchor && !engine_anchor_holds(engine, record))
         return;
-    if (record->offset < engine->judge->position)
-        return; /* handed over twice */
+    if (engine_was_read(engine, record))
+        return;
     retention_on_read(engine, record->size);
     if (engine_owns(engine) && engine_own_fast(engine, record))
         return;

@@ -21,6 +21,7 @@
     X(RUN_ID, "6: a run has its own id")                                                       \
     X(CONFIRM, "7, 8: nothing leaves a job before it is read back")                            \
     X(ACKED, "7: read back is not enough: this or a later append is acknowledged")             \
+    X(ACK_PLACE, "7: an acknowledgement stands for reading only where all before it was read")  \
     X(STEP_AFTER_CONFIRM, "8: a step starts after the turn that led to it is confirmed")       \
     X(LOOK_FIRST, "8: a new owner begins nothing before an append behind its claim is confirmed")    \
     X(PROOF_AGE, "8: nothing is begun on an old proof that the partition is ours")            \

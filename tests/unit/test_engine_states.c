@@ -568,6 +568,83 @@ static void answers_are_held_back(void **state)
     trial_free(trial);
 }
 
+/* ---- an acknowledgement before the record is read (rule 7) ------------------------------------------------------ */
+
+/* The record of a start is in the log, at the offset that is returned; nobody has read it. */
+static int64_t start_lands(struct trial *trial, struct trial_worker *worker, uint64_t *cookie)
+{
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_read(worker);
+    trial_run(worker);
+    assert_int_equal(worker->append_count, 1);
+    *cookie = worker->appends[0].cookie;
+    trial_land(worker);
+    return (int64_t)trial->journal.count - 1;
+}
+
+static void an_acknowledgement_stands_for_reading(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    uint64_t cookie;
+    (void)state;
+    int64_t offset = start_lands(trial, worker, &cookie);
+    assert_int_equal(worker->journal_from, offset);
+    trial_acknowledge(worker, cookie, LOG_PERSISTED, offset);
+    trial_run(worker);
+    assert_int_equal(worker->replies, 1); /* the start is accepted, and nothing was read */
+    trial_settle(trial);
+    assert_int_equal(worker->replies, 1);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_OWNER);
+    trial_free(trial);
+}
+
+/* Another's claim lies before it: that must be read first, and then it does not count. */
+static void an_acknowledgement_further_on_does_not(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    uint64_t cookie;
+    (void)state;
+    second_claims(trial);
+    int64_t offset;
+    trial_start(trial, "j", "greet", "a", "r1");
+    struct log_record start = { LOG_INBOX, 0, 0, trial->inbox.records[0].append_ms, -1, trial->inbox.records[0].data,
+                                trial->inbox.records[0].size };
+    worker->inbox_from = 1;
+    engine_on_record(worker->engine, &start);
+    trial_run(worker);
+    assert_int_equal(worker->append_count, 1);
+    cookie = worker->appends[0].cookie;
+    trial_land(worker);
+    offset = (int64_t)trial->journal.count - 1;
+    trial_acknowledge(worker, cookie, LOG_PERSISTED, offset);
+    trial_run(worker);
+    assert_int_equal(worker->replies, 0);
+    trial_read(worker);
+    trial_run(worker);
+    assert_int_equal(worker->replies, 0);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FENCED);
+    trial_free(trial);
+}
+
+/* A log that has lost what it acknowledged, and gave the offset out again, is not believed. */
+static void what_was_acknowledged_must_be_read(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    uint64_t cookie;
+    (void)state;
+    int64_t offset = start_lands(trial, worker, &cookie);
+    trial_acknowledge(worker, cookie, LOG_PERSISTED, offset);
+    trial_run(worker);
+    ((unsigned char *)trial->journal.records[offset].data)[trial->journal.records[offset].size - 1] ^= 1;
+    trial_read(worker);
+    trial_run(worker);
+    assert_int_equal(worker->outputs[ENGINE_OUT_REBUILD], 1);
+    trial_free(trial);
+}
+
 static void evicted_jobs_go_on(void **state)
 {
     struct engine_limits limits = { .live_jobs = 2 };
@@ -729,6 +806,9 @@ int main(void)
         cmocka_unit_test(job_completes),
         cmocka_unit_test(every_append_meets_every_fault),
         cmocka_unit_test(takeover_after_every_append),
+        cmocka_unit_test(an_acknowledgement_stands_for_reading),
+        cmocka_unit_test(an_acknowledgement_further_on_does_not),
+        cmocka_unit_test(what_was_acknowledged_must_be_read),
         cmocka_unit_test(evicted_jobs_go_on),
         cmocka_unit_test(a_damaged_store_costs_one_reading),
         cmocka_unit_test(a_lost_status_is_shown_again),
