@@ -397,12 +397,14 @@ int kafka_bounds(struct log *base, enum log_stream stream, uint32_t partition, i
     /* librdkafka asks the leader that it knows, to the end of the time, also when that broker is dead. A worker that takes
      * over many partitions of a dead broker must not wait for each: it has jobs to run, and gets by without an answer. */
     bool worker = log->member != NULL;
-    int timeout_ms = worker ? KAFKA_WORKER_ASK_TIMEOUT_MS : KAFKA_ASK_TIMEOUT_MS;
+    int timeout_ms = worker ? KAFKA_WORKER_ASK_TIMEOUT_MS : KAFKA_OPEN_TIMEOUT_MS;
+    rd_kafka_resp_err_t (*ask)(rd_kafka_t *, const char *, uint32_t, int64_t, int, int64_t *) =
+        worker ? kafka_ask_offset : kafka_ask_offset_again;
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
     if (!worker || kafka_may_ask(log))
-        code = kafka_ask_offset(log->producer, topic, partition, RD_KAFKA_OFFSET_BEGINNING, timeout_ms, start);
+        code = ask(log->producer, topic, partition, RD_KAFKA_OFFSET_BEGINNING, timeout_ms, start);
     if (!code)
-        code = kafka_ask_offset(log->producer, topic, partition, RD_KAFKA_OFFSET_END, timeout_ms, end);
+        code = ask(log->producer, topic, partition, RD_KAFKA_OFFSET_END, timeout_ms, end);
     if (!code)
         return LOG_OK;
     if (worker && kafka_may_ask(log))

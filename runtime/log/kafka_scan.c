@@ -43,6 +43,46 @@ rd_kafka_resp_err_t kafka_ask_offset(rd_kafka_t *client, const char *topic, uint
     return code;
 }
 
+/* So long for the first question; then twice as long each time. */
+#define KAFKA_ASK_FIRST_MS 1000
+
+static bool kafka_ask_again(rd_kafka_resp_err_t code)
+{
+    return code == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE ||
+           code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
+           code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || code == RD_KAFKA_RESP_ERR__TRANSPORT ||
+           code == RD_KAFKA_RESP_ERR__TIMED_OUT;
+}
+
+/*
+ * librdkafka asks the leader that it has heard of, for the whole time and each time anew, though that broker died a moment
+ * ago and another one leads: it hears of that when it asks for the topic.
+ */
+static void kafka_leaders_refresh(rd_kafka_t *client, const char *topic)
+{
+    const struct rd_kafka_metadata *metadata = NULL;
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(client, topic, NULL);
+    if (handle && !rd_kafka_metadata(client, 0, handle, &metadata, KAFKA_ASK_FIRST_MS))
+        rd_kafka_metadata_destroy(metadata);
+    if (handle)
+        rd_kafka_topic_destroy(handle);
+}
+
+rd_kafka_resp_err_t kafka_ask_offset_again(rd_kafka_t *client, const char *topic, uint32_t partition, int64_t which,
+                                           int timeout_ms, int64_t *offset)
+{
+    int64_t deadline = kafka_monotonic_ms() + timeout_ms;
+    for (int slice = KAFKA_ASK_FIRST_MS;; slice *= 2) {
+        int64_t left = deadline - kafka_monotonic_ms();
+        rd_kafka_resp_err_t code = kafka_ask_offset(client, topic, partition, which,
+                                                    left < slice ? left < 1 ? 1 : (int)left : slice, offset);
+        if (!kafka_ask_again(code) || kafka_monotonic_ms() >= deadline)
+            return code;
+        kafka_leaders_refresh(client, topic);
+        nanosleep(&(struct timespec){ .tv_nsec = 20 * 1000 * 1000 }, NULL);
+    }
+}
+
 /*
  * A topic just made may not be known to its leader yet, and leaders move: asked again for a while. In the place of a time
  * stands "the beginning". (The first record since 1970 is not the same: a broker looks for it in the oldest segment that it
@@ -52,19 +92,15 @@ static rd_kafka_resp_err_t kafka_scanner_ask(rd_kafka_t *scanner, const char *to
                                              int timeout_ms, rd_kafka_topic_partition_list_t **asked)
 {
     int64_t deadline = kafka_monotonic_ms() + timeout_ms;
-    for (;;) {
+    for (int slice = KAFKA_ASK_FIRST_MS;; slice = slice < KAFKA_ASK_TIMEOUT_MS ? 2 * slice : slice) {
         *asked = rd_kafka_topic_partition_list_new((int)count);
         for (uint32_t i = 0; i < count; i++)
             rd_kafka_topic_partition_list_add(*asked, topic, (int32_t)(first + i))->offset = RD_KAFKA_OFFSET_BEGINNING;
-        rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(
-            scanner, *asked, timeout_ms < KAFKA_ASK_TIMEOUT_MS ? timeout_ms : KAFKA_ASK_TIMEOUT_MS);
-        bool passing = code == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE ||
-                       code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
-                       code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || code == RD_KAFKA_RESP_ERR__TRANSPORT ||
-                       code == RD_KAFKA_RESP_ERR__TIMED_OUT; /* it asked a leader that is dead */
-        if (!passing || kafka_monotonic_ms() > deadline)
+        rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(scanner, *asked, timeout_ms < slice ? timeout_ms : slice);
+        if (!kafka_ask_again(code) || kafka_monotonic_ms() > deadline)
             return code;
         rd_kafka_topic_partition_list_destroy(*asked);
+        kafka_leaders_refresh(scanner, topic);
         nanosleep(&(struct timespec){ .tv_nsec = 20 * 1000 * 1000 }, NULL);
     }
 }

@@ -50,11 +50,11 @@ static int kafka_scan_partitions(struct kafka_log *log, rd_kafka_t *scanner, uin
     const char *topic = log->topics[KAFKA_JOBS];
     /* A partition is read to its end once: what comes while the others are read need not be seen. */
     bool *ended = calloc(count, sizeof *ended);
-    int64_t deadline = kafka_monotonic_ms() + KAFKA_OPEN_TIMEOUT_MS;
     uint32_t left = count;
     if (!ended)
         return kafka_fail(log, "out of memory");
-    rd_kafka_resp_err_t code = kafka_scanner_begin(scanner, topic, first, count, KAFKA_ASK_TIMEOUT_MS);
+    rd_kafka_resp_err_t code = kafka_scanner_begin(scanner, topic, first, count, 2 * KAFKA_OPEN_TIMEOUT_MS);
+    int64_t deadline = kafka_monotonic_ms() + KAFKA_OPEN_TIMEOUT_MS;
     while (!code && left > 0) {
         rd_kafka_message_t *message = rd_kafka_consumer_poll(scanner, 100);
         if (!message) {

@@ -1,7 +1,8 @@
 """
-Each of three brokers is killed with SIGKILL under load, and its disk is gone: it comes back under its number with an empty
-one, its partitions and its part of the metadata log are copied from the others, and then it is the next one's turn. At the
-end no disk of the beginning is left: what was acknowledged is there, once, and every job has ended right.
+A broker of three, the one that leads the metadata log, is killed with SIGKILL under load, and its disk is gone: it comes back
+under its number with an empty one, its partitions and its part of the metadata log are copied from the others. With
+PERDURE_SOAK=1 it is then the turn of the next, and of the third: no disk of the beginning is left. What was acknowledged is
+there, once, and every job has ended right.
 """
 import atexit
 import collections
@@ -96,6 +97,8 @@ def lose(cluster, log, broker, load, at_once):
     """At once: it still counts as in sync, and as the leader of what it has lost."""
     begin = time.time()
     cluster.run("lose", str(broker))
+    done = log.run("list", "--limit", "1") # a client that comes now is told of leaders that are dead
+    check(done.returncode == 0, "a client that came when broker %d had gone: %s" % (broker, done.stderr))
     if not at_once:
         wait_until("perdure check names the journal", lambda: journal_is_behind(log), pause=1)
         load.goes_on("while broker %d is gone" % broker)
@@ -146,7 +149,8 @@ def main():
     load.goes_on("before all")
 
     first = controller(cluster)
-    for broker in (first, *sorted({1, 2, 3} - {first})):
+    others = sorted({1, 2, 3} - {first}) if os.environ.get("PERDURE_SOAK") else []
+    for broker in (first, *others):
         lose(cluster, log, broker, load, at_once=broker == first)
     load.stop()
     commands = load.acknowledged()

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Each of three brokers once loses its disk under load, and gets an empty one.
+# A broker loses its disk under load, and gets an empty one; with PERDURE_SOAK=1 each of three does.
 here=$(cd "$(dirname "$0")" && pwd)
 # They start five times in a minute: code that is compiled well would not pay.
 export PERDURE_JAVA_OPTIONS=${PERDURE_JAVA_OPTIONS:--Xmx512m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC}
