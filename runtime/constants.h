@@ -28,6 +28,8 @@
 #define CLAIM_RETRY_MS INT64_C(100)
 /* A revoked owner lets running steps end for so long before it hands them back. */
 #define DRAIN_MS INT64_C(10000)
+/* The same of a step worker, which hands nothing over: its steps are begun anew elsewhere. */
+#define QUEUE_DRAIN_MS INT64_C(30000)
 /* Partitions of a namespace in Kafka unless told otherwise: enough workers for most, and it can grow. */
 #define NAMESPACE_PARTITIONS 16
 /* A planned move (rule 4): an ask for the partition that does not come back in so long is given up, and the partition

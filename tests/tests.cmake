@@ -5,7 +5,7 @@
 #   tests/bench/*.c            perdure-bench
 #   tests/e2e/*.sh             scripts (not lib*.sh); PERDURE_BUILD and PERDURE_SOURCE are set
 #   tests/kafka/*.sh, test_X.c the same with a real cluster, PERDURE_KAFKA=HOST:PORT,...; skipped without one
-#   tests/chaos/X.c              perdure-chaos-X, for kafka/chaos; slow_disk.c is preloaded by e2e/backlog
+#   tests/chaos/X.c              perdure-chaos-X, for kafka/chaos; slow_disk.c is preloaded by e2e/backlog and memory
 #   tests/modules/NAME/        test-modules/NAME.so
 
 set(PERDURE_SEEDS 5000 CACHE STRING "seeds that the test sim/seeds runs")

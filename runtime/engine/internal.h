@@ -156,13 +156,13 @@ struct active {
     size_t bytes;
 };
 
-/* An append on its way: sent, not yet confirmed. In the order of their counter n. */
 /* Own records that their acknowledgement stood for (rule 7), and that are yet to be read: these offsets. */
 struct ahead {
     int64_t from, to;
     uint64_t digest[READ_AHEAD]; /* of the record at an offset: [offset % READ_AHEAD] */
 };
 
+/* An append on its way: sent, not yet confirmed. In the order of their counter n. */
 struct append {
     struct append *next;
     size_t counted; /* memory.c */

@@ -64,7 +64,7 @@ bool memory_admits_attempt(const struct engine *engine, const struct active *act
     const struct engine_memory *memory = engine->config.memory;
     if (!memory || engine->running_steps == 0 || memory->attempts < STEPS_OVER_BUDGET)
         return true;
-    if (active == engine->alone && active && active->running_steps == 0)
+    if (active && active == engine->alone && active->running_steps == 0)
         return true;
     return memory_has_room(engine) && memory->attempts * memory->result < memory->budget / MEMORY_PART_OF_RESULTS;
 }

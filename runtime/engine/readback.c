@@ -124,7 +124,6 @@ void engine_distrust(struct engine *engine)
     engine->handover.leaving_ms = engine->handover.last_ms = 0;
     engine->state = ENGINE_FOLLOWING;
     engine->records_stored = engine->history_lost = false;
-    engine->ahead.from = engine->ahead.to = 0;
     engine->from_store = false;
     engine->began = false;
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_REBUILD);

@@ -299,7 +299,8 @@ static void kafka_fetch_on(struct kafka_log *log, struct kafka_source *source)
     source->taken = 0;
     if (kafka_backs_off_for_long() && source->followed &&
         !rd_kafka_get_watermark_offsets(log->reader, topic, (int32_t)source->partition, &low, &high) && high > source->position)
-        (void)kafka_ask_offset(log->reader, topic, source->partition, RD_KAFKA_OFFSET_END, KAFKA_FETCH_ON_TIMEOUT_MS, &end);
+        (void)kafka_ask_offset(log->reader, topic, source->partition, RD_KAFKA_OFFSET_END, false, KAFKA_FETCH_ON_TIMEOUT_MS,
+                               &end);
 }
 
 static void kafka_following_serve(struct kafka_log *log, struct kafka_source *source)
@@ -398,13 +399,11 @@ int kafka_bounds(struct log *base, enum log_stream stream, uint32_t partition, i
      * over many partitions of a dead broker must not wait for each: it has jobs to run, and gets by without an answer. */
     bool worker = log->member != NULL;
     int timeout_ms = worker ? KAFKA_WORKER_ASK_TIMEOUT_MS : KAFKA_OPEN_TIMEOUT_MS;
-    rd_kafka_resp_err_t (*ask)(rd_kafka_t *, const char *, uint32_t, int64_t, int, int64_t *) =
-        worker ? kafka_ask_offset : kafka_ask_offset_again;
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
     if (!worker || kafka_may_ask(log))
-        code = ask(log->producer, topic, partition, RD_KAFKA_OFFSET_BEGINNING, timeout_ms, start);
+        code = kafka_ask_offset(log->producer, topic, partition, RD_KAFKA_OFFSET_BEGINNING, !worker, timeout_ms, start);
     if (!code)
-        code = ask(log->producer, topic, partition, RD_KAFKA_OFFSET_END, timeout_ms, end);
+        code = kafka_ask_offset(log->producer, topic, partition, RD_KAFKA_OFFSET_END, !worker, timeout_ms, end);
     if (!code)
         return LOG_OK;
     if (worker && kafka_may_ask(log))

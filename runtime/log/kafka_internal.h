@@ -82,11 +82,9 @@ rd_kafka_t *kafka_producer_new(const struct kafka_uri *uri, const char *client_n
                                char *error, size_t error_size);
 /* For one read from beginning to end, on the caller's thread. */
 rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *notes, char *error, size_t error_size);
-rd_kafka_resp_err_t kafka_ask_offset(rd_kafka_t *client, const char *topic, uint32_t partition, int64_t which, int timeout_ms,
-                                     int64_t *offset);
-/* The same while leaders move: asks again, until `timeout_ms` is over. */
-rd_kafka_resp_err_t kafka_ask_offset_again(rd_kafka_t *client, const char *topic, uint32_t partition, int64_t which,
-                                           int timeout_ms, int64_t *offset);
+/* `again`: while leaders move, until `timeout_ms` is over; else once. */
+rd_kafka_resp_err_t kafka_ask_offset(rd_kafka_t *client, const char *topic, uint32_t partition, int64_t which, bool again,
+                                     int timeout_ms, int64_t *offset);
 /* Lets it read partitions [first, first + count) from their first records on, each to a PARTITION_EOF. */
 rd_kafka_resp_err_t kafka_scanner_begin(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count,
                                         int timeout_ms);

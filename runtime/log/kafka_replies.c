@@ -71,8 +71,8 @@ int kafka_reply_address(struct log *base, ReplyTo *to)
         source->partition = (uint32_t)(kafka_random() % (uint64_t)log->replies_partitions);
         source->serve = kafka_answers_serve;
         /* The end as it is now, not as it will be when librdkafka asks: an answer may be there before. */
-        rd_kafka_resp_err_t code = kafka_ask_offset_again(log->producer, log->topics[KAFKA_REPLIES], source->partition,
-                                                          RD_KAFKA_OFFSET_END, KAFKA_OPEN_TIMEOUT_MS, &end);
+        rd_kafka_resp_err_t code = kafka_ask_offset(log->producer, log->topics[KAFKA_REPLIES], source->partition,
+                                                    RD_KAFKA_OFFSET_END, true, KAFKA_OPEN_TIMEOUT_MS, &end);
         if (code)
             return kafka_fail_asking(log, code, "ask for the end of", log->topics[KAFKA_REPLIES]);
         if (!kafka_consume_assign(log, source, end))

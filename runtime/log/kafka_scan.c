@@ -26,27 +26,24 @@ rd_kafka_t *kafka_scanner_new(const struct kafka_uri *uri, struct kafka_notes *n
 }
 
 /*
- * Where a partition begins or ends (RD_KAFKA_OFFSET_BEGINNING, RD_KAFKA_OFFSET_END). Not by
- * rd_kafka_query_watermark_offsets(): before 2.3 that waits for a leader that has died for ever, whatever its timeout
- * (confluentinc/librdkafka#2588).
+ * Where partitions begin or end (RD_KAFKA_OFFSET_BEGINNING, RD_KAFKA_OFFSET_END: in the place of a time; the first record since
+ * 1970 is not the same: a broker looks for it in the oldest segment that it still has on disk, and finds none when the head was
+ * cut behind that). Not by rd_kafka_query_watermark_offsets(): before 2.3 that waits for a leader that has died for ever,
+ * whatever its timeout (confluentinc/librdkafka#2588).
  */
-rd_kafka_resp_err_t kafka_ask_offset(rd_kafka_t *client, const char *topic, uint32_t partition, int64_t which, int timeout_ms,
-                                     int64_t *offset)
+static rd_kafka_resp_err_t kafka_offsets_ask(rd_kafka_t *client, const char *topic, uint32_t first, uint32_t count, int64_t which,
+                                             int timeout_ms, rd_kafka_topic_partition_list_t **asked)
 {
-    rd_kafka_topic_partition_list_t *asked = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(asked, topic, (int32_t)partition)->offset = which;
-    rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(client, asked, timeout_ms);
-    if (!code)
-        code = asked->elems[0].err;
-    *offset = asked->elems[0].offset;
-    rd_kafka_topic_partition_list_destroy(asked);
-    return code;
+    *asked = rd_kafka_topic_partition_list_new((int)count);
+    for (uint32_t i = 0; i < count; i++)
+        rd_kafka_topic_partition_list_add(*asked, topic, (int32_t)(first + i))->offset = which;
+    return rd_kafka_offsets_for_times(client, *asked, timeout_ms);
 }
 
-/* So long for the first question; then twice as long each time. */
+/* So long for the first question; then twice as long each time, up to KAFKA_ASK_TIMEOUT_MS. */
 #define KAFKA_ASK_FIRST_MS 1000
 
-static bool kafka_ask_again(rd_kafka_resp_err_t code)
+static bool kafka_leader_may_move(rd_kafka_resp_err_t code)
 {
     return code == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE ||
            code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
@@ -68,41 +65,33 @@ static void kafka_leaders_refresh(rd_kafka_t *client, const char *topic)
         rd_kafka_topic_destroy(handle);
 }
 
-rd_kafka_resp_err_t kafka_ask_offset_again(rd_kafka_t *client, const char *topic, uint32_t partition, int64_t which,
-                                           int timeout_ms, int64_t *offset)
+/* A topic just made may not be known to its leader yet, and leaders move: asked again for a while. */
+static rd_kafka_resp_err_t kafka_offsets_ask_again(rd_kafka_t *client, const char *topic, uint32_t first, uint32_t count,
+                                                   int64_t which, int timeout_ms, rd_kafka_topic_partition_list_t **asked)
 {
     int64_t deadline = kafka_monotonic_ms() + timeout_ms;
-    for (int slice = KAFKA_ASK_FIRST_MS;; slice *= 2) {
-        int64_t left = deadline - kafka_monotonic_ms();
-        rd_kafka_resp_err_t code = kafka_ask_offset(client, topic, partition, which,
-                                                    left < slice ? left < 1 ? 1 : (int)left : slice, offset);
-        if (!kafka_ask_again(code) || kafka_monotonic_ms() >= deadline)
+    for (int slice = KAFKA_ASK_FIRST_MS;; slice = slice < KAFKA_ASK_TIMEOUT_MS ? 2 * slice : slice) {
+        rd_kafka_resp_err_t code =
+            kafka_offsets_ask(client, topic, first, count, which, timeout_ms < slice ? timeout_ms : slice, asked);
+        if (!kafka_leader_may_move(code) || kafka_monotonic_ms() > deadline)
             return code;
+        rd_kafka_topic_partition_list_destroy(*asked);
         kafka_leaders_refresh(client, topic);
         nanosleep(&(struct timespec){ .tv_nsec = 20 * 1000 * 1000 }, NULL);
     }
 }
 
-/*
- * A topic just made may not be known to its leader yet, and leaders move: asked again for a while. In the place of a time
- * stands "the beginning". (The first record since 1970 is not the same: a broker looks for it in the oldest segment that it
- * still has on disk, and finds none when the head was cut behind that.)
- */
-static rd_kafka_resp_err_t kafka_scanner_ask(rd_kafka_t *scanner, const char *topic, uint32_t first, uint32_t count,
-                                             int timeout_ms, rd_kafka_topic_partition_list_t **asked)
+rd_kafka_resp_err_t kafka_ask_offset(rd_kafka_t *client, const char *topic, uint32_t partition, int64_t which, bool again,
+                                     int timeout_ms, int64_t *offset)
 {
-    int64_t deadline = kafka_monotonic_ms() + timeout_ms;
-    for (int slice = KAFKA_ASK_FIRST_MS;; slice = slice < KAFKA_ASK_TIMEOUT_MS ? 2 * slice : slice) {
-        *asked = rd_kafka_topic_partition_list_new((int)count);
-        for (uint32_t i = 0; i < count; i++)
-            rd_kafka_topic_partition_list_add(*asked, topic, (int32_t)(first + i))->offset = RD_KAFKA_OFFSET_BEGINNING;
-        rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(scanner, *asked, timeout_ms < slice ? timeout_ms : slice);
-        if (!kafka_ask_again(code) || kafka_monotonic_ms() > deadline)
-            return code;
-        rd_kafka_topic_partition_list_destroy(*asked);
-        kafka_leaders_refresh(scanner, topic);
-        nanosleep(&(struct timespec){ .tv_nsec = 20 * 1000 * 1000 }, NULL);
-    }
+    rd_kafka_topic_partition_list_t *asked;
+    rd_kafka_resp_err_t code = (again ? kafka_offsets_ask_again : kafka_offsets_ask)(client, topic, partition, 1, which,
+                                                                                    timeout_ms, &asked);
+    if (!code)
+        code = asked->elems[0].err;
+    *offset = asked->elems[0].offset;
+    rd_kafka_topic_partition_list_destroy(asked);
+    return code;
 }
 
 /*
@@ -113,7 +102,7 @@ rd_kafka_resp_err_t kafka_scanner_begin(rd_kafka_t *scanner, const char *topic, 
                                         int timeout_ms)
 {
     rd_kafka_topic_partition_list_t *asked = NULL;
-    rd_kafka_resp_err_t code = kafka_scanner_ask(scanner, topic, first, count, timeout_ms, &asked);
+    rd_kafka_resp_err_t code = kafka_offsets_ask_again(scanner, topic, first, count, RD_KAFKA_OFFSET_BEGINNING, timeout_ms, &asked);
     for (int i = 0; i < asked->cnt; i++)
         if (asked->elems[i].err)
             asked->elems[i].offset = RD_KAFKA_OFFSET_BEGINNING;

@@ -38,12 +38,14 @@ void taken_leaves_limits(struct queue_worker *queue, struct taken *taken)
     limit_leave(queue->worker->limits, &taken->limit, worker_monotonic_ms());
 }
 
-void taken_why_held(const struct taken *taken, char *reason, size_t size)
+void taken_why_held(const struct queue_worker *queue, const struct taken *taken, char *reason, size_t size)
 {
     char limit[LIMIT_TEXT_BYTES];
     const char *text = limit_text(&taken->limit, limit, sizeof limit);
     if (text)
         snprintf(reason, size, "held back by %s", text);
+    else if (queue->again_ms > 0)
+        snprintf(reason, size, "held back by queue-rate %s", queue->worker->options.queue);
     else
         snprintf(reason, size, "no free slot");
 }

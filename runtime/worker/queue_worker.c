@@ -233,6 +233,13 @@ static Error failure_of(const char *type, const char *message, bool final)
     return error;
 }
 
+static void taken_report_later(struct queue_worker *queue, struct taken *taken)
+{
+    Error error = failure_of("Misuse", "it returned PDR_LATER, which a step can that its job's own worker runs: leave out its "
+                             ".queue", true);
+    taken_report_end(queue, taken, NULL, &error);
+}
+
 static void queue_take_ended(struct queue_worker *queue)
 {
     for (struct attempt_done *done; (done = step_pool_take(queue->worker->pool));) {
@@ -241,9 +248,10 @@ static void queue_take_ended(struct queue_worker *queue)
         queue->running--;
         if (done->detail && done->outcome.error) /* another attempt may go on from there */
             taken_report_beat(queue, taken, done->detail);
-        Error later = failure_of("Misuse", "it returned PDR_LATER, which a step can that its job's own worker runs: leave out its "
-                                 ".queue", true);
-        taken_report_end(queue, taken, done->outcome.result, done->outcome.code == PDR_LATER ? &later : done->outcome.error);
+        if (done->outcome.code == PDR_LATER)
+            taken_report_later(queue, taken);
+        else
+            taken_report_end(queue, taken, done->outcome.result, done->outcome.error);
         taken_over(queue, taken, true);
         attempt_done_free(done);
     }
@@ -276,7 +284,7 @@ static void queue_keep_time(struct queue_worker *queue)
         if (taken->state == TAKEN_HELD && (now >= taken->decline_at || queue->worker->draining)) {
             char reason[160] = "shutting down";
             if (!queue->worker->draining)
-                taken_why_held(taken, reason, sizeof reason);
+                taken_why_held(queue, taken, reason, sizeof reason);
             taken_decline(queue, taken, reason);
         }
         if (taken->state == TAKEN_RUNNING && !taken->stopped)
@@ -338,7 +346,7 @@ static void queue_loop(struct queue_worker *queue)
             worker_fail(worker, PDR_UNREACHABLE, "%s", queue->log->error);
         if (atomic_load(&worker->stopping) && !worker->draining) {
             worker->draining = true;
-            give_up = worker_monotonic_ms() + (worker->options.drain_timeout_ms ? worker_drain_ms(worker) : QUEUE_DRAIN_MS);
+            give_up = worker_monotonic_ms() + worker_drain_ms(worker);
         }
         queue_take_ended(queue);
         if (!worker->draining)

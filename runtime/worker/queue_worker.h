@@ -10,7 +10,6 @@
 #define QUEUE_HOLD_MS INT64_C(500)      /* a task waits so long for a slot, then twice as long each time it is sent again */
 #define QUEUE_HOLD_MAX_MS INT64_C(60000)
 #define QUEUE_HELD_PER_SLOT 8           /* so many tasks may wait */
-#define QUEUE_DRAIN_MS INT64_C(30000)   /* steps have so long to end when the worker is stopped, unless told otherwise */
 #define QUEUE_BEGUN_MS 20               /* what ends within is reported by its end alone: half the reports */
 #define QUEUE_DETAIL_MS 500             /* what a step says of itself is sent so often at most */
 #define QUEUE_SETTLED_KEPT 4096         /* tasks known to be ended when they are delivered again */
@@ -83,7 +82,7 @@ void reports_free(struct queue_worker *queue);
 /* queue_limits.c: those of `taken` on steps, and of the whole worker */
 bool taken_is_admitted(struct queue_worker *queue, struct taken *taken); /* asked for with a slot that is free */
 void taken_leaves_limits(struct queue_worker *queue, struct taken *taken);
-void taken_why_held(const struct taken *taken, char *reason, size_t size);
+void taken_why_held(const struct queue_worker *queue, const struct taken *taken, char *reason, size_t size);
 int queue_limits_timeout(const struct queue_worker *queue, int timeout_ms); /* the shorter one, in ms */
 
 /* queue_worker.c */

@@ -268,7 +268,8 @@ static void worker_take_steps(struct pdr_worker *worker)
 int64_t worker_drain_ms(const struct pdr_worker *worker)
 {
     int64_t wanted = worker->options.drain_timeout_ms;
-    return wanted == 0 ? DRAIN_MS : wanted > 0 ? wanted : 0;
+    int64_t usual = worker->options.queue ? QUEUE_DRAIN_MS : DRAIN_MS;
+    return wanted == 0 ? usual : wanted > 0 ? wanted : 0;
 }
 
 static void worker_stop_begin(struct pdr_worker *worker)

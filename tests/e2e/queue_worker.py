@@ -127,7 +127,7 @@ def check_rate(log, owner, queue, limit, reason, *arguments):
 
 def check_limits(log, owner):
     check_rate(log, owner, "slowly", "a step", "held back by step-rate slow=2/s", "--step-rate", "slow=2/s")
-    check_rate(log, owner, "slowly", "the worker", "no free slot", "--queue-rate", "slowly=2/s")
+    check_rate(log, owner, "slowly", "the worker", "held back by queue-rate slowly", "--queue-rate", "slowly=2/s")
     worker = begin(log, "slowly", "--threads", "4", "--step-limit", "courier/slow=1")
     running, held = owner.put("slow", "2"), owner.put("slow", "0")
     check(owner.wait(held, "declined").declined.reason == "held back by step-limit courier/slow=1", "why it was declined")

@@ -766,7 +766,7 @@ static bool worker_evict(struct worker *worker)
     struct engine *tried[PARTITIONS_MAX] = { 0 };
     bool did = false;
     worker->memory.budget = world->profile.memory;
-    worker->memory.result = 3000;
+    worker->memory.result = 3000; /* a few attempts fill a budget of the simulator */
     while (world->profile.memory > 0 && worker->memory.used >= worker->memory.budget) {
         struct seat *oldest = NULL;
         for (uint32_t p = 0; p < world->profile.partitions; p++) {

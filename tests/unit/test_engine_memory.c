@@ -165,49 +165,70 @@ static void attempts_reserve(void **state)
     assert_int_equal(memory.used, 0);
 }
 
-/* The largest results there may be, of all at once: the budget is kept to, as far as one of each partition goes. */
-static void large_results_stay_within(void **state)
+#define LARGE 500000
+
+/* So many jobs with a result of LARGE each; all have it. Returns the most that ran at a time, `most_used` the most that counted. */
+static size_t large_results(struct engine_memory *memory, int count, size_t *most_used)
 {
-    static char large[500000];
-    struct engine_memory memory = { .budget = 4000000, .result = sizeof large };
+    static char large[LARGE];
     struct trial_worker *worker;
-    struct trial *trial = owned(&memory, &worker);
-    size_t most_used = 0;
+    struct trial *trial = owned(memory, &worker);
     char job[32];
-    (void)state;
     memset(large, 'x', sizeof large - 1);
     worker->hold_steps = true;
-    start_many(trial, "busy", 0, 30);
-    assert_int_equal(work_off(trial, 30, large, &memory, &most_used), STEPS_OVER_BUDGET);
-    assert_true(most_used < memory.budget + 6 * sizeof large); /* an append counts four times its bytes */
-    for (int i = 0; i < 30; i++) {
+    start_many(trial, "busy", 0, count);
+    *most_used = 0;
+    size_t most = work_off(trial, count, large, memory, most_used);
+    for (int i = 0; i < count; i++) {
         snprintf(job, sizeof job, "busy-%d", i);
         assert_string_equal(trial_state(trial, job), "completed");
     }
     trial_free(trial);
-    assert_int_equal(memory.used, 0);
+    assert_int_equal(memory->used, 0);
+    return most;
+}
+
+/* The largest results there may be, of all at once: the budget is kept to, as far as one of each partition goes. */
+static void large_results_stay_within(void **state)
+{
+    struct engine_memory memory = { .budget = 4000000, .result = LARGE };
+    size_t most_used;
+    (void)state;
+    assert_int_equal(large_results(&memory, 30, &most_used), STEPS_OVER_BUDGET);
+    assert_true(most_used < memory.budget + 6 * LARGE); /* an append counts four times its bytes */
 }
 
 /* Jobs that are each larger than the budget go on, a few at a time. */
 static void larger_than_the_budget(void **state)
 {
-    static char large[500000];
-    struct engine_memory memory = { .budget = 1000, .result = sizeof large };
+    struct engine_memory memory = { .budget = 1000, .result = LARGE };
+    size_t most_used;
+    (void)state;
+    assert_in_range(large_results(&memory, 10, &most_used), 1, STEPS_OVER_BUDGET);
+}
+
+/* ---- what is read --------------------------------------------------------------------------------------------- */
+
+/* Commands that wait for a journal that stands still leave most of the budget to the jobs that will work them off. */
+static void the_intake_has_a_share(void **state)
+{
+    struct engine_memory memory = { .budget = 1000000 };
     struct trial_worker *worker;
     struct trial *trial = owned(&memory, &worker);
-    size_t most_used = 0;
-    char job[32];
     (void)state;
-    memset(large, 'x', sizeof large - 1);
-    worker->hold_steps = true;
-    start_many(trial, "busy", 0, 10);
-    assert_in_range(work_off(trial, 10, large, &memory, &most_used), 1, STEPS_OVER_BUDGET);
-    for (int i = 0; i < 10; i++) {
-        snprintf(job, sizeof job, "busy-%d", i);
-        assert_string_equal(trial_state(trial, job), "completed");
+    start_many(trial, "patient", 0, 1);
+    for (int i = 0; i < 400; i++) {
+        char request[32];
+        snprintf(request, sizeof request, "s-%d", i);
+        trial_signal(trial, "patient-0", "go", "word", request);
     }
+    for (int i = 0; i < 20; i++) {
+        trial_read(worker);
+        trial_run(worker);
+    }
+    assert_int_equal(worker->inbox_from, -1); /* not followed */
+    assert_true(memory.used < memory.budget);
     trial_free(trial);
-    assert_int_equal(memory.used, 0);
 }
 
 /* What waits to be sent counts, and no longer than that. */
@@ -243,7 +264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_signal_waits_for_room_alone), cmocka_unit_test(attempts_reserve),
         cmocka_unit_test(large_results_stay_within), cmocka_unit_test(larger_than_the_budget),
-        cmocka_unit_test(the_outbox_counts),
+        cmocka_unit_test(the_intake_has_a_share), cmocka_unit_test(the_outbox_counts),
     };
     return cmocka_run_group_tests_name("the engine's memory", tests, NULL, NULL);
 }

@@ -7,7 +7,6 @@
  */
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/wait.h>
 
 #include "supervisor.h"
@@ -50,20 +49,13 @@ bool memory_was_short(const struct supervisor *supervisor, int status)
     return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !supervisor->verdict && before >= 0 && kills_read() > before;
 }
 
-static uint64_t call_of(const struct crash_slot *slot)
-{
-    uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a */
-    const uint64_t numbers[] = { slot->kind, slot->run, slot->op };
-    for (size_t i = 0; i < sizeof numbers; i++)
-        hash = (hash ^ ((const unsigned char *)numbers)[i]) * UINT64_C(1099511628211);
-    return hash;
-}
-
 bool memory_suspects(const struct supervisor *supervisor, const struct crash_slot *slot, uint32_t busy)
 {
-    for (size_t i = 0; i < supervisor->suspect_count; i++)
-        if (supervisor->suspect[i] == call_of(slot))
+    for (size_t i = 0; i < supervisor->suspect_count; i++) {
+        const struct suspect *suspect = &supervisor->suspect[i];
+        if (suspect->kind == slot->kind && suspect->run == slot->run && suspect->op == slot->op)
             return true;
+    }
     return busy == 1;
 }
 
@@ -72,7 +64,9 @@ void memory_remember(struct supervisor *supervisor)
     const struct crash_record *record = supervisor->record;
     uint32_t count = atomic_load(&record->slots);
     supervisor->suspect_count = 0;
-    for (uint32_t i = 0; i < count && i < CRASH_THREADS && supervisor->suspect_count < SUSPECTS; i++)
-        if (atomic_load(&record->slot[i].busy) != 0)
-            supervisor->suspect[supervisor->suspect_count++] = call_of(&record->slot[i]);
+    for (uint32_t i = 0; i < count && i < CRASH_THREADS && supervisor->suspect_count < SUSPECTS; i++) {
+        const struct crash_slot *slot = &record->slot[i];
+        if (atomic_load(&slot->busy) != 0)
+            supervisor->suspect[supervisor->suspect_count++] = (struct suspect){slot->kind, slot->run, slot->op};
+    }
 }

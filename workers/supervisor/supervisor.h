@@ -15,7 +15,7 @@
 
 #include "crash/crash_record.h"
 
-#define SUSPECTS 64 /* CRASH_REPORTS is fewer: more cannot be held against anybody at once */
+#define SUSPECTS 64 /* of one kill; more are not remembered */
 
 struct supervisor {
     char **command;      /* of the worker, ends with NULL */
@@ -43,7 +43,10 @@ struct supervisor {
     int64_t memory_kills, memory_kills_before; /* of this machine, looked at last and before; -1: not known */
     int64_t memory_ms;
     bool out_of_memory;      /* this child was killed for it */
-    uint64_t suspect[SUSPECTS]; /* whose calls ran then, the last time */
+    struct suspect {
+        uint32_t kind;
+        uint64_t run, op;
+    } suspect[SUSPECTS];     /* the calls that ran then, the last time */
     size_t suspect_count;
 
     int64_t notify_every_ms; /* the service manager's watchdog; 0: none */

@@ -65,14 +65,18 @@ int wink(pdr_job *job, const pdr_text *in, pdr_text *out)
     return PDR_OK;
 }
 
+static char *many_of(pdr_attempt *attempt, char letter, size_t size)
+{
+    char *text = pdr_attempt_alloc(attempt, size + 1);
+    memset(text, letter, size);
+    return text;
+}
+
 #define BULK 100000 /* bytes of a result */
 
 int bulk(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
 {
-    char *text = pdr_attempt_alloc(attempt, BULK + 1);
-    memset(text, in->chars[0], BULK);
-    text[BULK] = '\0';
-    out->chars = text;
+    out->chars = many_of(attempt, in->chars[0], BULK);
     return PDR_OK;
 }
 
@@ -102,10 +106,7 @@ int bulk_together(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
     const char *gate = getenv("PERDURE_TOGETHER");
     while (gate && access(gate, F_OK) != 0)
         usleep(5000);
-    char *text = pdr_attempt_alloc(attempt, TOGETHER + 1);
-    memset(text, in->chars[0], TOGETHER);
-    text[TOGETHER] = '\0';
-    out->chars = text;
+    out->chars = many_of(attempt, in->chars[0], TOGETHER);
     return PDR_OK;
 }
 
