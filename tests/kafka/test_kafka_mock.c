@@ -139,7 +139,7 @@ static void test_lost_statuses(void **state)
     struct mock mock;
     struct heard *heard = &mock.heard;
     (void)state;
-    mock_open(&mock, "1500");
+    mock_open(&mock, "3000"); /* longer than it takes to put all */
     struct log *log = heard->log;
     assert_int_equal(kafka_put(heard, LOG_JOURNAL, 0, "first", 1), LOG_OK);
     KAFKA_UNTIL(heard, 10000, heard->reports[LOG_PERSISTED] == 1);
