@@ -1,7 +1,9 @@
 /* Errors that a real broker makes rarely, by librdkafka's broker inside the process. */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kafka_test.h"
 
@@ -158,6 +160,46 @@ static void test_lost_statuses(void **state)
     mock_close(&mock);
 }
 
+/* The next leader is chosen a while after the client has heard of the dead one. */
+static void *leader_moves(void *cluster)
+{
+    usleep(1500000);
+    rd_kafka_mock_partition_set_leader(cluster, "leads", 0, 1);
+    return NULL;
+}
+
+/* A client that comes when a broker has just died is told of it as the leader; it asks the next one. */
+static void test_leader_has_just_died(void **state)
+{
+    struct kafka_uri uri;
+    struct kafka_notes notes;
+    char error[512] = "", text[600];
+    int64_t end = -1;
+    pthread_t mover;
+    (void)state;
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "log_level", "0", NULL, 0);
+    rd_kafka_t *client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error);
+    rd_kafka_mock_cluster_t *cluster = rd_kafka_mock_cluster_new(client, 2);
+    assert_int_equal(rd_kafka_mock_topic_create(cluster, "leads", 1, 2), RD_KAFKA_RESP_ERR_NO_ERROR);
+    rd_kafka_mock_partition_set_leader(cluster, "leads", 0, 2);
+    rd_kafka_mock_broker_set_down(cluster, 2);
+    snprintf(text, sizeof text, "kafka://%s/mock", rd_kafka_mock_cluster_bootstraps(cluster));
+    assert_true(kafka_uri_parse(&uri, text, error, sizeof error));
+    kafka_notes_init(&notes);
+    rd_kafka_t *scanner = kafka_scanner_new(&uri, &notes, error, sizeof error);
+    assert_non_null(scanner);
+    assert_int_equal(pthread_create(&mover, NULL, leader_moves, cluster), 0);
+    assert_int_equal(kafka_ask_offset(scanner, "leads", 0, RD_KAFKA_OFFSET_END, true, 20000, &end), RD_KAFKA_RESP_ERR_NO_ERROR);
+    assert_int_equal(end, 0);
+    pthread_join(mover, NULL);
+    rd_kafka_destroy_flags(scanner, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    rd_kafka_mock_cluster_destroy(cluster);
+    rd_kafka_destroy(client);
+    kafka_notes_free(&notes);
+    kafka_uri_free(&uri);
+}
+
 static void test_unreachable_is_told_once(void **state)
 {
     struct mock mock;
@@ -256,6 +298,7 @@ int main(void)
         cmocka_unit_test(test_timeout_in_flight_is_doubt),
         cmocka_unit_test(test_never_sent_is_not_persisted),
         cmocka_unit_test(test_lost_statuses),
+        cmocka_unit_test(test_leader_has_just_died),
         cmocka_unit_test(test_unreachable_is_told_once),
         cmocka_unit_test(test_producer_replaced),
         cmocka_unit_test(test_out_of_order_sequence),
