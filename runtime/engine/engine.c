@@ -316,10 +316,9 @@ void engine_take_turns(struct engine *engine)
         else if (!active->wake_alarm.place || active->wake_alarm.due > engine->monotonic_ms)
             wake_at(active, engine->monotonic_ms); /* not when its timer is due: something has come for it */
     }
-    wakes_take(engine); /* after what has come */
 }
 
-void engine_run(struct engine *engine)
+void engine_run(struct engine *engine, bool bring_back)
 {
     if (engine->history_lost) { /* nothing was appended since */
         engine_rebuild(engine, engine->judge->error);
@@ -349,8 +348,11 @@ void engine_run(struct engine *engine)
     if (!slots_run(engine))
         return;
     starts_let_in(engine);
-    if (!crashes_come_first(engine, true))
+    if (!crashes_come_first(engine, true)) {
         engine_take_turns(engine);
+        if (bring_back)
+            wakes_take(engine); /* after what has come */
+    }
     if (engine->state != ENGINE_OWNER || engine->history_lost)
         return;
     if (engine->assigned) /* else there is better to do: it is to be given up */

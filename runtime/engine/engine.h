@@ -222,7 +222,9 @@ void engine_on_step_ended(struct engine *engine, const char *job, uint64_t run, 
 void engine_on_crashed(struct engine *engine, const char *job, uint64_t run, const Event *event);
 /* An attempt of ENGINE_OUT_STEP that was not begun, and will not be. */
 void engine_on_step_handed_back(struct engine *engine, const char *job, uint64_t run, uint64_t op, uint32_t attempt);
-void engine_run(struct engine *engine);
+/* `bring_back`: of the jobs that are due some may be replayed, too, if there is room; that may take long. */
+void engine_run(struct engine *engine, bool bring_back);
+bool engine_has_due(const struct engine *engine);
 bool engine_take(struct engine *engine, struct engine_output *out);
 /* Monotonic milliseconds at which engine_on_time() is wanted; INT64_MAX: never. */
 int64_t engine_next_wake(const struct engine *engine);

@@ -236,6 +236,8 @@ void wakes_take(struct engine *engine)
     }
 }
 
+bool engine_has_due(const struct engine *engine) { return alarms_next(&engine->wakes) <= engine->monotonic_ms; }
+
 int64_t wakes_next(const struct engine *engine)
 {
     int64_t next = alarms_next(&engine->wakes);

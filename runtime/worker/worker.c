@@ -16,6 +16,7 @@
 #include "crash/slot.h"
 #include "worker/queue_worker.h"
 
+#define BRING_BACK_MS 4       /* jobs that are due are replayed for so long, then what has come is looked at */
 #define SAVE_INTERVAL_MS 1000 /* how much journal a takeover reads again at most, in time */
 #define STOP_PATIENCE_MS 10000 /* how long a stop waits for the log beyond the drain, and a failed worker for its steps */
 #define STEPS_PATIENCE_MS 500
@@ -292,22 +293,42 @@ static bool worker_has_partitions(const struct pdr_worker *worker)
     return false;
 }
 
-/* Runs the engines until none wants anything more at this moment. True: something is to be flushed. */
+static bool worker_run_engine(struct pdr_worker *worker, uint32_t partition, int64_t wall, int64_t monotonic, bool bring_back)
+{
+    struct engine *engine = worker->partitions[partition].engine;
+    if (!engine)
+        return false;
+    engine_on_time(engine, wall, monotonic);
+    engine_run(engine, bring_back);
+    return worker_carry_out(worker, partition);
+}
+
+/* Runs the engines until none wants anything more of what has come. True: something is to be flushed. */
 static bool worker_turn(struct pdr_worker *worker)
 {
     bool any = false, again = true;
     int64_t wall = worker_wall_ms(), monotonic = worker_monotonic_ms();
     for (int round = 0; again && round < 1000 && !worker->failed; round++) {
         again = false;
-        for (uint32_t p = 0; p < worker->partition_count; p++) {
-            struct engine *engine = worker->partitions[p].engine;
-            if (!engine)
-                continue;
-            engine_on_time(engine, wall, monotonic);
-            engine_run(engine);
-            again = worker_carry_out(worker, p) || again;
-        }
+        for (uint32_t p = 0; p < worker->partition_count; p++)
+            again = worker_run_engine(worker, p, wall, monotonic, false) || again;
         any = any || again;
+    }
+    return any;
+}
+
+/* Jobs that are due are replayed, a few at a time: one partition with long histories does not keep the others from what has
+ * come for them meanwhile. */
+static bool worker_bring_back(struct pdr_worker *worker)
+{
+    bool any = false;
+    int64_t begun = worker_monotonic_ms(), now = begun;
+    for (uint32_t i = 0; i < worker->partition_count && now - begun < BRING_BACK_MS && !worker->failed; i++) {
+        uint32_t p = worker->next_brought_back++ % worker->partition_count;
+        if (!worker->partitions[p].engine || !engine_has_due(worker->partitions[p].engine))
+            continue;
+        any = worker_run_engine(worker, p, worker_wall_ms(), now, true) || any;
+        now = worker_monotonic_ms();
     }
     return any;
 }
@@ -360,6 +381,7 @@ static void worker_loop(struct pdr_worker *worker)
         worker_grow(worker);
         worker_send_postponed(worker);
         bool busy = worker_turn(worker);
+        busy = worker_bring_back(worker) || busy;
         worker_evict(worker);
         worker->log->operations->flush(worker->log);
         worker_save_if_due(worker);

@@ -74,6 +74,7 @@ struct pdr_worker {
     struct limits *limits;               /* of steps that run here */
     struct worker_partition *partitions;
     uint32_t partition_count;
+    uint32_t next_brought_back; /* whose jobs that are due are replayed next, counted on */
     char **known_types;
     size_t known_type_count;
     struct cookie_slot *slots;

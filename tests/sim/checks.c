@@ -366,7 +366,7 @@ static void read_all(struct engine *engine, uint32_t p, struct rows *rows, int64
     engine_begin(engine, from);
     for (int turn = 0; turn < 100; turn++) {
         engine_on_time(engine, world->now, world->now - world->started);
-        engine_run(engine);
+        engine_run(engine, true);
         bool did = false;
         while (engine_take(engine, &out)) {
             did = true;

@@ -120,7 +120,7 @@ void crashes_run(struct worker *worker, struct engine *engine)
     struct crashes *crashes = world->crashes;
     crashes->listening = true;
     crashes->crashed = false;
-    engine_run(engine);
+    engine_run(engine, true);
     crashes->listening = false;
     if (!crashes->crashed)
         return;

@@ -289,7 +289,7 @@ void trial_run(struct trial_worker *worker)
     while (any) {
         any = false;
         engine_on_time(worker->engine, worker->trial->wall_ms, worker->trial->monotonic_ms);
-        engine_run(worker->engine);
+        engine_run(worker->engine, !worker->hold_jobs);
         while (engine_take(worker->engine, &out)) {
             trial_take(worker, &out);
             any = true;

@@ -45,6 +45,7 @@ struct trial_worker {
     char last_answer[32];
     char last_state[32];          /* of the last status record */
     bool hold_steps;              /* steps are not run */
+    bool hold_jobs;               /* those that are due are not brought back */
     size_t steps_held;
     struct trial_task *tasks;     /* as they came into the queues */
     size_t task_count;

@@ -497,7 +497,37 @@ static void takeover_after_every_append(void **state)
     }
 }
 
-/* Evicted jobs come back when something arrives for them. */
+/* A new owner's host may let what has come go before the jobs that are to be replayed: those wait, and it is told that they do. */
+static void what_comes_goes_before_replays(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    worker->hold_steps = true;
+    trial_start(trial, "old", "greet", "a", "r1");
+    trial_settle(trial);
+    assert_int_equal(worker->steps_held, 1);
+    engine_free(worker->engine);
+    trial_lose(worker);
+    trial_worker(trial, 0, NULL);
+    worker->hold_jobs = true;
+    worker->steps_held = 0;
+    engine_on_assigned(worker->engine);
+    trial_start(trial, "new", "greet", "b", "r2");
+    trial_settle(trial);
+    assert_int_equal(worker->outputs[ENGINE_OUT_REPLAYED], 0);
+    assert_int_equal(worker->steps_held, 1);
+    assert_string_equal(worker->held.job, "new");
+    assert_true(engine_has_due(worker->engine));
+    assert_true(engine_next_wake(worker->engine) <= trial->monotonic_ms);
+    worker->hold_jobs = false;
+    trial_run(worker);
+    assert_int_equal(worker->outputs[ENGINE_OUT_REPLAYED], 1);
+    assert_int_equal(worker->steps_held, 2);
+    assert_string_equal(worker->held.job, "old");
+    trial_free(trial);
+}
+
 /* An owner whose appends do not land reads no more of its inbox than it may hold; nothing is lost when they do again. */
 static void inbox_is_held_back(void **state)
 {
@@ -645,6 +675,7 @@ static void what_was_acknowledged_must_be_read(void **state)
     trial_free(trial);
 }
 
+/* Evicted jobs come back when something arrives for them. */
 static void evicted_jobs_go_on(void **state)
 {
     struct engine_limits limits = { .live_jobs = 2 };
@@ -806,6 +837,7 @@ int main(void)
         cmocka_unit_test(job_completes),
         cmocka_unit_test(every_append_meets_every_fault),
         cmocka_unit_test(takeover_after_every_append),
+        cmocka_unit_test(what_comes_goes_before_replays),
         cmocka_unit_test(an_acknowledgement_stands_for_reading),
         cmocka_unit_test(an_acknowledgement_further_on_does_not),
         cmocka_unit_test(what_was_acknowledged_must_be_read),
