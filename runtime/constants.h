@@ -113,6 +113,8 @@
 #define MEMORY_LEAST (16 * 1024 * 1024)
 /* What was read from the inboxes and is not worked off may take this part of it: beyond, they are read as above. */
 #define MEMORY_PART_OF_INTAKE 4
+/* Histories are stored once a second, and sooner when those that are not take this part of it: their jobs cannot leave it. */
+#define MEMORY_PART_OF_UNSAVED 8
 /* Attempts that run here hold PAYLOAD_LIMIT_BYTES each for their results, together at most this part of it. */
 #define MEMORY_PART_OF_RESULTS 2
 /* Attempts of a worker that run at the same time while the budget is used up, beside one of each partition; and how soon

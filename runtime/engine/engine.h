@@ -76,6 +76,7 @@ struct engine_limits {        /* zero: the default of constants.h */
 struct engine_memory {
     size_t used, budget; /* bytes, as far as they are counted */
     size_t intake;       /* of `used`: commands that are not absorbed, answers that wait for a position */
+    size_t unsaved;      /* of `used`: records of histories that engine_store() would give away */
     size_t result;       /* what an attempt that runs here may bring: counted from its beginning to its end */
     size_t attempts;     /* that run here */
 };

@@ -596,6 +596,8 @@ void memory_add(struct engine *engine, size_t bytes);
 void memory_subtract(struct engine *engine, size_t bytes);
 void memory_add_intake(struct engine *engine, size_t bytes);
 void memory_subtract_intake(struct engine *engine, size_t bytes);
+void memory_add_unsaved(struct engine *engine, size_t bytes);
+void memory_subtract_unsaved(struct engine *engine, size_t bytes);
 bool memory_admits(struct engine *engine, struct active *active); /* its job may be made */
 bool memory_has_room(const struct engine *engine);
 bool memory_admits_attempt(const struct engine *engine, const struct active *active);

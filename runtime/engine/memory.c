@@ -36,6 +36,22 @@ void memory_subtract_intake(struct engine *engine, size_t bytes)
         engine->config.memory->intake -= bytes;
 }
 
+void memory_add_unsaved(struct engine *engine, size_t bytes)
+{
+    memory_add(engine, bytes);
+    engine->unsaved_bytes += bytes;
+    if (engine->config.memory)
+        engine->config.memory->unsaved += bytes;
+}
+
+void memory_subtract_unsaved(struct engine *engine, size_t bytes)
+{
+    memory_subtract(engine, bytes);
+    engine->unsaved_bytes -= bytes;
+    if (engine->config.memory)
+        engine->config.memory->unsaved -= bytes;
+}
+
 void memory_release(struct engine *engine)
 {
     memory_subtract_intake(engine, engine->memory_intake);

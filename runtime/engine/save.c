@@ -40,8 +40,7 @@ static void unsaved_add(struct engine *engine, struct unsaved_record *record)
     else
         engine->unsaved = record;
     engine->unsaved_tail = record;
-    engine->unsaved_bytes += unsaved_size(record);
-    memory_add(engine, unsaved_size(record));
+    memory_add_unsaved(engine, unsaved_size(record));
 }
 
 /* A run that has ended leaves a stub only. While a long journal is read, or while the store takes nothing, its records
@@ -58,8 +57,7 @@ static void unsaved_prune(struct engine *engine)
         return; /* what is being copied is known as a run with its last part only */
     struct unsaved_record *record = engine->unsaved, *next;
     engine->unsaved = engine->unsaved_tail = NULL;
-    memory_subtract(engine, engine->unsaved_bytes);
-    engine->unsaved_bytes = 0;
+    memory_subtract_unsaved(engine, engine->unsaved_bytes);
     if (engine->unsaved_buckets)
         memset(engine->unsaved_buckets, 0, UNSAVED_BUCKETS * sizeof *engine->unsaved_buckets);
     for (; record; record = next) {
@@ -106,13 +104,12 @@ void save_clear(struct engine *engine)
 {
     while (engine->unsaved) {
         struct unsaved_record *next = engine->unsaved->next;
-        memory_subtract(engine, unsaved_size(engine->unsaved));
+        memory_subtract_unsaved(engine, unsaved_size(engine->unsaved));
         free(engine->unsaved->job);
         free(engine->unsaved);
         engine->unsaved = next;
     }
     engine->unsaved_tail = NULL;
-    engine->unsaved_bytes = 0;
     engine->unsaved_limit = UNSAVED_PRUNE_BYTES;
     free(engine->unsaved_buckets);
     engine->unsaved_buckets = NULL;

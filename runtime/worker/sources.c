@@ -41,11 +41,13 @@ struct source_reader {
 static void source_on_record(void *context, const struct log_record *record)
 {
     struct source_reader *reader = context;
-    if (record->stream != LOG_JOURNAL || record->offset > reader->end)
+    if (record->stream != LOG_JOURNAL || record->offset > reader->end || reader->trouble[0])
         return;
     struct source_record *copy = malloc(sizeof *copy + record->size);
-    if (!copy)
-        abort();
+    if (!copy) { /* it is read again from the start */
+        snprintf(reader->trouble, sizeof reader->trouble, "out of memory");
+        return;
+    }
     *copy = (struct source_record){ .offset = record->offset, .append_ms = record->append_ms, .size = record->size };
     memcpy(copy->data, record->data, record->size);
     pthread_mutex_lock(&reader->mutex);

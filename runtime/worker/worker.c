@@ -18,6 +18,7 @@
 
 #define BRING_BACK_MS 4       /* jobs that are due are replayed for so long, then what has come is looked at */
 #define SAVE_INTERVAL_MS 1000 /* how much journal a takeover reads again at most, in time */
+#define SAVE_LEAST_MS 50
 #define STOP_PATIENCE_MS 10000 /* how long a stop waits for the log beyond the drain, and a failed worker for its steps */
 #define STEPS_PATIENCE_MS 500
 
@@ -313,6 +314,7 @@ static bool worker_turn(struct pdr_worker *worker)
         for (uint32_t p = 0; p < worker->partition_count; p++)
             again = worker_run_engine(worker, p, wall, monotonic, false) || again;
         any = any || again;
+        again = again && worker->memory.used < worker->memory.budget; /* else first of all what can leave memory does */
     }
     return any;
 }
@@ -350,9 +352,17 @@ static int worker_timeout(const struct pdr_worker *worker)
     return next > now ? (int)(next - now) : 0;
 }
 
+/* Histories that are not stored are in memory, and their jobs cannot leave it. */
+static bool worker_save_is_due(const struct pdr_worker *worker)
+{
+    int64_t now = worker_monotonic_ms();
+    bool many = worker->memory.unsaved > worker->memory.budget / MEMORY_PART_OF_UNSAVED;
+    return now >= worker->next_save_ms || (many && now >= worker->next_save_ms - SAVE_INTERVAL_MS + SAVE_LEAST_MS);
+}
+
 static void worker_save_if_due(struct pdr_worker *worker)
 {
-    if (worker_monotonic_ms() < worker->next_save_ms)
+    if (!worker_save_is_due(worker))
         return;
     worker_save(worker);
     worker->next_save_ms = worker_monotonic_ms() + SAVE_INTERVAL_MS;

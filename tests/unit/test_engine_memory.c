@@ -259,12 +259,53 @@ static void the_outbox_counts(void **state)
     assert_int_equal(memory.used, 0);
 }
 
+static void save_nothing(void *context, const StoredPartition *row) { (void)context, (void)row; }
+static void save_no_run(void *context, const StoredRun *run) { (void)context, (void)run; }
+static void save_no_output(void *context, const StoredOutput *const *rows, size_t count) { (void)context, (void)rows, (void)count; }
+
+static void save_record_size(void *context, const char *job, uint64_t run, uint64_t seq, int64_t offset, const void *data,
+                             size_t size)
+{
+    (void)job, (void)run, (void)seq, (void)offset, (void)data;
+    *(size_t *)context += size;
+}
+
+/* Histories that are not stored yet are told apart, so that the host can store them sooner, and count no longer than that. */
+static void unsaved_histories_count(void **state)
+{
+    struct engine_memory memory = { .budget = SIZE_MAX / 2 };
+    struct trial *trial = trial_new(modules);
+    size_t saved = 0;
+    const struct engine_save save = { .context = &saved, .partition = save_nothing, .run = save_no_run,
+                                      .record = save_record_size, .outputs = save_no_output };
+    (void)state;
+    trial->memory = &memory;
+    trial->store_is_damaged = true; /* there is one, beside the log */
+    struct trial_worker *worker = trial_worker(trial, 0, NULL);
+    engine_on_assigned(worker->engine);
+    trial_start(trial, "waits", "patient", "word", "r1");
+    trial_settle(trial);
+    size_t unsaved = memory.unsaved, used = memory.used;
+    assert_true(unsaved > 0);
+    engine_store(worker->engine, &save);
+    assert_true(saved > 0 && saved <= unsaved);
+    assert_int_equal(memory.unsaved, 0);
+    assert_int_equal(memory.used, used - unsaved);
+    trial_signal(trial, "waits", "go", "word", "r2");
+    trial_settle(trial);
+    assert_true(memory.unsaved > 0);
+    trial_free(trial); /* with its engine */
+    assert_int_equal(memory.unsaved, 0);
+    assert_int_equal(memory.used, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_signal_waits_for_room_alone), cmocka_unit_test(attempts_reserve),
         cmocka_unit_test(large_results_stay_within), cmocka_unit_test(larger_than_the_budget),
         cmocka_unit_test(the_intake_has_a_share), cmocka_unit_test(the_outbox_counts),
+        cmocka_unit_test(unsaved_histories_count),
     };
     return cmocka_run_group_tests_name("the engine's memory", tests, NULL, NULL);
 }

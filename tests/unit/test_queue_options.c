@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "worker/queue_options.h"
+#include "worker/queue_worker.h"
 
 static struct queue_options *read_options(const char *rates, const char *limits)
 {
@@ -81,8 +82,21 @@ static void taken(void **state)
     }
 }
 
+/* A step worker whose rate has room at once looks again at once for what it holds, but not when all its slots are taken. */
+static void looked_again(void **state)
+{
+    struct pdr_worker worker = { .limits = limits_new() };
+    struct queue_worker queue = { .worker = &worker, .slot_count = 2, .running = 1, .held = 1, .again_ms = 1 };
+    (void)state;
+    assert_int_equal(queue_limits_timeout(&queue, 100), 0);
+    queue.running = 2;
+    assert_int_equal(queue_limits_timeout(&queue, 100), 100);
+    limits_free(worker.limits);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(written), cmocka_unit_test(written_wrong), cmocka_unit_test(taken) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(written), cmocka_unit_test(written_wrong), cmocka_unit_test(taken),
+                                        cmocka_unit_test(looked_again) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
