@@ -121,6 +121,8 @@
  * others look for room. */
 #define STEPS_OVER_BUDGET 4
 #define MEMORY_LOOK_MS 10
+/* ... and those that left memory while they waited for it, as long as others that are still there do. */
+#define WAITERS_LOOK_MS 50
 /* A record in memory beside its bytes: decoded, its events, their parts. */
 #define MEMORY_OF_RECORD(size) (4 * (size) + 512)
 /* A result that waits for its turn; an entry of the outbox with its target. */

@@ -282,10 +282,12 @@ static bool active_waits_for_memory(const struct active *active)
 static void active_evict(struct active *active)
 {
     struct engine *engine = active->engine;
-    int64_t due = active_waits_for_memory(active) ? engine->monotonic_ms : active_wake_time(active);
+    bool waited = active_waits_for_memory(active);
+    int64_t due = active_wake_time(active);
+    active->due_else = waited ? due : 0;
     active_drop_job(active);
-    if (due != INT64_MAX)
-        wake_at(active, due);
+    if (waited || due != INT64_MAX)
+        wake_at(active, waited ? engine->monotonic_ms : due);
     engine->counts.evictions++;
     active_settle(active);
 }

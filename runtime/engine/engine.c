@@ -272,7 +272,7 @@ int64_t engine_next_wake(const struct engine *engine)
     int64_t next = alarms_next(&engine->alarms);
     if (engine->state == ENGINE_STOPPED)
         return INT64_MAX;
-    if (engine->history_lost)
+    if (engine->history_lost || engine->outputs)
         return engine->monotonic_ms;
     if (engine->appends && engine->appends->deadline < next)
         next = engine->appends->deadline;
@@ -280,13 +280,13 @@ int64_t engine_next_wake(const struct engine *engine)
         next = engine->claim->deadline;
     if (engine->state == ENGINE_DRAINING && !engine->drained && engine->drain_until < next)
         next = engine->drain_until;
-    bool waits = engine->state == ENGINE_OWNER &&
-                 (engine->claim ||
-                  (engine->appends && (engine_mark_is_wanted(engine) || retention_wants_claim(engine) || /* jobs wait for these */
-                                       (engine->crashes && crashes_come_first((struct engine *)engine, false)))));
+    bool waits = engine->claim || /* jobs wait for these */
+                 (engine->state == ENGINE_OWNER && engine->appends &&
+                  (engine_mark_is_wanted(engine) || retention_wants_claim(engine) || engine->slots.frozen ||
+                   (engine->crashes && crashes_come_first((struct engine *)engine, false))));
     if (engine->runnable && engine_takes_turns(engine) && engine->append_count < engine->limits.appends_in_flight && !waits)
         next = engine->monotonic_ms;
-    if (engine->state == ENGINE_OWNER && !engine->claim && proof_wants_mark(engine))
+    if (engine->state == ENGINE_OWNER && !engine->claim && !engine->appends && RULE(MARKS) && engine_mark_is_wanted(engine))
         next = engine->monotonic_ms;
     if (!waits && wakes_next(engine) < next)
         next = wakes_next(engine);

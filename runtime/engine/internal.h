@@ -136,6 +136,7 @@ struct active {
     size_t running_steps;
     struct alarm status_alarm;
     struct alarm wake_alarm;
+    int64_t due_else;        /* evicted while a step waited for memory: when it is due for something else; 0: it was not */
     bool woken;         /* in the engine's list of those */
     struct active *woken_next, *woken_before;
     int64_t moved_ms;     /* monotonic: its last append */

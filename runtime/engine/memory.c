@@ -125,7 +125,7 @@ static bool steps_aside(struct engine *engine, struct active *active)
 bool memory_admits(struct engine *engine, struct active *active)
 {
     struct active *alone = engine->alone;
-    if (memory_has_room(engine))
+    if (memory_has_room(engine) || engine->state == ENGINE_DRAINING) /* what is to be given away is soon gone */
         return true;
     if (active && !turn_makes_job(active))
         return !steps_aside(engine, active);

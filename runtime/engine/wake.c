@@ -209,8 +209,20 @@ static bool wakes_have_time(struct engine *engine)
     return engine->wake_budget > 0;
 }
 
+/* It left memory while a step of it waited for room, and others that are in memory still do: it would only join them, and
+ * leave again. */
+static bool wake_is_of_no_use(const struct engine *engine, const struct active *active)
+{
+    return engine->short_of_memory.head && engine->monotonic_ms < active->due_else && !active->inputs.head;
+}
+
 static void wake_one(struct engine *engine, struct active *active)
 {
+    if (wake_is_of_no_use(engine, active)) {
+        int64_t again = engine->monotonic_ms + WAITERS_LOOK_MS;
+        wake_at(active, again < active->due_else ? again : active->due_else);
+        return;
+    }
     size_t cost = WAKE_EVENTS_OF_JOB + active->head->seq;
     engine->wake_budget -= cost < engine->wake_budget ? cost : engine->wake_budget;
     if (active->in_flight || retention_holds(engine, active)) { /* the job is not to run just now */

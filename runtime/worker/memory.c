@@ -104,19 +104,22 @@ static void none_to_evict(struct pdr_worker *worker, const struct engine *engine
             worker->partitions[p].none_to_evict = none;
 }
 
-void worker_evict(struct pdr_worker *worker)
+bool worker_evict(struct pdr_worker *worker)
 {
     struct engine_memory *memory = &worker->memory;
     if (memory->used < memory->budget)
-        return;
+        return false;
     none_to_evict(worker, NULL, false);
     size_t enough = memory->budget - memory->budget / 16; /* not one at each turn */
     for (struct engine *engine; memory->used > enough && (engine = idle_for_longest(worker));)
         if (!engine_evict(engine))
             none_to_evict(worker, engine, true);
-    if (memory->used < memory->budget || worker_monotonic_ms() < worker->next_memory_notice_ms)
-        return;
+    if (memory->used < memory->budget)
+        return true;
+    if (worker_monotonic_ms() < worker->next_memory_notice_ms)
+        return false;
     worker->next_memory_notice_ms = worker_monotonic_ms() + NOTICE_INTERVAL_MS;
     worker_notice(worker, PDR_WARNING, "jobs take %.0f MiB, as much as they may, and all of them are at work: others are not "
                   "brought back before there is room (--memory)", mebibytes(memory->used));
+    return false;
 }

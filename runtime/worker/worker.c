@@ -304,35 +304,41 @@ static bool worker_run_engine(struct pdr_worker *worker, uint32_t partition, int
     return worker_carry_out(worker, partition);
 }
 
-/* Runs the engines until none wants anything more of what has come. True: something is to be flushed. */
-static bool worker_turn(struct pdr_worker *worker)
+/* Runs the engines until none wants anything more of what has come. */
+static void worker_turn(struct pdr_worker *worker)
 {
-    bool any = false, again = true;
+    bool again = true;
     int64_t wall = worker_wall_ms(), monotonic = worker_monotonic_ms();
     for (int round = 0; again && round < 1000 && !worker->failed; round++) {
         again = false;
         for (uint32_t p = 0; p < worker->partition_count; p++)
             again = worker_run_engine(worker, p, wall, monotonic, false) || again;
-        any = any || again;
         again = again && worker->memory.used < worker->memory.budget; /* else first of all what can leave memory does */
     }
-    return any;
 }
 
 /* Jobs that are due are replayed, a few at a time: one partition with long histories does not keep the others from what has
- * come for them meanwhile. */
+ * come for them meanwhile. True: some did not have their turn. */
 static bool worker_bring_back(struct pdr_worker *worker)
 {
-    bool any = false;
     int64_t begun = worker_monotonic_ms(), now = begun;
-    for (uint32_t i = 0; i < worker->partition_count && now - begun < BRING_BACK_MS && !worker->failed; i++) {
+    for (uint32_t i = 0; i < worker->partition_count && !worker->failed; i++) {
+        if (now - begun >= BRING_BACK_MS)
+            return true;
         uint32_t p = worker->next_brought_back++ % worker->partition_count;
         if (!worker->partitions[p].engine || !engine_has_due(worker->partitions[p].engine))
             continue;
-        any = worker_run_engine(worker, p, worker_wall_ms(), now, true) || any;
+        (void)worker_run_engine(worker, p, worker_wall_ms(), now, true);
         now = worker_monotonic_ms();
     }
-    return any;
+    return false;
+}
+
+/* Histories that are not stored are in memory, and their jobs cannot leave it. */
+static int64_t worker_save_at(const struct pdr_worker *worker)
+{
+    bool many = worker->memory.unsaved > worker->memory.budget / MEMORY_PART_OF_UNSAVED;
+    return worker->saved_ms + (many ? SAVE_LEAST_MS : SAVE_INTERVAL_MS);
 }
 
 static int worker_timeout(const struct pdr_worker *worker)
@@ -343,8 +349,8 @@ static int worker_timeout(const struct pdr_worker *worker)
         if (wake < next)
             next = wake;
     }
-    if (worker->next_save_ms < next && worker_has_partitions(worker))
-        next = worker->next_save_ms;
+    if (worker_save_at(worker) < next && worker_has_partitions(worker))
+        next = worker_save_at(worker);
     if (worker->options.standby > 0 && worker->next_standby_ms < next)
         next = worker->next_standby_ms;
     if ((worker->postponed || worker->aside_waits) && now + 1 < next)
@@ -352,20 +358,12 @@ static int worker_timeout(const struct pdr_worker *worker)
     return next > now ? (int)(next - now) : 0;
 }
 
-/* Histories that are not stored are in memory, and their jobs cannot leave it. */
-static bool worker_save_is_due(const struct pdr_worker *worker)
-{
-    int64_t now = worker_monotonic_ms();
-    bool many = worker->memory.unsaved > worker->memory.budget / MEMORY_PART_OF_UNSAVED;
-    return now >= worker->next_save_ms || (many && now >= worker->next_save_ms - SAVE_INTERVAL_MS + SAVE_LEAST_MS);
-}
-
 static void worker_save_if_due(struct pdr_worker *worker)
 {
-    if (!worker_save_is_due(worker))
+    if (worker_monotonic_ms() < worker_save_at(worker))
         return;
     worker_save(worker);
-    worker->next_save_ms = worker_monotonic_ms() + SAVE_INTERVAL_MS;
+    worker->saved_ms = worker_monotonic_ms();
 }
 
 static void pool_wake(void *context)
@@ -390,17 +388,16 @@ static void worker_loop(struct pdr_worker *worker)
         worker_take_sources(worker);
         worker_grow(worker);
         worker_send_postponed(worker);
-        bool busy = worker_turn(worker);
-        busy = worker_bring_back(worker) || busy;
-        worker_evict(worker);
+        worker_turn(worker);
+        bool again = worker_bring_back(worker);
         worker->log->operations->flush(worker->log);
         worker_save_if_due(worker);
+        again = worker_evict(worker) || again; /* what waited for room */
         worker_complain(worker);
         worker_standby(worker);
         if (worker->draining && (!worker_has_partitions(worker) || worker_monotonic_ms() > give_up))
             break;
-        /* A flush of the embedded log tells of what it confirmed: look again before waiting. */
-        timeout = busy && worker->log->operations->history ? 0 : worker_timeout(worker);
+        timeout = again ? 0 : worker_timeout(worker);
     }
 }
 

@@ -85,7 +85,7 @@ struct pdr_worker {
     struct postponed_lane *lanes; /* of each partition: journal, inbox */
     uint64_t postponed_round;
     int64_t queue_notice_ms;      /* monotonic: not said before that a queue takes nothing */
-    int64_t next_save_ms;
+    int64_t saved_ms;
     bool map_asked;          /* the namespace may have more partitions than we know (rule 24) */
     int64_t map_retry_ms;
     struct log *grown_log;   /* open on the namespace as it is now: taken when all partitions are given back */
@@ -137,7 +137,7 @@ int worker_read_limits(struct pdr_worker *worker);   /* limits.c */
 bool worker_knows_limited(struct pdr_worker *worker); /* false: worker_fail() was told */
 /* memory.c */
 void worker_memory_begin(struct pdr_worker *worker);
-void worker_evict(struct pdr_worker *worker); /* if the budget is used up */
+bool worker_evict(struct pdr_worker *worker); /* if the budget is used up; true: there is room now */
 
 /* crashes.c */
 void worker_tell_crashes(struct pdr_worker *worker, uint32_t partition); /* to its engine, which is new */

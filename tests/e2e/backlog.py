@@ -22,9 +22,8 @@ SIGNALS = 9 # of a job
 JOBS = COMMANDS // (1 + SIGNALS)
 CLIENTS = 2
 PADDING = "x" * 200
-STILL_SECONDS = 6
-if SOAK: # an append is in doubt after 30 s; a client of an embedded log gives up when its owner is silent for so long
-    STILL_SECONDS = 45 if sys.argv[1] == "kafka" else 20
+# On Kafka an append is in doubt after 30 s. A client of an embedded log gives up when its owner does not answer for 20 s.
+STILL_SECONDS = 45 if SOAK and sys.argv[1] == "kafka" else 6
 BUDGET_MIB = 16
 # Beside the budget: what the worker is before any job, the heads of jobs, librdkafka's queues (docs/operations.md).
 BESIDE_MIB = 160
@@ -53,12 +52,15 @@ class Client:
         for line in self.process.stdout:
             self.told[line.split(" ", 1)[0]] += 1
 
+    def look(self):
+        with open(self.path) as file:
+            check(not self.process.poll(), "a client ended with %s: %s" % (self.process.returncode, file.read()))
+
     def end(self):
-        code = self.process.wait(600)
+        self.process.wait(600)
         for thread in self.threads:
             thread.join()
-        with open(self.path) as file:
-            check(code == 0, "a client ended with %d: %s" % (code, file.read()))
+        self.look()
 
 
 class Backlog:
@@ -87,6 +89,8 @@ class Backlog:
         begin = said = time.time()
         while not condition():
             now = time.time()
+            for client in self.clients:
+                client.look()
             check(now < begin + seconds, "timed out: %s; %d in the log, %d answered\n%s" %
                   (what, self.told("logged"), self.told("answered"), self.worker.text()))
             if now - said >= 20:

@@ -115,12 +115,12 @@ void crashes_end(void)
     world->crashes = NULL;
 }
 
-void crashes_run(struct worker *worker, struct engine *engine)
+void crashes_run(struct worker *worker, struct engine *engine, bool bring_back)
 {
     struct crashes *crashes = world->crashes;
     crashes->listening = true;
     crashes->crashed = false;
-    engine_run(engine, true);
+    engine_run(engine, bring_back);
     crashes->listening = false;
     if (!crashes->crashed)
         return;

@@ -750,7 +750,7 @@ bool seat_pump(struct worker *worker, uint32_t p, bool all)
     if (!worker->restarting)
         did = seat_tasks(worker, p) || did;
     if (!worker->restarting && (all || rng_chance(schedule, 8500))) {
-        crashes_run(worker, seat->engine);
+        crashes_run(worker, seat->engine, all || rng_chance(schedule, 7000));
         seat_note_state(seat);
     }
     if (!worker->restarting)

@@ -537,7 +537,7 @@ static inline void bytes_text(char *out, size_t size, ProtobufCBinaryData bytes)
 /* crashes.c */
 void crashes_begin(void);
 void crashes_end(void);
-void crashes_run(struct worker *worker, struct engine *engine); /* engine_run(), in which code of jobs may crash */
+void crashes_run(struct worker *worker, struct engine *engine, bool bring_back); /* engine_run(), in which code of jobs may crash */
 bool crashes_in_step(struct worker *worker, const struct task *task);
 void crashes_tell(const struct worker *worker, uint32_t partition, struct engine *engine);
 void crashes_done(const struct worker *worker, uint64_t id);

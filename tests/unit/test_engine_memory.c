@@ -207,6 +207,63 @@ static void larger_than_the_budget(void **state)
     assert_in_range(large_results(&memory, 10, &most_used), 1, STEPS_OVER_BUDGET);
 }
 
+/* Jobs that left memory while they waited for a step come back when those that are still there have had theirs. */
+static void evicted_waiters_come_later(void **state)
+{
+    struct engine_memory memory = { .budget = 16 * 1024 * 1024, .result = PAYLOAD_LIMIT_BYTES };
+    struct trial_worker *worker;
+    struct trial *trial = owned(&memory, &worker);
+    (void)state;
+    worker->hold_steps = true;
+    start_many(trial, "busy", 0, 60);
+    trial_settle(trial);
+    engine_on_histories_kept(worker->engine, INT64_MAX);
+    size_t running = worker->steps_held, evicted = 0;
+    assert_in_range(running, STEPS_OVER_BUDGET, 20);
+    while (evicted < 30 && engine_evict(worker->engine))
+        evicted++;
+    assert_int_equal(evicted, 30);
+    for (int i = 0; i < 100; i++) {
+        trial_advance(trial, 1);
+        trial_run(worker);
+    }
+    assert_int_equal(worker->outputs[ENGINE_OUT_REPLAYED], 0);
+    assert_int_equal(worker->steps_held, running);
+    for (int i = 0; i < 5; i++) {
+        size_t unused;
+        work_off(trial, 60, "done", &memory, &unused);
+        after(trial, 100);
+    }
+    assert_int_equal(worker->outputs[ENGINE_OUT_REPLAYED], 30);
+    assert_int_equal(worker->steps_held, 60);
+    trial_free(trial);
+}
+
+/* A partition that is given away takes the results of what ran, whatever room there is. */
+static void results_are_taken_while_draining(void **state)
+{
+    struct engine_memory memory = { .budget = SIZE_MAX / 2 };
+    struct trial_worker *worker;
+    struct trial *trial = owned(&memory, &worker);
+    (void)state;
+    worker->hold_steps = true;
+    start_many(trial, "busy", 0, 3);
+    engine_on_histories_kept(worker->engine, INT64_MAX);
+    memory.budget = 1;
+    engine_on_revoked(worker->engine);
+    trial_settle(trial);
+    for (int i = 0; i < 3; i++)
+        end_attempt(trial, i, "done");
+    trial_settle(trial);
+    for (int i = 0; i < 3; i++) {
+        char job[32];
+        snprintf(job, sizeof job, "busy-%d", i);
+        assert_string_equal(trial_state(trial, job), "completed");
+    }
+    assert_int_equal(worker->outputs[ENGINE_OUT_RELEASED], 1);
+    trial_free(trial);
+}
+
 /* ---- what is read --------------------------------------------------------------------------------------------- */
 
 /* Commands that wait for a journal that stands still leave most of the budget to the jobs that will work them off. */
@@ -304,6 +361,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_signal_waits_for_room_alone), cmocka_unit_test(attempts_reserve),
         cmocka_unit_test(large_results_stay_within), cmocka_unit_test(larger_than_the_budget),
+        cmocka_unit_test(evicted_waiters_come_later), cmocka_unit_test(results_are_taken_while_draining),
         cmocka_unit_test(the_intake_has_a_share), cmocka_unit_test(the_outbox_counts),
         cmocka_unit_test(unsaved_histories_count),
     };

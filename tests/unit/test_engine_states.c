@@ -497,6 +497,29 @@ static void takeover_after_every_append(void **state)
     }
 }
 
+/* What is held back for a Mark goes at once, not when the host next looks by itself. */
+static void a_wanted_mark_is_due(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_start(trial, "j", "greet", "a", "r1");
+    trial_settle(trial);
+    trial_advance(trial, 10000);
+    trial_settle(trial);
+    assert_true(engine_next_wake(worker->engine) > trial->monotonic_ms);
+    trial_signal(trial, "nobody", "go", "x", "r2");
+    trial_read(worker);
+    assert_true(engine_next_wake(worker->engine) <= trial->monotonic_ms);
+    trial_settle(trial);
+    assert_int_equal(worker->refused, 1);
+    assert_true(engine_next_wake(worker->engine) > trial->monotonic_ms);
+    trial_start(trial, "j", "greet", "a", "r3");
+    trial_read(worker);
+    assert_true(engine_next_wake(worker->engine) <= trial->monotonic_ms);
+    trial_free(trial);
+}
+
 /* A new owner's host may let what has come go before the jobs that are to be replayed: those wait, and it is told that they do. */
 static void what_comes_goes_before_replays(void **state)
 {
@@ -837,7 +860,7 @@ int main(void)
         cmocka_unit_test(job_completes),
         cmocka_unit_test(every_append_meets_every_fault),
         cmocka_unit_test(takeover_after_every_append),
-        cmocka_unit_test(what_comes_goes_before_replays),
+        cmocka_unit_test(what_comes_goes_before_replays), cmocka_unit_test(a_wanted_mark_is_due),
         cmocka_unit_test(an_acknowledgement_stands_for_reading),
         cmocka_unit_test(an_acknowledgement_further_on_does_not),
         cmocka_unit_test(what_was_acknowledged_must_be_read),
