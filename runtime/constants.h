@@ -155,8 +155,11 @@
 #define TASK_REDISPATCH_MS (INT64_C(3600) * 1000)
 /* Clocks of step workers and owners: what may no longer be begun is dispatched again only after this. */
 #define TASK_SKEW_MS INT64_C(60000)
-/* What a heartbeat said is journaled at most so often: a new owner knows then that the attempt has begun. */
+/* What a heartbeat said is journaled at most so often, and without heartbeats that the attempt has begun, after as long: a new
+ * owner knows it then. */
 #define TASK_PROGRESS_MS INT64_C(10000)
+/* A new owner judges no deadline or timeout of a remote step for so long: its end may be in the inbox, not read yet. */
+#define TASK_JUDGED_MS 1000
 /* A queue that takes no task is tried again after this. */
 #define TASK_RETRY_MS INT64_C(1000)
 /* Tasks of one queue and partition that are dispatched and not begun; beyond, they are held back and priority decides. */

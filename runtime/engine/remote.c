@@ -29,6 +29,7 @@ void remote_free(struct step *step)
     queue_unhold(step);
     queue_leave(step);
     free(remote->worker);
+    free(remote->second);
     free(remote->request);
     payload_free(remote->progress);
     free(remote);
@@ -66,6 +67,7 @@ static void remote_is_out(struct step *step, const struct job_command *command)
     remote->heard = engine->monotonic_ms;
     remote->noted = command->begun ? engine->monotonic_ms : 0;
     remote->trusted = engine->monotonic_ms + silence;
+    remote->judged = engine->monotonic_ms + TASK_JUDGED_MS;
     if (!remote->begun)
         queue_enter(step);
     remote_arm(step);
@@ -178,7 +180,9 @@ bool remote_dispatch_is_wanted(const struct active *active, const Event *event)
 void remote_dispatched(struct active *active, const Event *event)
 {
     struct step *step = step_find(active, event->op);
-    struct remote *remote = step->remote;
+    struct remote *remote = step ? step->remote : NULL;
+    if (!remote) /* its job was put aside meanwhile */
+        return;
     step->state = STEP_OUT;
     remote->dispatch = event->step_dispatched->dispatch;
     remote->dispatched_ms = event->t;
@@ -200,7 +204,8 @@ void remote_begun(struct step *step, int64_t begun_ms)
 
 /* ---- time ---------------------------------------------------------------------------------------------------------------- */
 
-enum remote_limit { LIMIT_NONE, LIMIT_CLOSE, LIMIT_START, LIMIT_RUN, LIMIT_HEARTBEAT, LIMIT_LOST };
+/* LIMIT_NOTE ends nothing: without heartbeats a new owner would not know that the attempt has begun. */
+enum remote_limit { LIMIT_NONE, LIMIT_CLOSE, LIMIT_START, LIMIT_RUN, LIMIT_HEARTBEAT, LIMIT_LOST, LIMIT_NOTE };
 
 static void limit_note(enum remote_limit limit, int64_t at, int64_t *first, enum remote_limit *which)
 {
@@ -222,13 +227,16 @@ static enum remote_limit remote_limit(const struct step *step, int64_t *at)
     bool out = step->state == STEP_OUT;
     *at = INT64_MAX;
     if (policy->deadline_ms > 0 && remote->scheduled_ms > 0)
-        limit_note(LIMIT_CLOSE, engine_due(engine, remote->scheduled_ms + policy->deadline_ms), at, &which);
+        limit_note(LIMIT_CLOSE, later_of(engine_due(engine, remote->scheduled_ms + policy->deadline_ms), remote->judged), at,
+                   &which);
     if (!remote->begun && remote->queue && policy->schedule_to_start_ms > 0)
         limit_note(LIMIT_START,
                    later_of(engine_due(engine, remote->since_ms + policy->schedule_to_start_ms), remote->trusted), at,
                    &which);
     if (out && remote->begun && policy->timeout_ms > 0 && remote->begun_ms > 0)
-        limit_note(LIMIT_RUN, engine_due(engine, remote->begun_ms + policy->timeout_ms), at, &which);
+        limit_note(LIMIT_RUN, later_of(engine_due(engine, remote->begun_ms + policy->timeout_ms), remote->judged), at, &which);
+    if (out && remote->begun && remote->queue && policy->heartbeat_ms <= 0 && remote->noted == 0)
+        limit_note(LIMIT_NOTE, engine_due(engine, remote->begun_ms + TASK_PROGRESS_MS), at, &which);
     if (out && remote->begun && remote->queue && policy->heartbeat_ms > 0)
         limit_note(LIMIT_HEARTBEAT, remote->heard + policy->heartbeat_ms, at, &which);
     if (out && !remote->begun && remote->queue)
@@ -289,6 +297,10 @@ void remote_on_alarm(struct step *step)
         break;
     case LIMIT_LOST:
         remote_ask(step, DISPATCH_LOST, NULL);
+        break;
+    case LIMIT_NOTE:
+        report_note_progress(step);
+        remote_arm(step);
         break;
     case LIMIT_NONE:
         break;

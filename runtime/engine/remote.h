@@ -26,6 +26,7 @@ struct remote {
     int64_t since_ms;      /* from when this attempt was to be begun */
     int64_t dispatched_ms; /* t of what dispatched it last */
     uint32_t dispatch;     /* how often it was */
+    int64_t judged;        /* monotonic: no limit is judged before, a new owner has not read what came meanwhile */
     int64_t trusted;       /* monotonic: not judged by silence before, a new owner has heard nothing yet */
     bool counted;          /* in queue->out */
     uint32_t lane;         /* + 1; 0: not sent by this owner */
@@ -34,6 +35,7 @@ struct remote {
     int64_t heard;         /* monotonic: last report */
     int64_t heard_ms;      /* the same, by the wall; 0: never */
     int64_t noted;         /* monotonic: last progress put into the history; 0: never */
+    char *second;          /* another worker that was told to stop: what it ends with does not count; NULL: none */
     bool ended_by_worker;  /* it knows */
     char *worker;
     bool has_reply_to;
@@ -102,6 +104,7 @@ struct outbox_task *outbox_task_new(const char *queue, uint64_t run, uint64_t op
 void outbox_task_free(struct outbox_task *task);
 
 /* report.c */
+void report_note_progress(struct step *step);
 void command_task_report(const struct command_context *c);
 
 #endif

@@ -51,11 +51,17 @@ static void report_stop(const struct command_context *c)
         inbox_answer(c->engine, c->at->offset, c->command->reply_to, reply_make("stop", c->command->request, true));
 }
 
-/* Another one began it and is heard of: a second copy is not wanted. */
+/* Another one began it and is heard of: a second copy is not wanted. Without heartbeats nobody knows that the first one lives. */
 static bool report_is_of_second(const struct step *step, const Perdure__V1__TaskReport *report)
 {
     const struct remote *remote = step->remote;
-    return remote->begun && remote->worker && strcmp(remote->worker, report->worker) != 0;
+    return remote->begun && remote->worker && step->policy.heartbeat_ms > 0 && strcmp(remote->worker, report->worker) != 0;
+}
+
+/* It may return early, with anything. */
+static bool report_is_of_stopped(const struct step *step, const Perdure__V1__TaskReport *report)
+{
+    return step->remote && step->remote->second && strcmp(step->remote->second, report->worker) == 0;
 }
 
 static void report_note_worker(const struct command_context *c, struct step *step)
@@ -75,7 +81,7 @@ static void report_note_worker(const struct command_context *c, struct step *ste
 }
 
 /* A new owner knows by it that the attempt has begun; the next attempt gets the detail. */
-static void report_note_progress(struct step *step)
+void report_note_progress(struct step *step)
 {
     struct engine *engine = step->active->engine;
     struct remote *remote = step->remote;
@@ -132,7 +138,11 @@ static void report_life(const struct command_context *c, struct active *active)
     struct step *step = report_step(c, active);
     if (!step && !active->known) {
         /* The run is not in memory yet: its next heartbeat is understood. */
-    } else if (!step || !step->remote || report_is_of_second(step, report)) {
+    } else if (!step || !step->remote) {
+        report_stop(c);
+    } else if (report_is_of_second(step, report)) {
+        free(step->remote->second);
+        step->remote->second = strdup(report->worker);
         report_stop(c);
     } else {
         struct remote *remote = step->remote;
@@ -361,6 +371,8 @@ void command_task_report(const struct command_context *c)
     struct step *step = report_step(c, active);
     if (report->kind_case == REPORT(DECLINED))
         report_declined(c, step);
+    else if (step && report_is_of_stopped(step, report))
+        report_refuse(c);
     else if (step)
         report_end_of(c, step);
     else if (!active->known)

@@ -359,6 +359,7 @@ void step_on_alarm(struct engine *engine, struct step *step)
     } else if (step->state == STEP_DELAYED) {
         step->state = STEP_WANTED;
         steps_start(step->active);
+        status_schedule(step->active, false); /* it waits no more for its turn */
     } else if (step->state == STEP_RUNNING) {
         step_end_with_error(step, PDR_TIMED_OUT, "TimedOut", "the attempt ran longer than its timeout", false);
     }

@@ -67,6 +67,15 @@ static void worker_change_log(struct pdr_worker *worker)
         worker_fail(worker, PDR_UNREACHABLE, "%s", log->error);
 }
 
+int64_t worker_grow_next(const struct pdr_worker *worker)
+{
+    if (worker->draining)
+        return INT64_MAX;
+    if (worker->grown_log)
+        return worker_is_empty(worker) ? 0 : INT64_MAX;
+    return worker->map_asked ? worker->map_retry_ms : INT64_MAX;
+}
+
 void worker_grow(struct pdr_worker *worker)
 {
     if (worker->map_asked && !worker->grown_log)

@@ -108,6 +108,11 @@ static int standby_reading(const struct pdr_worker *worker)
     return reading;
 }
 
+int64_t worker_standby_next(const struct pdr_worker *worker)
+{
+    return standby_is_on(worker) ? worker->next_standby_ms : INT64_MAX;
+}
+
 void worker_standby(struct pdr_worker *worker)
 {
     int64_t now = worker_monotonic_ms();

@@ -304,17 +304,21 @@ static bool worker_run_engine(struct pdr_worker *worker, uint32_t partition, int
     return worker_carry_out(worker, partition);
 }
 
-/* Runs the engines until none wants anything more of what has come. */
-static void worker_turn(struct pdr_worker *worker)
+/* Runs the engines until none wants anything more of what has come. True: something is to be flushed. The order changes: what
+ * the partitions share, as the rate of a queue, is not always the first one's. */
+static bool worker_turn(struct pdr_worker *worker)
 {
-    bool again = true;
+    bool any = false, again = true;
     int64_t wall = worker_wall_ms(), monotonic = worker_monotonic_ms();
     for (int round = 0; again && round < 1000 && !worker->failed; round++) {
         again = false;
-        for (uint32_t p = 0; p < worker->partition_count; p++)
-            again = worker_run_engine(worker, p, wall, monotonic, false) || again;
+        for (uint32_t i = 0; i < worker->partition_count; i++)
+            again = worker_run_engine(worker, (worker->next_turn + i) % worker->partition_count, wall, monotonic, false) || again;
+        any = any || again;
         again = again && worker->memory.used < worker->memory.budget; /* else first of all what can leave memory does */
     }
+    worker->next_turn++;
+    return any;
 }
 
 /* Jobs that are due are replayed, a few at a time: one partition with long histories does not keep the others from what has
@@ -351,8 +355,10 @@ static int worker_timeout(const struct pdr_worker *worker)
     }
     if (worker_save_at(worker) < next && worker_has_partitions(worker))
         next = worker_save_at(worker);
-    if (worker->options.standby > 0 && worker->next_standby_ms < next)
-        next = worker->next_standby_ms;
+    if (worker_standby_next(worker) < next)
+        next = worker_standby_next(worker);
+    if (worker_grow_next(worker) < next)
+        next = worker_grow_next(worker);
     if ((worker->postponed || worker->aside_waits) && now + 1 < next)
         next = now + 1;
     return next > now ? (int)(next - now) : 0;
@@ -388,8 +394,7 @@ static void worker_loop(struct pdr_worker *worker)
         worker_take_sources(worker);
         worker_grow(worker);
         worker_send_postponed(worker);
-        worker_turn(worker);
-        bool again = worker_bring_back(worker);
+        bool busy = worker_turn(worker), again = worker_bring_back(worker);
         worker->log->operations->flush(worker->log);
         worker_save_if_due(worker);
         again = worker_evict(worker) || again; /* what waited for room */
@@ -397,7 +402,8 @@ static void worker_loop(struct pdr_worker *worker)
         worker_standby(worker);
         if (worker->draining && (!worker_has_partitions(worker) || worker_monotonic_ms() > give_up))
             break;
-        timeout = again ? 0 : worker_timeout(worker);
+        /* A flush of the embedded log confirms, and tells of what it confirmed: look again before waiting. */
+        timeout = again || (busy && worker->log->operations->history) ? 0 : worker_timeout(worker);
     }
 }
 

@@ -74,7 +74,7 @@ struct pdr_worker {
     struct limits *limits;               /* of steps that run here */
     struct worker_partition *partitions;
     uint32_t partition_count;
-    uint32_t next_brought_back; /* whose jobs that are due are replayed next, counted on */
+    uint32_t next_turn, next_brought_back; /* who is the first next time, counted on: in a turn, with jobs that are due */
     char **known_types;
     size_t known_type_count;
     struct cookie_slot *slots;
@@ -145,6 +145,7 @@ void worker_crash_done(uint64_t id);
 
 /* standby.c */
 void worker_standby(struct pdr_worker *worker);
+int64_t worker_standby_next(const struct pdr_worker *worker); /* when it looks again, monotonic; INT64_MAX: it is off */
 bool worker_standby_choose(const struct pdr_worker *worker, bool *wanted); /* partitions; false: no memory */
 bool worker_standby_keeps(const struct pdr_worker *worker, uint32_t partition);
 void worker_standby_read(struct pdr_worker *worker, uint32_t partition, int64_t end); /* for the first time */
@@ -167,6 +168,7 @@ void worker_aside_release(struct pdr_worker *worker);
 /* grow.c */
 void worker_map_asked(struct pdr_worker *worker);
 void worker_grow(struct pdr_worker *worker); /* between turns */
+int64_t worker_grow_next(const struct pdr_worker *worker); /* monotonic; INT64_MAX: never */
 
 /* sources.c: the journals of partitions whose slots move here (rule 25) */
 void worker_read_source(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out);

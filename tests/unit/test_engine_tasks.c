@@ -24,6 +24,7 @@ PDR_JOB(film, pdr_text, pdr_text)
 PDR_JOB(urgent, pdr_text, pdr_text)
 PDR_JOB(timed, pdr_text, pdr_text)
 PDR_JOB(limited, pdr_text, pdr_text)
+PDR_JOB(silent, pdr_text, pdr_text)
 PDR_JOB(choice, pdr_text, pdr_text)
 PDR_JOB(asked, pdr_text, pdr_text)
 PDR_JOB(local, pdr_text, pdr_text)
@@ -50,6 +51,14 @@ int timed(pdr_job *job, const pdr_text *in, pdr_text *out)
     pdr_text *shot;
     PDR_TRY(pdr_await(job, render, in, &shot, .schedule_to_start_ms = 5000, .timeout_ms = 20000, .heartbeat_ms = 8000,
                       .deadline_ms = 100000));
+    *out = *shot;
+    return PDR_OK;
+}
+
+int silent(pdr_job *job, const pdr_text *in, pdr_text *out)
+{
+    pdr_text *shot;
+    PDR_TRY(pdr_await(job, render, in, &shot, .schedule_to_start_ms = 5000, .heartbeat_ms = -1, .max_attempts = 1));
     *out = *shot;
     return PDR_OK;
 }
@@ -106,7 +115,7 @@ int approve(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
     return PDR_LATER;
 }
 
-PDR_MODULE(studio, PDR_RUNS(film), PDR_RUNS(urgent), PDR_RUNS(timed), PDR_RUNS(limited), PDR_RUNS(choice), PDR_RUNS(asked),
+PDR_MODULE(studio, PDR_RUNS(film), PDR_RUNS(urgent), PDR_RUNS(timed), PDR_RUNS(limited), PDR_RUNS(silent), PDR_RUNS(choice), PDR_RUNS(asked),
            PDR_RUNS(local), PDR_RUNS(approve), PDR_RUNS(here), PDR_CALLS(render));
 
 static const pdr_module *const modules[] = { &pdr_module_studio, NULL };
@@ -847,6 +856,38 @@ static void a_second_copy_is_stopped(void **state)
     assert_int_equal(worker->stops, 1);
     beat(trial, task_of(worker, 0)->task, "w1", NULL);
     assert_int_equal(worker->stops, 1);
+    complete(trial, &copy, "w2", "returned early");
+    assert_string_equal(trial_state(trial, "f"), "waiting"); /* what a stopped one ends with does not count */
+    complete(trial, task_of(worker, 0)->task, "w1", "shot");
+    result_is(trial, "f", "shot");
+    trial_free(trial);
+}
+
+/* Without heartbeats: a new owner knows from the history that the attempt has begun, and a second one is as good as the first. */
+static void no_heartbeats(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    start(trial, "f", "silent");
+    Perdure__V1__Task task = *task_of(worker, 0)->task;
+    begin(trial, &task, "w1");
+    trial_advance(trial, TASK_PROGRESS_MS - 1000);
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 0);
+    trial_advance(trial, 2000);
+    trial_settle(trial);
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 1);
+    struct trial_worker *next = taken_over(trial);
+    for (int i = 0; i < 5; i++) {
+        trial_advance(trial, TASK_REDISPATCH_MS / 2);
+        trial_settle(trial);
+    }
+    assert_string_equal(trial_state(trial, "f"), "waiting");
+    assert_int_equal(next->outputs[ENGINE_OUT_TASK], 0);
+    begin(trial, &task, "w2"); /* delivered again: nobody knows whether w1 lives */
+    assert_int_equal(next->stops, 0);
+    complete(trial, &task, "w2", "shot");
+    result_is(trial, "f", "shot");
     trial_free(trial);
 }
 
@@ -1047,6 +1088,7 @@ int main(void)
         cmocka_unit_test(an_abandoned_future_is_stopped),
         cmocka_unit_test(a_stop_waits_for_its_reason),
         cmocka_unit_test(a_second_copy_is_stopped),
+        cmocka_unit_test(no_heartbeats),
         cmocka_unit_test(evicted_jobs_have_their_tasks),
         cmocka_unit_test(a_result_without_the_module),
         cmocka_unit_test(without_queues),
