@@ -179,7 +179,7 @@ static int kafka_poll(struct log *base, int timeout_ms)
     int64_t deadline = timeout_ms < 0 ? INT64_MAX : now + timeout_ms;
     for (;;) {
         bool any = kafka_serve(log);
-        if (log->producer_failed)
+        if (log->producer_failed && now >= log->producer_again_ms)
             kafka_produce_chores(log), any = true;
         if (now >= log->chore_ms)
             kafka_chores(log, now);

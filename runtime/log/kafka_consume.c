@@ -398,6 +398,8 @@ int kafka_bounds(struct log *base, enum log_stream stream, uint32_t partition, i
     /* librdkafka asks the leader that it knows, to the end of the time, also when that broker is dead. A worker that takes
      * over many partitions of a dead broker must not wait for each: it has jobs to run, and gets by without an answer. */
     bool worker = log->member != NULL;
+    if (!log->producer)
+        return kafka_fail(log, "cannot ask for the bounds of %s: there is no producer just now", topic);
     int timeout_ms = worker ? KAFKA_WORKER_ASK_TIMEOUT_MS : KAFKA_OPEN_TIMEOUT_MS;
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
     if (!worker || kafka_may_ask(log))
@@ -426,13 +428,18 @@ static void kafka_check_end(struct kafka_log *log, struct kafka_source *source)
     kafka_lost(log, source);
 }
 
-/* Whoever is not told an end in this time asks once more; while no broker answers that changes nothing. */
+/* Whoever is not told an end in this time asks once more, then in twice that: what a slow link has begun to bring is thrown
+ * away by it. While no broker answers that changes nothing. */
 #define KAFKA_SILENT_MS 5000
+#define KAFKA_SILENT_MAX_MS 320000
 
 static void kafka_check_silent(struct kafka_log *log, struct kafka_source *source)
 {
-    if (source->end_told >= 0 || kafka_monotonic_ms() - source->read_ms < KAFKA_SILENT_MS)
+    if (source->end_told >= 0 || source->silent_ms == 0)
+        source->silent_ms = KAFKA_SILENT_MS;
+    if (source->end_told >= 0 || kafka_monotonic_ms() - source->read_ms < source->silent_ms)
         return;
+    source->silent_ms = source->silent_ms < KAFKA_SILENT_MAX_MS / 2 ? 2 * source->silent_ms : KAFKA_SILENT_MAX_MS;
     kafka_consume_assign(log, source, source->position);
 }
 

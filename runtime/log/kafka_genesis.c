@@ -61,15 +61,15 @@ static int kafka_genesis_scan(rd_kafka_t *scanner, const struct kafka_uri *uri, 
         code = kafka_genesis_refused(uri, topic, begun, error, error_size);
     int64_t deadline = kafka_monotonic_ms() + timeout_ms;
     while (missing > 0 && !code) {
-        rd_kafka_message_t *message = rd_kafka_consumer_poll(scanner, 100);
-        if (!message) {
-            if (kafka_monotonic_ms() > deadline) {
-                snprintf(error, error_size, "topic %s: %u of %u partitions did not give their first record within %d s: "
-                         "have they leaders?", topic, missing, count, timeout_ms / 1000);
-                code = 5;
-            }
-            continue;
+        if (kafka_monotonic_ms() > deadline) { /* looked at each time: the others are read on meanwhile */
+            snprintf(error, error_size, "topic %s: %u of %u partitions did not give their first record within %d s: "
+                     "have they leaders?", topic, missing, count, timeout_ms / 1000);
+            code = 5;
+            break;
         }
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(scanner, 100);
+        if (!message)
+            continue;
         uint32_t i = (uint32_t)message->partition - first;
         bool ours = message->rkt && i < count && !seen[i];
         if (ours && !message->err) {

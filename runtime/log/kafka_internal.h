@@ -21,6 +21,7 @@
 /* A worker's question for the bounds of a partition waits so long, and after one in vain none is asked for so long. */
 #define KAFKA_WORKER_ASK_TIMEOUT_MS 1000
 #define KAFKA_BOUNDS_AGAIN_MS 5000
+#define KAFKA_PRODUCER_AGAIN_MS 1000
 /* Messages taken from one queue before the next has its turn, so that one long catch-up does not starve the others. */
 #define KAFKA_TURN_MESSAGES 512
 /* Bytes of appends in flight over all partitions; each has its share, at least two records of the largest size (H28). */
@@ -202,11 +203,13 @@ struct kafka_source {
     int64_t position;   /* offset of the next record to hand over */
     int64_t end_told;   /* -1: none since follow() */
     size_t taken;       /* bytes, since its reading was last seen to */
+    int64_t silent_ms;  /* after so long without an end or anything it is asked for again */
     int64_t read_ms;    /* when something last came, or was asked for */
     bool look;          /* the end is to be told again */
     int short_seen;     /* chores that found the end below the position, one after the other */
     int64_t told_ms;    /* when a passing error was last told */
     int64_t trim_below; /* asked for; -1: nothing */
+    int64_t trim_sent;  /* the last that was */
 };
 
 /* One append between append() and delivered(); or a status that is not in the log yet. */
@@ -258,8 +261,10 @@ struct kafka_log {
     struct kafka_append *spare;
     size_t aside;          /* statuses, replies, dead letters in flight */
     bool producer_failed;
+    int64_t producer_again_ms; /* it could not be replaced: tried again then */
     char producer_reason[256];
     bool trimming;         /* a DeleteRecords call is under way */
+    bool trim_refusal_told;
 
     /* queues of remote steps */
     struct kafka_tasks *tasks; /* NULL: none was needed yet */

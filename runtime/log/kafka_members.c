@@ -59,6 +59,7 @@ static void kafka_take_assignment(struct kafka_log *log, rd_kafka_topic_partitio
 
 static void kafka_give_up_assignment(struct kafka_log *log, rd_kafka_topic_partition_list_t *list, bool cooperative)
 {
+    bool lost = rd_kafka_assignment_lost(log->membership) != 0; /* the session has ended: others have it already */
     if (cooperative) {
         rd_kafka_error_t *error = rd_kafka_incremental_unassign(log->membership, list);
         if (error)
@@ -66,7 +67,7 @@ static void kafka_give_up_assignment(struct kafka_log *log, rd_kafka_topic_parti
     } else {
         rd_kafka_assign(log->membership, NULL);
     }
-    if (!cooperative && !log->leaving)
+    if (!cooperative && !log->leaving && !lost)
         return; /* most of it comes back with the next assignment: see there */
     for (int i = 0; i < list->cnt; i++)
         if (list->elems[i].partition >= 0 && (uint32_t)list->elems[i].partition < log->partitions)

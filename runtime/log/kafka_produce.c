@@ -384,7 +384,8 @@ static void kafka_produce_replace(struct kafka_log *log)
     log->producer_failed = false;
     if (!kafka_produce_new(log, error, sizeof error)) {
         kafka_producer_destroy(log);
-        log->producer_failed = true; /* tried again with the next chores */
+        log->producer_failed = true;
+        log->producer_again_ms = kafka_monotonic_ms() + KAFKA_PRODUCER_AGAIN_MS;
         kafka_fault(log, LOG_UNREACHABLE, LOG_ALL, "the producer for %s cannot be replaced: %s", log->uri.brokers, error);
         return;
     }
@@ -405,7 +406,7 @@ static void kafka_produce_replace(struct kafka_log *log)
 
 void kafka_produce_chores(struct kafka_log *log)
 {
-    if (log->producer_failed)
+    if (log->producer_failed && kafka_monotonic_ms() >= log->producer_again_ms)
         kafka_produce_replace(log);
 }
 

@@ -56,15 +56,18 @@ static int kafka_scan_partitions(struct kafka_log *log, rd_kafka_t *scanner, uin
     rd_kafka_resp_err_t code = kafka_scanner_begin(scanner, topic, first, count, 2 * KAFKA_OPEN_TIMEOUT_MS);
     int64_t deadline = kafka_monotonic_ms() + KAFKA_OPEN_TIMEOUT_MS;
     while (!code && left > 0) {
-        rd_kafka_message_t *message = rd_kafka_consumer_poll(scanner, 100);
-        if (!message) {
-            code = kafka_monotonic_ms() > deadline ? RD_KAFKA_RESP_ERR__TIMED_OUT : RD_KAFKA_RESP_ERR_NO_ERROR;
-            continue;
+        if (kafka_monotonic_ms() > deadline) { /* of those that have not ended: others may go on for ever */
+            code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+            break;
         }
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(scanner, 100);
+        if (!message)
+            continue;
         uint32_t i = (uint32_t)message->partition - first;
         if (!message->err) {
             kafka_scan_message(message, scan);
-            deadline = kafka_monotonic_ms() + KAFKA_OPEN_TIMEOUT_MS;
+            if (i < count && !ended[i])
+                deadline = kafka_monotonic_ms() + KAFKA_OPEN_TIMEOUT_MS;
         } else if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF && message->rkt && i < count && !ended[i]) {
             ended[i] = true, left--;
         } else if (message->rkt && message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF) {

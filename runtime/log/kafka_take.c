@@ -91,8 +91,9 @@ static void kafka_take_serve(struct kafka_log *log, struct kafka_source *source)
 void kafka_take_resume(struct log *base)
 {
     struct kafka_log *log = kafka_log_of(base);
-    if (log->taking && log->taking->waiting)
-        atomic_store(&log->taking->source.ready, true);
+    struct kafka_taking *taking = log->taking;
+    if (taking && taking->waiting && taking->taker.room(taking->taker.context) > 0)
+        atomic_store(&taking->source.ready, true);
 }
 
 static bool kafka_take_subscribe(struct kafka_log *log, char *error, size_t error_size)

@@ -2,6 +2,7 @@
  * Trimming: DeleteRecords, one call at a time for all partitions that want it, at most one a second.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "log/kafka_internal.h"
 
@@ -29,6 +30,7 @@ void kafka_trim_chores(struct kafka_log *log)
             continue;
         rd_kafka_topic_partition_list_add(list, log->topics[source->topic], (int32_t)source->partition)->offset =
             source->trim_below;
+        source->trim_sent = source->trim_below;
         source->trim_below = -1;
     }
     if (list->cnt > 0) {
@@ -40,9 +42,48 @@ void kafka_trim_chores(struct kafka_log *log)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
-/* A trim that failed is asked for again by the next one, which goes further: nothing else depends on it. */
+static struct kafka_source *kafka_trimmed(struct kafka_log *log, const rd_kafka_topic_partition_t *partition)
+{
+    for (uint32_t i = 0; i < log->partitions * 2; i++) {
+        struct kafka_source *source = &log->followings[i];
+        if ((uint32_t)partition->partition == source->partition && strcmp(partition->topic, log->topics[source->topic]) == 0)
+            return source;
+    }
+    return NULL;
+}
+
+/* Nothing depends on it but the disk. What is refused is said once, other failures are tried again. */
+static void kafka_trim_failed(struct kafka_log *log, struct kafka_source *source, rd_kafka_resp_err_t code)
+{
+    char text[640];
+    if (!kafka_is_unauthorised(code)) {
+        if (source->trim_sent > source->trim_below)
+            source->trim_below = source->trim_sent;
+        return;
+    }
+    if (log->trim_refusal_told)
+        return;
+    log->trim_refusal_told = true;
+    kafka_unauthorised(&log->uri, "delete old records of (Delete)", log->topics[source->topic], text, sizeof text);
+    kafka_fault(log, LOG_UNREACHABLE, LOG_ALL, "%s. Until it may, the namespace grows without end", text);
+}
+
 void kafka_trim_done(struct kafka_log *log, rd_kafka_event_t *event)
 {
-    (void)event;
+    const rd_kafka_DeleteRecords_result_t *result = rd_kafka_event_DeleteRecords_result(event);
+    const rd_kafka_topic_partition_list_t *list = result ? rd_kafka_DeleteRecords_result_offsets(result) : NULL;
+    rd_kafka_resp_err_t whole = rd_kafka_event_error(event);
     log->trimming = false;
+    for (int i = 0; list && i < list->cnt; i++) {
+        struct kafka_source *source = kafka_trimmed(log, &list->elems[i]);
+        if (source && list->elems[i].err && list->elems[i].err != RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)
+            kafka_trim_failed(log, source, list->elems[i].err);
+        if (source)
+            source->trim_sent = -1;
+    }
+    for (uint32_t i = 0; whole && i < log->partitions * 2; i++)
+        if (log->followings[i].trim_sent > 0) {
+            kafka_trim_failed(log, &log->followings[i], whole);
+            log->followings[i].trim_sent = -1;
+        }
 }

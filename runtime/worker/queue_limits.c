@@ -55,7 +55,7 @@ int queue_limits_timeout(const struct queue_worker *queue, int timeout_ms)
     int64_t now = worker_monotonic_ms(), next = limits_next(queue->worker->limits);
     if (queue->running == queue->slot_count)
         return timeout_ms; /* a limit that has room again is of no use */
-    if (queue->again_ms > 0 && queue->again_ms < next)
+    if (queue->again_ms > queue->looked_ms && queue->again_ms < next) /* else something else holds them */
         next = queue->again_ms;
     if (queue->held == 0 || next - now > timeout_ms)
         return timeout_ms;

@@ -165,7 +165,7 @@ static void on_lane_lost(void *context, uint32_t lane)
 static size_t room_of(void *context)
 {
     const struct queue_worker *queue = context;
-    size_t most = (queue->slot_count + 1) * QUEUE_HELD_PER_SLOT;
+    size_t most = queue->worker->draining ? 0 : (queue->slot_count + 1) * QUEUE_HELD_PER_SLOT;
     return queue->held < most ? most - queue->held : 0;
 }
 
@@ -212,6 +212,7 @@ static void taken_run(struct queue_worker *queue, struct taken *taken, uint32_t 
 static void queue_fill_slots(struct queue_worker *queue)
 {
     struct taken *taken = queue->all;
+    queue->looked_ms = worker_monotonic_ms();
     for (uint32_t slot = 0; slot < queue->slot_count && queue->held > 0; slot++) {
         while (!queue->slots[slot] && taken) {
             struct taken *next = taken->next;

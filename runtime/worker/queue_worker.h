@@ -60,6 +60,7 @@ struct queue_worker {
     struct taken **slots;
     size_t slot_count, held, running;
     struct limit_line admitted; /* limits have room for them since they last asked */
+    int64_t looked_ms;          /* monotonic: when all that are held were last tried */
     int64_t again_ms;           /* monotonic: when the rate of the whole worker allows the next one; 0: now */
     struct report *reports; /* in the order in which they were made */
     struct lane *lanes;

@@ -111,6 +111,32 @@ def check_ends(log, owner, ledger):
     print("stopped and killed: nothing taken is lost")
 
 
+def processor_seconds(pid):
+    with open("/proc/%d/stat" % pid) as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def check_full(log, owner):
+    """A worker that holds as many tasks as it may waits for them; told to stop, it gives them back and takes no others."""
+    owner.queue = "full"
+    worker = begin(log, "full", "--threads", "1", "--no-supervisor")
+    running = owner.put("slow", "6")
+    owner.wait(running, "started")
+    waiting = [owner.put("upper", "x", dispatch=8) for _ in range(60)]
+    time.sleep(1)
+    before = processor_seconds(worker.process.pid)
+    time.sleep(2)
+    spent = processor_seconds(worker.process.pid) - before
+    check(spent < 0.5, "with nothing to do it took %.1f of 2 s of a processor" % spent)
+    check(worker.stop(60) == 0, "the worker failed: " + worker.text())
+    owner.read(1)
+    check(owner.wait(running, "end").completed.data == b"slept", "what ran did not end")
+    declined = [key for key in waiting if owner.of(key, "declined")]
+    check(0 < len(declined) < 40, "%d of 60 waiting tasks were declined, it may hold 16" % len(declined))
+    print("full, it rests (%.2f of 2 s); told to stop, it takes nothing more: %d of 60 declined" % (spent, len(declined)))
+
+
 def check_rate(log, owner, queue, limit, reason, *arguments):
     """Two a second: of eight tasks some are given to others, what is begun is begun in time."""
     owner.queue = queue
@@ -144,7 +170,7 @@ def check_limits(log, owner):
 
 def main():
     log = Log("kafka", partitions=1)
-    for queue in ("q", "gone", "killed", "slowly"):
+    for queue in ("q", "gone", "killed", "slowly", "full"):
         check(log.run("namespace", "queue", "create", queue, "--partitions", "4").returncode == 0, "queue create")
     ledger = os.path.join(log.folder, "ledger")
     owner = Owner(log, "q")
@@ -155,6 +181,7 @@ def main():
     check_grown(log, owner)
     check(worker.stop(60) == 0, "the worker failed: " + worker.text())
     check_ends(log, owner, ledger)
+    check_full(log, owner)
     check_limits(log, owner)
     log.refused(2, "queue", "worker", "--queue", "a b", "--no-supervisor", "--module", module("courier"))
     log.refused(2, "embedded log", "worker", "--queue", "q", "--no-supervisor", "--module", module("courier"), "--log",

@@ -221,6 +221,8 @@ def produce(producer, topic, data, key, partition, delivered=None):
     def told(error, _):
         if error and unknown(error):
             produce(producer, topic, data, key, older_home(partition), delivered)
+        elif error and (error.retriable() or error.code() == KafkaError._MSG_TIMED_OUT):  # a report is never given up
+            produce(producer, topic, data, key, partition, delivered)
         elif delivered and not error:
             delivered()
     while True:

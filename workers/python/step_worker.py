@@ -151,7 +151,10 @@ class Worker:
                 wanted = attempt.task.heartbeat_ms / 3000.0 if attempt.task.heartbeat_ms else float("inf")
                 silent = time.monotonic() - attempt.beat_at
                 if silent >= wanted or (attempt.detail is not None and silent >= BEAT_LEAST):
-                    self.send_beat(attempt)
+                    try:
+                        self.send_beat(attempt)
+                    except Exception as error:  # the next one may go; the other attempts' must
+                        say("heartbeat of %s of %s: %s", attempt.task.step, attempt.task.job, error)
 
     # ---- running -------------------------------------------------------------------------------------------------------
 

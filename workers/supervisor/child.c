@@ -145,6 +145,8 @@ int child_ended(struct supervisor *supervisor, int status)
         return -1;
     }
     bool asked = supervisor->stopping && WIFSIGNALED(status) && WTERMSIG(status) == supervisor->stop_signal;
+    if (asked && atomic_load(&supervisor->record->child) == CRASH_CHILD_STARTS)
+        return 0; /* it owned nothing yet, and did not catch the signal */
     if (!asked) {
         supervisor->out_of_memory = memory_was_short(supervisor, status);
         child_say_end(supervisor, pid, status);
