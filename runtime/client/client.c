@@ -371,6 +371,11 @@ static struct question *client_ask_at(struct client *client, const char *job, ui
                     client_payload_size(command), PAYLOAD_LIMIT_BYTES);
         return NULL;
     }
+    if (command->request && strlen(command->request) > REQUEST_ID_LIMIT_BYTES) { /* cut short it could be another one's */
+        client_fail(client, EXIT_USAGE, "the request id has %zu bytes, at most %d are allowed", strlen(command->request),
+                    REQUEST_ID_LIMIT_BYTES);
+        return NULL;
+    }
     struct question *question = calloc(1, sizeof *question);
     if (question)
         question->job = strdup(job);

@@ -10,6 +10,7 @@
 
 #include <perdure/perdure.h>
 
+#include "constants.h"
 #include "log/log.h"
 #include "wire/wire.h"
 
@@ -65,7 +66,7 @@ struct question {
     struct question *next_in_bucket;
     uint64_t correlation;
     char *job;
-    char request[64];
+    char request[REQUEST_ID_LIMIT_BYTES + 1];
     uint32_t partition;
     void *record; /* as appended, each time */
     size_t size;

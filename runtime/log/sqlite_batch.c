@@ -166,11 +166,11 @@ static int find_request(struct sqlite_db *db, struct sqlite_op *op)
     return rc == SQLITE_ROW ? SQLITE_OK : rc == SQLITE_DONE ? SQLITE_CORRUPT : rc;
 }
 
-static int write_inbox(struct sqlite_db *db, struct sqlite_op *op, int64_t ends[2])
+static int insert_inbox(struct sqlite_db *db, struct sqlite_op *op, int64_t offset)
 {
     sqlite3_stmt *statement = db->statements[SQLITE_STMT_INBOX];
     op->repeated = op->refused = false;
-    op->offset = ends[LOG_INBOX];
+    op->offset = offset;
     sqlite3_bind_int64(statement, 1, op->offset);
     sqlite3_bind_int64(statement, 2, op->partition);
     sqlite3_bind_int64(statement, 3, op->append_ms);
@@ -178,10 +178,24 @@ static int write_inbox(struct sqlite_db *db, struct sqlite_op *op, int64_t ends[
     bind_text(statement, 5, op->key);
     sqlite3_bind_blob64(statement, 6, op->data, op->size, SQLITE_STATIC);
     int rc = statement_run(statement);
-    if (rc != SQLITE_OK)
+    return rc == SQLITE_OK && sqlite3_changes(db->handle) == 0 ? find_request(db, op) : rc;
+}
+
+/* Who asks again has had no answer: the row that the owner has read gives its request id to the new one, which it answers as it
+ * does on any log (rules 13, 15). */
+static int write_inbox(struct sqlite_db *db, struct sqlite_op *op, int64_t ends[2])
+{
+    int64_t now = op->append_ms;
+    int rc = insert_inbox(db, op, ends[LOG_INBOX]);
+    if (rc == SQLITE_OK && op->repeated && !op->refused && op->offset < op->heard_below) {
+        sqlite3_bind_int64(db->statements[SQLITE_STMT_ASKED_AGAIN], 1, op->offset);
+        rc = statement_run(db->statements[SQLITE_STMT_ASKED_AGAIN]);
+        op->append_ms = now;
+        if (rc == SQLITE_OK)
+            rc = insert_inbox(db, op, ends[LOG_INBOX]);
+    }
+    if (rc != SQLITE_OK || op->repeated)
         return rc;
-    if (sqlite3_changes(db->handle) == 0)
-        return find_request(db, op);
     ends[LOG_INBOX]++;
     return SQLITE_OK;
 }

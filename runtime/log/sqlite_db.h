@@ -15,7 +15,7 @@
 
 enum sqlite_statement {
     SQLITE_STMT_BEGIN, SQLITE_STMT_COMMIT, SQLITE_STMT_ROLLBACK,
-    SQLITE_STMT_JOURNAL, SQLITE_STMT_INBOX, SQLITE_STMT_REQUEST, SQLITE_STMT_STATUS, SQLITE_STMT_STATUS_DROP,
+    SQLITE_STMT_JOURNAL, SQLITE_STMT_INBOX, SQLITE_STMT_REQUEST, SQLITE_STMT_ASKED_AGAIN, SQLITE_STMT_STATUS, SQLITE_STMT_STATUS_DROP,
     SQLITE_STMT_DEAD, SQLITE_STMT_TRIM_JOURNAL, SQLITE_STMT_TRIM_RUNS, SQLITE_STMT_TRIM_INBOX, SQLITE_STMT_META, SQLITE_STMT_INDEX,
     SQLITE_STMT_READ_JOURNAL, SQLITE_STMT_READ_INBOX, SQLITE_STMT_HISTORY, SQLITE_STMT_GET_STATUS,
     SQLITE_STMT_EACH_STATUS, SQLITE_STMT_ONE_JOURNAL,
@@ -132,6 +132,7 @@ struct sqlite_op {
     const void *data;
     size_t size;
     bool repeated;           /* INBOX: the request id was there already, at `offset` */
+    int64_t heard_below;     /* INBOX: where it was there already below this, its owner has read it, and is asked again */
     bool refused;            /* INBOX: the request id belongs to another job's command */
     bool drop;               /* STATUS: delete it */
     uint64_t cookie;         /* who waits: of append() ... */

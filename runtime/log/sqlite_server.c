@@ -61,8 +61,12 @@ socklen_t sqlite_socket_elsewhere(const struct sqlite_paths *paths, struct socka
 static void server_permit(const struct sqlite_paths *paths, const char *socket_path)
 {
     struct stat database;
-    if (stat(paths->database, &database) == 0 && chmod(socket_path, database.st_mode & 0666) != 0)
+    if (stat(paths->database, &database) != 0)
         return; /* the owner's own user still can */
+    mode_t mode = database.st_mode & 0666;
+    if (chown(socket_path, (uid_t)-1, database.st_gid) != 0)
+        mode &= (mode_t)~0060; /* else the group would be another one */
+    (void)!chmod(socket_path, mode);
 }
 
 static int server_bind(struct sqlite_server *server)

@@ -180,6 +180,17 @@ static bool worker_may_wait(struct sqlite_worker *worker)
     return now < worker->statuses_at;
 }
 
+/* What clients ask: a repetition of what the owner has read comes to it again, else its answer might never come. */
+static void note_what_was_read(struct sqlite_worker *worker)
+{
+    for (struct sqlite_op *op = worker->batch.first; op != NULL; op = op->next) {
+        if (op->kind != SQLITE_OP_INBOX || op->connection == 0)
+            continue;
+        const struct follower *follower = follower_of(worker, LOG_INBOX, op->partition);
+        op->heard_below = follower->active && follower->live ? follower->next : 0;
+    }
+}
+
 static int worker_flush(struct log *log)
 {
     struct sqlite_worker *worker = worker_of(log);
@@ -194,6 +205,7 @@ static int worker_flush(struct log *log)
     sqlite_server_send(&worker->server); /* answers stand on what was written before */
     worker->statuses_at = 0;
     int64_t before[2] = {worker->db->ends[0], worker->db->ends[1]};
+    note_what_was_read(worker);
     enum sqlite_written result = sqlite_batch_write(worker->db, &worker->batch);
     if (result == SQLITE_BROKEN)
         return worker_die(worker);

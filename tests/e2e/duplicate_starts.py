@@ -2,6 +2,7 @@
 import json
 import os
 import sys
+import time
 
 from harness import Log, Worker, check, effects
 
@@ -27,7 +28,37 @@ def check_one_run(log, job, results):
     check(len({event["op"] for event in history if event["type"] == "step_completed"}) == 3, "%s has wrong steps" % job)
 
 
+def same_requests(kind):
+    """Who repeats a request under its name is answered as the first time, at once; ids count to their last character."""
+    log = Log(kind)
+    worker = Worker(log, "sleepers")
+    worker.wait_for("is ours")
+
+    def ask(*arguments):
+        begun = time.time()
+        done = log.run(*arguments)
+        check(done.returncode == 0 and "queued" not in done.stdout, "%s: exit %d %s%s" % (arguments, done.returncode,
+                                                                                         done.stdout, done.stderr))
+        check(time.time() - begun < 10, "%s: the answer took %.1f s" % (arguments, time.time() - begun))
+        return done.stdout
+
+    name = "r" * 100
+    for again in range(3):
+        told = ask("start", "sleepers/gatherer", "--id", "sum", "--input", '"3"', "--request", name)
+        check(("was started before" in told) == (again > 0), "start %d: %s" % (again, told))
+    for again in range(3):
+        ask("signal", "sum", "drop", "--input", '"1"', "--request", name + "a")
+    ask("signal", "sum", "drop", "--input", '"10"', "--request", name + "b")
+    ask("signal", "sum", "drop", "--input", '"100"', "--request", name + "c")
+    check(log.result("sum") == "111", "wrong sum: a repeated signal counted twice, or one of three was lost")
+    log.refused(2, "request id has 129 bytes", "signal", "sum", "drop", "--input", '"1"', "--request", "r" * 129)
+    check(worker.stop() == 0, "the worker failed: " + worker.text())
+    print(log.verify().strip().splitlines()[-1])
+    log.remove()
+
+
 def main(kind):
+    same_requests(kind)
     log = Log(kind)
     ledger = os.path.join(log.folder, "ledger")
     environment = {"PERDURE_EFFECT_LEDGER": ledger, "PERDURE_STEP_DELAY_MS": "5"}
