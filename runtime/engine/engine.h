@@ -104,6 +104,7 @@ struct engine_config {
     struct limits *shared_limits;     /* of attempts that run here and runs that begin; shared by the engines of one
                                        * thread; NULL: none */
     uint64_t seed;                    /* nonces, jitter */
+    bool own_clock;                   /* the log's times are this machine's: they differ if its clock was set */
     bool hands_over;                  /* several workers share the log: the owner before is asked (rule 4) */
     struct engine_limits limits;
     struct engine_host host;

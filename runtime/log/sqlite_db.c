@@ -415,7 +415,13 @@ static enum sqlite_open_result db_open_handle(struct sqlite_db *db, bool create)
         return SQLITE_OPEN_REFUSED;
     }
     sqlite3_busy_timeout(db->handle, 1000);
-    if (sqlite_lock_database(&db->lock, &db->paths) != SQLITE_LOCK_HELD) {
+    enum sqlite_lock_result locked = sqlite_lock_database(&db->lock, &db->paths);
+    if (locked == SQLITE_LOCK_ERROR) {
+        sqlite_db_set_error(db, "sqlite:%.200s: cannot be written: %s; give this user the right to write the file and its folder",
+                            db->paths.database, strerror(errno));
+        return SQLITE_OPEN_REFUSED;
+    }
+    if (locked != SQLITE_LOCK_HELD) {
         sqlite_db_set_error(db, "sqlite:%.200s: is open under another name in another process", db->paths.database);
         return SQLITE_OPEN_BUSY;
     }

@@ -44,6 +44,7 @@ static struct engine *partition_engine(struct pdr_worker *worker, uint32_t parti
         .type_context = worker,
         .seed = (uint64_t)worker_monotonic_us(NULL) * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)(uintptr_t)worker ^
                 (uint64_t)worker_wall_ms(),
+        .own_clock = worker->log->operations->history != NULL,
         .hands_over = worker->log->operations->history == NULL, /* an embedded file has one owner, by its lock */
         .limits = { .live_jobs = worker->options.live_jobs, .live_bytes = worker->options.live_bytes,
                     .crash_limit = crash_limit(), .life_ms = worker->options.life_ms,
