@@ -224,6 +224,15 @@ static void client_send_work(struct sqlite_client *client)
             client_put_read(client, i, true, &client->out, NULL);
 }
 
+/* For what was sent: an owner may be silent for hours while nobody asks it anything. */
+static bool client_waits(const struct sqlite_client *client)
+{
+    for (const struct pending *pending = client->pending; pending != NULL; pending = pending->next)
+        if (pending->sent)
+            return true;
+    return false;
+}
+
 /* Whatever can be done now without waiting. */
 static void client_progress(struct sqlite_client *client)
 {
@@ -231,7 +240,7 @@ static void client_progress(struct sqlite_client *client)
     if (client->wrong)
         return;
     if (client->fd >= 0 && ((!client->welcome && now - client->heard_at > SILENT_MS) ||
-                            (client->pending != NULL && now - client->heard_at > SUBMIT_SILENT_MS)))
+                            (now - client->heard_at > SUBMIT_SILENT_MS && client_waits(client))))
         sqlite_client_disconnect(client);
     if (client->fd < 0 && now >= client->retry_at && !sqlite_client_connect(client)) {
         if (client_has_work(client))
