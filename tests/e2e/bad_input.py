@@ -83,7 +83,7 @@ def commands(log):
     log.refused(3, "nobody", "signal", "nobody", "item", "--input", '"1"')
     log.refused(3, "nobody", "cancel", "nobody")
     log.refused(3, "nobody", "terminate", "nobody")
-    check(log.state("open") == "waiting", "the open job is %s" % log.state("open"))
+    wait_until("the open job waits", lambda: log.state("open") == "waiting", seconds=10)
     # A signal of a wrong type is JSON all the same: the receive fails, and says why.
     check(log.run("signal", "open", "item", "--input", "5").returncode == 0, "signal")
     done = log.run("result", "open", "--wait", "20s", "--json")
