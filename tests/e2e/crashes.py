@@ -6,7 +6,6 @@ resumed, each goes on; nothing that was done is done again.
 import json
 import os
 import sys
-import time
 
 from harness import Log, Worker, check, wait_until
 
@@ -61,7 +60,7 @@ def stuck(log, worker):
     for i in range(3):
         done = log.run("result", "hangs-%d" % i, "--wait", "60s", "--json")
         check(json.loads(done.stdout)["error"]["type"] == "TimedOut", done.stdout)
-    time.sleep(0.5) # what it does is shown then
+    wait_until("it is shown", lambda: log.state("late") != "queued", seconds=20)
     check(log.state("late") in ("running", "waiting"), "a step began: " + str(log.state("late")))
     with open(release, "w"):
         pass
