@@ -159,7 +159,7 @@
  * owner knows it then. */
 #define TASK_PROGRESS_MS INT64_C(10000)
 /* A new owner judges no deadline or timeout of a remote step for so long: its end may be in the inbox, not read yet. */
-#define TASK_JUDGED_MS 1000
+#define TASK_JUDGED_AFTER_MS 1000
 /* A queue that takes no task is tried again after this. */
 #define TASK_RETRY_MS INT64_C(1000)
 /* Tasks of one queue and partition that are dispatched and not begun; beyond, they are held back and priority decides. */

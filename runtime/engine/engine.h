@@ -226,7 +226,7 @@ void engine_on_crashed(struct engine *engine, const char *job, uint64_t run, con
 void engine_on_step_handed_back(struct engine *engine, const char *job, uint64_t run, uint64_t op, uint32_t attempt);
 /* `bring_back`: of the jobs that are due some may be replayed, too, if there is room; that may take long. */
 void engine_run(struct engine *engine, bool bring_back);
-bool engine_has_due(const struct engine *engine);
+bool engine_has_due(const struct engine *engine); /* some job is */
 bool engine_take(struct engine *engine, struct engine_output *out);
 /* Monotonic milliseconds at which engine_on_time() is wanted; INT64_MAX: never. */
 int64_t engine_next_wake(const struct engine *engine);

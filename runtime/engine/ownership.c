@@ -151,18 +151,16 @@ static bool engine_clock_is_sane(struct engine *engine, int64_t append_ms)
         return true;
     if (skew < 0)
         skew = -skew;
-    if (skew > CLOCK_SKEW_LIMIT_MS && engine->config.own_clock) { /* nothing can be set right, and no other machine is there */
-        engine_note(engine, "the newest records are from %lld s later than now: this machine's clock was ahead when they were "
-                    "written, or is behind", (long long)(skew / 1000));
-        return true;
-    }
-    if (skew > CLOCK_SKEW_LIMIT_MS) { /* rule 30 */
+    if (skew > CLOCK_SKEW_LIMIT_MS && !engine->config.own_clock) { /* rule 30 */
         engine_stop(engine, "this machine's clock differs from the log's by %lld s; set it right (limit %lld s)",
                     (long long)(skew / 1000), (long long)(CLOCK_SKEW_LIMIT_MS / 1000));
         return false;
     }
     engine->claim_skew_ms = skew;
-    if (skew > CLOCK_SKEW_WARN_MS)
+    if (skew > CLOCK_SKEW_WARN_MS && engine->config.own_clock) /* nothing can be set right, and no other machine is there */
+        engine_note(engine, "the log's newest records are from %lld ms later than now: this machine's clock was ahead when they "
+                    "were written, or is behind", (long long)skew);
+    else if (skew > CLOCK_SKEW_WARN_MS)
         engine_note(engine, "this machine's clock differs from the log's by %lld ms", (long long)skew);
     return true;
 }

@@ -67,7 +67,7 @@ static void remote_is_out(struct step *step, const struct job_command *command)
     remote->heard = engine->monotonic_ms;
     remote->noted = command->begun ? engine->monotonic_ms : 0;
     remote->trusted = engine->monotonic_ms + silence;
-    remote->judged = engine->monotonic_ms + TASK_JUDGED_MS;
+    remote->judged_from = engine->monotonic_ms + TASK_JUDGED_AFTER_MS;
     if (!remote->begun)
         queue_enter(step);
     remote_arm(step);
@@ -227,14 +227,14 @@ static enum remote_limit remote_limit(const struct step *step, int64_t *at)
     bool out = step->state == STEP_OUT;
     *at = INT64_MAX;
     if (policy->deadline_ms > 0 && remote->scheduled_ms > 0)
-        limit_note(LIMIT_CLOSE, later_of(engine_due(engine, remote->scheduled_ms + policy->deadline_ms), remote->judged), at,
+        limit_note(LIMIT_CLOSE, later_of(engine_due(engine, remote->scheduled_ms + policy->deadline_ms), remote->judged_from), at,
                    &which);
     if (!remote->begun && remote->queue && policy->schedule_to_start_ms > 0)
         limit_note(LIMIT_START,
                    later_of(engine_due(engine, remote->since_ms + policy->schedule_to_start_ms), remote->trusted), at,
                    &which);
     if (out && remote->begun && policy->timeout_ms > 0 && remote->begun_ms > 0)
-        limit_note(LIMIT_RUN, later_of(engine_due(engine, remote->begun_ms + policy->timeout_ms), remote->judged), at, &which);
+        limit_note(LIMIT_RUN, later_of(engine_due(engine, remote->begun_ms + policy->timeout_ms), remote->judged_from), at, &which);
     if (out && remote->begun && remote->queue && policy->heartbeat_ms <= 0 && remote->noted == 0)
         limit_note(LIMIT_NOTE, engine_due(engine, remote->begun_ms + TASK_PROGRESS_MS), at, &which);
     if (out && remote->begun && remote->queue && policy->heartbeat_ms > 0)

@@ -26,7 +26,7 @@ struct remote {
     int64_t since_ms;      /* from when this attempt was to be begun */
     int64_t dispatched_ms; /* t of what dispatched it last */
     uint32_t dispatch;     /* how often it was */
-    int64_t judged;        /* monotonic: no limit is judged before, a new owner has not read what came meanwhile */
+    int64_t judged_from;       /* monotonic: no limit is judged before, a new owner has not read what came meanwhile */
     int64_t trusted;       /* monotonic: not judged by silence before, a new owner has heard nothing yet */
     bool counted;          /* in queue->out */
     uint32_t lane;         /* + 1; 0: not sent by this owner */

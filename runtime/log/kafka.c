@@ -165,7 +165,6 @@ static void kafka_chores(struct kafka_log *log, int64_t now)
         log->refusal_told = true;
         kafka_tell(log, LOG_FATAL, LOG_ALL, 2, refusal);
     }
-    kafka_produce_chores(log);
     kafka_tasks_chores(log);
     kafka_consume_chores(log);
     kafka_members_chores(log);
@@ -179,8 +178,7 @@ static int kafka_poll(struct log *base, int timeout_ms)
     int64_t deadline = timeout_ms < 0 ? INT64_MAX : now + timeout_ms;
     for (;;) {
         bool any = kafka_serve(log);
-        if (log->producer_failed && now >= log->producer_again_ms)
-            kafka_produce_chores(log), any = true;
+        any = kafka_produce_mend(log) || any;
         if (now >= log->chore_ms)
             kafka_chores(log, now);
         if (atomic_exchange(&log->woken, false) || any || now >= deadline)

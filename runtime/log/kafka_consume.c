@@ -13,7 +13,7 @@
  * an end that lags. */
 #define KAFKA_SHORT_CHORES 3
 
-static struct kafka_source *kafka_following(struct kafka_log *log, enum log_stream stream, uint32_t partition)
+struct kafka_source *kafka_following(struct kafka_log *log, enum log_stream stream, uint32_t partition)
 {
     return &log->followings[(stream == LOG_JOURNAL ? 0 : log->partitions) + partition];
 }
@@ -395,11 +395,11 @@ int kafka_bounds(struct log *base, enum log_stream stream, uint32_t partition, i
 {
     struct kafka_log *log = kafka_log_of(base);
     const char *topic = log->topics[stream == LOG_JOURNAL ? KAFKA_JOURNAL : KAFKA_INBOX];
+    if (!log->producer) /* it failed, and could not be replaced yet */
+        return kafka_fail(log, "cannot ask for the bounds of %s: there is no producer just now", topic);
     /* librdkafka asks the leader that it knows, to the end of the time, also when that broker is dead. A worker that takes
      * over many partitions of a dead broker must not wait for each: it has jobs to run, and gets by without an answer. */
     bool worker = log->member != NULL;
-    if (!log->producer)
-        return kafka_fail(log, "cannot ask for the bounds of %s: there is no producer just now", topic);
     int timeout_ms = worker ? KAFKA_WORKER_ASK_TIMEOUT_MS : KAFKA_OPEN_TIMEOUT_MS;
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
     if (!worker || kafka_may_ask(log))
@@ -439,7 +439,8 @@ static void kafka_check_silent(struct kafka_log *log, struct kafka_source *sourc
         source->silent_ms = KAFKA_SILENT_MS;
     if (source->end_told >= 0 || kafka_monotonic_ms() - source->read_ms < source->silent_ms)
         return;
-    source->silent_ms = source->silent_ms < KAFKA_SILENT_MAX_MS / 2 ? 2 * source->silent_ms : KAFKA_SILENT_MAX_MS;
+    if (source->silent_ms < KAFKA_SILENT_MAX_MS)
+        source->silent_ms *= 2;
     kafka_consume_assign(log, source, source->position);
 }
 

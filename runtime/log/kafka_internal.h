@@ -209,7 +209,7 @@ struct kafka_source {
     int short_seen;     /* chores that found the end below the position, one after the other */
     int64_t told_ms;    /* when a passing error was last told */
     int64_t trim_below; /* asked for; -1: nothing */
-    int64_t trim_sent;  /* the last that was */
+    int64_t trim_sent;  /* asked of the broker, which has not answered yet; -1 or 0: nothing */
 };
 
 /* One append between append() and delivered(); or a status that is not in the log yet. */
@@ -264,7 +264,7 @@ struct kafka_log {
     int64_t producer_again_ms; /* it could not be replaced: tried again then */
     char producer_reason[256];
     bool trimming;         /* a DeleteRecords call is under way */
-    bool trim_refusal_told;
+    bool trim_refusal_told; /* that it may not; once */
 
     /* queues of remote steps */
     struct kafka_tasks *tasks; /* NULL: none was needed yet */
@@ -320,7 +320,7 @@ void kafka_reachable(struct kafka_log *log);
 
 /* kafka_produce.c */
 int kafka_produce_start(struct kafka_log *log, char *error, size_t error_size);
-void kafka_produce_chores(struct kafka_log *log);
+bool kafka_produce_mend(struct kafka_log *log); /* after a fatal error: another producer */
 void kafka_produce_serve(struct kafka_log *log, struct kafka_source *source);
 void kafka_produce_stop(struct kafka_log *log);
 int kafka_append(struct log *base, enum log_stream stream, uint32_t partition, const struct log_message *message,
@@ -359,6 +359,7 @@ void kafka_consume_stop(struct kafka_log *log);
 /* kafka_trim.c */
 int kafka_trim(struct log *base, enum log_stream stream, uint32_t partition, int64_t below);
 void kafka_trim_chores(struct kafka_log *log);
+struct kafka_source *kafka_following(struct kafka_log *log, enum log_stream stream, uint32_t partition);
 void kafka_trim_done(struct kafka_log *log, rd_kafka_event_t *event);
 
 /* kafka_members.c */

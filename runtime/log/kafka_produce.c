@@ -404,10 +404,13 @@ static void kafka_produce_replace(struct kafka_log *log)
     }
 }
 
-void kafka_produce_chores(struct kafka_log *log)
+/* False: there was nothing to be mended. */
+bool kafka_produce_mend(struct kafka_log *log)
 {
-    if (log->producer_failed && kafka_monotonic_ms() >= log->producer_again_ms)
-        kafka_produce_replace(log);
+    if (!log->producer_failed || kafka_monotonic_ms() < log->producer_again_ms)
+        return false;
+    kafka_produce_replace(log);
+    return true;
 }
 
 /* Statuses and replies under way get a moment; appends are their owner's to wait for. */

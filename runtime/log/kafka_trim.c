@@ -13,7 +13,7 @@ int kafka_trim(struct log *base, enum log_stream stream, uint32_t partition, int
         return kafka_fail(log, "the log was opened to read only");
     if (partition >= log->partitions)
         return kafka_fail(log, "there is no partition %u", partition);
-    struct kafka_source *source = &log->followings[(stream == LOG_JOURNAL ? 0 : log->partitions) + partition];
+    struct kafka_source *source = kafka_following(log, stream, partition);
     if (below > source->trim_below)
         source->trim_below = below;
     return LOG_OK;
@@ -42,26 +42,13 @@ void kafka_trim_chores(struct kafka_log *log)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
-static struct kafka_source *kafka_trimmed(struct kafka_log *log, const rd_kafka_topic_partition_t *partition)
-{
-    for (uint32_t i = 0; i < log->partitions * 2; i++) {
-        struct kafka_source *source = &log->followings[i];
-        if ((uint32_t)partition->partition == source->partition && strcmp(partition->topic, log->topics[source->topic]) == 0)
-            return source;
-    }
-    return NULL;
-}
-
 /* Nothing depends on it but the disk. What is refused is said once, other failures are tried again. */
 static void kafka_trim_failed(struct kafka_log *log, struct kafka_source *source, rd_kafka_resp_err_t code)
 {
     char text[640];
-    if (!kafka_is_unauthorised(code)) {
-        if (source->trim_sent > source->trim_below)
-            source->trim_below = source->trim_sent;
-        return;
-    }
-    if (log->trim_refusal_told)
+    if (!kafka_is_unauthorised(code) && source->trim_sent > source->trim_below)
+        source->trim_below = source->trim_sent;
+    if (!kafka_is_unauthorised(code) || log->trim_refusal_told)
         return;
     log->trim_refusal_told = true;
     kafka_unauthorised(&log->uri, "delete old records of (Delete)", log->topics[source->topic], text, sizeof text);
@@ -75,15 +62,15 @@ void kafka_trim_done(struct kafka_log *log, rd_kafka_event_t *event)
     rd_kafka_resp_err_t whole = rd_kafka_event_error(event);
     log->trimming = false;
     for (int i = 0; list && i < list->cnt; i++) {
-        struct kafka_source *source = kafka_trimmed(log, &list->elems[i]);
-        if (source && list->elems[i].err && list->elems[i].err != RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)
+        bool journal = strcmp(list->elems[i].topic, log->topics[KAFKA_JOURNAL]) == 0;
+        struct kafka_source *source = kafka_following(log, journal ? LOG_JOURNAL : LOG_INBOX, (uint32_t)list->elems[i].partition);
+        if (list->elems[i].err && list->elems[i].err != RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)
             kafka_trim_failed(log, source, list->elems[i].err);
-        if (source)
-            source->trim_sent = -1;
+        source->trim_sent = -1;
     }
-    for (uint32_t i = 0; whole && i < log->partitions * 2; i++)
-        if (log->followings[i].trim_sent > 0) {
+    for (uint32_t i = 0; whole && i < log->partitions * 2; i++) {
+        if (log->followings[i].trim_sent > 0)
             kafka_trim_failed(log, &log->followings[i], whole);
-            log->followings[i].trim_sent = -1;
-        }
+        log->followings[i].trim_sent = -1;
+    }
 }

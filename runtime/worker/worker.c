@@ -322,8 +322,9 @@ static bool worker_turn(struct pdr_worker *worker)
 }
 
 /* Jobs that are due are replayed, a few at a time: one partition with long histories does not keep the others from what has
- * come for them meanwhile. True: some did not have their turn. */
-static bool worker_bring_back(struct pdr_worker *worker)
+ * come for them meanwhile. True: some did not have their turn. `any`: something is to be
+ * flushed. */
+static bool worker_bring_back(struct pdr_worker *worker, bool *any)
 {
     int64_t begun = worker_monotonic_ms(), now = begun;
     for (uint32_t i = 0; i < worker->partition_count && !worker->failed; i++) {
@@ -332,7 +333,7 @@ static bool worker_bring_back(struct pdr_worker *worker)
         uint32_t p = worker->next_brought_back++ % worker->partition_count;
         if (!worker->partitions[p].engine || !engine_has_due(worker->partitions[p].engine))
             continue;
-        (void)worker_run_engine(worker, p, worker_wall_ms(), now, true);
+        *any = worker_run_engine(worker, p, worker_wall_ms(), now, true) || *any;
         now = worker_monotonic_ms();
     }
     return false;
@@ -394,7 +395,8 @@ static void worker_loop(struct pdr_worker *worker)
         worker_take_sources(worker);
         worker_grow(worker);
         worker_send_postponed(worker);
-        bool busy = worker_turn(worker), again = worker_bring_back(worker);
+        bool busy = worker_turn(worker);
+        bool again = worker_bring_back(worker, &busy);
         worker->log->operations->flush(worker->log);
         worker_save_if_due(worker);
         again = worker_evict(worker) || again; /* what waited for room */

@@ -25,6 +25,7 @@ PDR_JOB(urgent, pdr_text, pdr_text)
 PDR_JOB(timed, pdr_text, pdr_text)
 PDR_JOB(limited, pdr_text, pdr_text)
 PDR_JOB(silent, pdr_text, pdr_text)
+PDR_JOB(fickle, pdr_text, pdr_text)
 PDR_JOB(choice, pdr_text, pdr_text)
 PDR_JOB(asked, pdr_text, pdr_text)
 PDR_JOB(local, pdr_text, pdr_text)
@@ -51,6 +52,19 @@ int timed(pdr_job *job, const pdr_text *in, pdr_text *out)
     pdr_text *shot;
     PDR_TRY(pdr_await(job, render, in, &shot, .schedule_to_start_ms = 5000, .timeout_ms = 20000, .heartbeat_ms = 8000,
                       .deadline_ms = 100000));
+    *out = *shot;
+    return PDR_OK;
+}
+
+static bool fickle_turned;
+
+/* Not the same in each replay. */
+int fickle(pdr_job *job, const pdr_text *in, pdr_text *out)
+{
+    pdr_text *shot;
+    if (fickle_turned)
+        PDR_TRY(pdr_sleep(job, 1000));
+    PDR_TRY(pdr_await(job, render, in, &shot));
     *out = *shot;
     return PDR_OK;
 }
@@ -115,7 +129,7 @@ int approve(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
     return PDR_LATER;
 }
 
-PDR_MODULE(studio, PDR_RUNS(film), PDR_RUNS(urgent), PDR_RUNS(timed), PDR_RUNS(limited), PDR_RUNS(silent), PDR_RUNS(choice), PDR_RUNS(asked),
+PDR_MODULE(studio, PDR_RUNS(film), PDR_RUNS(urgent), PDR_RUNS(timed), PDR_RUNS(limited), PDR_RUNS(silent), PDR_RUNS(fickle), PDR_RUNS(choice), PDR_RUNS(asked),
            PDR_RUNS(local), PDR_RUNS(approve), PDR_RUNS(here), PDR_CALLS(render));
 
 static const pdr_module *const modules[] = { &pdr_module_studio, NULL };
@@ -167,8 +181,8 @@ static const struct trial_task *task_of(struct trial_worker *worker, size_t inde
     return &worker->tasks[index];
 }
 
-/* One report of `worker`, as the wire asks for it. */
-static void report(struct trial *trial, const Perdure__V1__Task *task, const char *worker, const char *what,
+/* One report of `worker` into the inbox, as the wire asks for it. */
+static void put_report(struct trial *trial, const Perdure__V1__Task *task, const char *worker, const char *what,
                    Perdure__V1__TaskReport *report)
 {
     Header header;
@@ -198,6 +212,12 @@ static void report(struct trial *trial, const Perdure__V1__Task *task, const cha
     void *data = record_encode(&record, &size);
     trial_inbox_append(trial, data, size);
     free(data);
+}
+
+static void report(struct trial *trial, const Perdure__V1__Task *task, const char *worker, const char *what,
+                   Perdure__V1__TaskReport *message)
+{
+    put_report(trial, task, worker, what, message);
     trial_settle(trial);
 }
 
@@ -609,6 +629,27 @@ static void deadline(void **state)
     trial_free(trial);
 }
 
+/* Its end came in time, its owner did not: a new one reads its inbox before it judges. */
+static void an_end_that_came_meanwhile(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    start(trial, "f", "timed");
+    Perdure__V1__Task task = *task_of(worker, 0)->task;
+    begin(trial, &task, "w1");
+    engine_free(worker->engine);
+    worker->engine = NULL;
+    trial_lose(worker);
+    complete(trial, &task, "w1", "shot");
+    trial_advance(trial, 200000); /* deadline and timeout are over */
+    trial_worker(trial, 0, NULL);
+    engine_on_assigned(worker->engine);
+    trial_settle(trial);
+    result_is(trial, "f", "shot");
+    trial_free(trial);
+}
+
 /* Nobody has begun it for an hour: a topic may have lost it. */
 static void lost_in_its_queue(void **state)
 {
@@ -925,6 +966,59 @@ static void evicted_jobs_have_their_tasks(void **state)
     trial_free(trial);
 }
 
+/* A worker gives its task back just when the job turns out to be another one: it is put aside, and nobody falls over the step
+ * that is gone. */
+static void declined_and_put_aside(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    Perdure__V1__TaskReport message = PERDURE__V1__TASK_REPORT__INIT;
+    Perdure__V1__TaskDeclined declined = PERDURE__V1__TASK_DECLINED__INIT;
+    (void)state;
+    fickle_turned = false;
+    start(trial, "f", "fickle");
+    assert_true(engine_evict(worker->engine));
+    fickle_turned = true;
+    message.kind_case = PERDURE__V1__TASK_REPORT__KIND_DECLINED;
+    message.declined = &declined;
+    put_report(trial, task_of(worker, 0)->task, "w", "declined", &message);
+    trial_signal(trial, "f", "enough", "x", "r2");
+    trial_settle(trial);
+    trial_advance(trial, 1000);
+    trial_settle(trial);
+    assert_string_equal(trial_state(trial, "f"), "diverged");
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED), 1);
+    fickle_turned = false;
+    trial_free(trial);
+}
+
+/* A second attempt that runs is shown as running, no more as waiting for its turn. */
+static void a_retry_that_runs_is_shown(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned_with(&worker, false, NULL);
+    (void)state;
+    worker->hold_steps = true;
+    start(trial, "l", "local");
+    struct attempt_outcome failed = { .code = PDR_FAILED, .error = calloc(1, sizeof *failed.error) };
+    perdure__v1__error__init(failed.error);
+    failed.error->type = strdup("Broken");
+    failed.error->message = strdup("it broke");
+    failed.error->code = PDR_FAILED;
+    engine_on_step_ended(worker->engine, worker->held.job, worker->held.run, worker->held.op, 1, &failed, trial->wall_ms);
+    trial_settle(trial);
+    trial_advance(trial, STATUS_DELAY_MS);
+    trial_settle(trial);
+    assert_string_equal(worker->last_state, "waiting");
+    trial_advance(trial, 60000);
+    trial_settle(trial);
+    assert_int_equal(worker->steps_held, 2);
+    trial_advance(trial, STATUS_DELAY_MS);
+    trial_settle(trial);
+    assert_string_equal(worker->last_state, "running");
+    trial_free(trial);
+}
+
 /* Rule 12: absorbed though its module is missing; once; and the job goes on with it where the module is. */
 static void a_result_without_the_module(void **state)
 {
@@ -1089,6 +1183,9 @@ int main(void)
         cmocka_unit_test(a_stop_waits_for_its_reason),
         cmocka_unit_test(a_second_copy_is_stopped),
         cmocka_unit_test(no_heartbeats),
+        cmocka_unit_test(an_end_that_came_meanwhile),
+        cmocka_unit_test(declined_and_put_aside),
+        cmocka_unit_test(a_retry_that_runs_is_shown),
         cmocka_unit_test(evicted_jobs_have_their_tasks),
         cmocka_unit_test(a_result_without_the_module),
         cmocka_unit_test(without_queues),
