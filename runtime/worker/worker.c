@@ -304,20 +304,21 @@ static bool worker_run_engine(struct pdr_worker *worker, uint32_t partition, int
     return worker_carry_out(worker, partition);
 }
 
-/* Runs the engines until none wants anything more of what has come. True: something is to be flushed. The order changes: what
- * the partitions share, as the rate of a queue, is not always the first one's. */
+/* Runs the engines until none wants anything more of what has come. True: something is to be flushed. Each time another one is
+ * the first, by chance: what the partitions share, as the rate of a queue, is not always the same one's. */
 static bool worker_turn(struct pdr_worker *worker)
 {
     bool any = false, again = true;
+    worker->chance = worker->chance * 1664525 + 1013904223; /* Numerical Recipes' generator: its upper bits */
+    uint32_t first = worker->chance >> 16;
     int64_t wall = worker_wall_ms(), monotonic = worker_monotonic_ms();
     for (int round = 0; again && round < 1000 && !worker->failed; round++) {
         again = false;
         for (uint32_t i = 0; i < worker->partition_count; i++)
-            again = worker_run_engine(worker, (worker->next_turn + i) % worker->partition_count, wall, monotonic, false) || again;
+            again = worker_run_engine(worker, (first + i) % worker->partition_count, wall, monotonic, false) || again;
         any = any || again;
         again = again && worker->memory.used < worker->memory.budget; /* else first of all what can leave memory does */
     }
-    worker->next_turn++;
     return any;
 }
 

@@ -74,7 +74,8 @@ struct pdr_worker {
     struct limits *limits;               /* of steps that run here */
     struct worker_partition *partitions;
     uint32_t partition_count;
-    uint32_t next_turn, next_brought_back; /* who is the first next time, counted on: in a turn, with jobs that are due */
+    uint32_t chance;            /* who is the first in a turn */
+    uint32_t next_brought_back; /* who is the next whose jobs that are due are replayed, counted on */
     char **known_types;
     size_t known_type_count;
     struct cookie_slot *slots;

@@ -15,7 +15,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
-from harness import BUILD, Log, Worker, check, wait_until
+from harness import BUILD, Log, Worker, check, processor_seconds, wait_until
 
 KIND = sys.argv[1] if len(sys.argv) > 1 else "sqlite"
 JOBS = int(sys.argv[2]) if len(sys.argv) > 2 else 100000
@@ -32,12 +32,6 @@ def bench(log, *arguments):
 def status(pid, field):
     with open("/proc/%d/status" % pid) as file:
         return int(re.search(field + r":\s+(\d+) kB", file.read()).group(1)) / 1024
-
-
-def cpu(pid):
-    with open("/proc/%d/stat" % pid) as file:
-        fields = file.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def lines(path):
@@ -61,7 +55,7 @@ def show(name, worker, owned, probe, floor):
     print("%-14s owns all after %5.2f s   probe first %7.1f ms, p50 %7.1f, max %8.1f (floor p50 %.1f: %.1f times)   "
           "RSS %4.0f MiB, peak %4.0f   CPU %5.1f s" %
           (name, owned, probe["first_ms"], probe["p50_ms"], probe["max_ms"], floor["p50_ms"],
-           probe["p50_ms"] / floor["p50_ms"], status(pid, "VmRSS"), status(pid, "VmHWM"), cpu(pid)), flush=True)
+           probe["p50_ms"] / floor["p50_ms"], status(pid, "VmRSS"), status(pid, "VmHWM"), processor_seconds(pid)), flush=True)
 
 
 def said_at_the_end(worker):

@@ -12,6 +12,11 @@ import time
 from harness import Log, Worker, check, wait_until
 
 SOURCE = os.environ["PERDURE_SOURCE"]
+sys.path.insert(0, os.path.join(SOURCE, "workers", "python"))
+
+from confluent_kafka import Consumer, TopicPartition  # noqa: E402
+
+import perdure_wire as wire  # noqa: E402
 
 
 class Steps:
@@ -115,7 +120,41 @@ def owner_killed(log, worker):
     return worker
 
 
+def read_all(log, topic, partitions, count):
+    """(partition, time, job) of its records, until they are of so many jobs."""
+    namespace, settings = wire.kafka_settings(log.uri)
+    reader = Consumer({**settings, "group.id": "test", "enable.auto.commit": False})
+    reader.assign([TopicPartition(namespace + topic, partition, 0) for partition in range(partitions)])
+    found = []
+
+    def enough():
+        message = reader.poll(0.1)
+        if message is not None and not message.error():
+            found.append((message.partition(), message.timestamp()[1], wire.decode(message.value()).header.job))
+        return len({job for _, _, job in found}) >= count
+    wait_until("records of %d jobs in %s" % (count, topic), enough, 60, 0)
+    reader.close()
+    return found
+
+
+def rate_is_shared():
+    """The rate of a queue is for all partitions of its owner alike, not for the first one first."""
+    log = Log("kafka", partitions=4)
+    check(log.run("namespace", "queue", "create", "errands", "--partitions", "2").returncode == 0, "queue create")
+    jobs = ["job-%d" % i for i in range(80)]
+    log.start_all("errands/shout", {job: job for job in jobs})
+    homes = {job: partition for partition, _, job in read_all(log, ".inbox", 4, len(jobs))}
+    worker = Worker(log, "errands", arguments=("--queue-rate", "errands=4/s"))
+    tasks = sorted(read_all(log, ".tasks.errands", 2, 12), key=lambda task: task[1])[:12]
+    served = {homes[job] for _, _, job in tasks}
+    check(len(served) >= 3, "the first 12 tasks are of partitions %s alone" % served)
+    worker.kill()
+    log.remove()
+    print("the rate of a queue: the first 12 tasks are of partitions %s" % sorted(served))
+
+
 def main():
+    rate_is_shared()
     log = Log("kafka", partitions=4)
     worker = Worker(log, "errands")
     worker.wait_for("is ours")

@@ -162,6 +162,13 @@ class Log:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def processor_seconds(pid):
+    """What a process has taken since its beginning, all threads."""
+    with open("/proc/%d/stat" % pid) as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Worker:
     """
     A worker process; its output goes to a file that a failed test shows. Without a supervisor, so that what a test kills,

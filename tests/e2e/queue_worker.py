@@ -3,7 +3,7 @@ import os
 import signal
 import time
 
-from harness import Log, Worker, check, module
+from harness import Log, Worker, check, module, processor_seconds
 from step_workers import Owner, check_grown, marks, wire
 
 
@@ -109,12 +109,6 @@ def check_ends(log, owner, ledger):
     check(len(owner.of(running, "started")) == 1, "what was begun was begun again by itself")
     check(second.stop(60) == 0, "the worker failed: " + second.text())
     print("stopped and killed: nothing taken is lost")
-
-
-def processor_seconds(pid):
-    with open("/proc/%d/stat" % pid) as file:
-        fields = file.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def check_full(log, owner):

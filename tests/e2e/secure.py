@@ -43,12 +43,12 @@ class Secure(Cluster):
                 file.write("kafka.%s=%s\n" % (key, value))
         return path
 
-    def grant(self):
-        """The rights as they stand in the documentation."""
+    def grant(self, wanted=lambda line: True, user=None):
+        """The rights as they stand in the documentation; those of a worker to another user."""
         with open(os.path.join(SOURCE, "docs", "security.md")) as file:
             lines = re.findall(r"^kafka-acls.sh (.*)$", file.read(), re.M)
         check(len(lines) >= 12, "docs/security.md has %d lines of rights" % len(lines))
-        acls.grant(self.brokers, lines)
+        acls.grant(self.brokers, [line.replace("User:worker", "User:" + user) if user else line for line in lines if wanted(line)])
 
 
 class SecureLog(Log):
@@ -207,6 +207,18 @@ def strangers(cluster):
     log.refused(2, ["not authorised", "bank.", "User:stranger"], "list")
 
 
+def without_delete(cluster):
+    """A worker that may do all but delete works, and says that nothing is ever cut off."""
+    cluster.grant(lambda line: "User:worker" in line and "--operation Delete" not in line, "stranger")
+    log = SecureLog(cluster, "stranger")
+    worker = log.worker("chores", data="keeps", arguments=("--life", "15s", "--keep", "16s", "--retention-age", "8s"))
+    check(SecureLog(cluster, "client").run("start", "chain", "--id", "kept", "--input", '"3"', "--wait", "60s").returncode == 0,
+          "it does not work: " + worker.text())
+    worker.wait_for("not authorised to delete old records of (Delete) shop.", 120)
+    worker.wait_for("the namespace grows without end")
+    check(worker.stop() == 0, worker.text())
+
+
 def main():
     cluster = Secure()
     cluster.grant()
@@ -225,6 +237,7 @@ def main():
     strangers(cluster)
     check(worker.stop() == 0, "the worker failed: " + worker.text())
     check("-password" not in worker.text(), "the worker prints a password")
+    without_delete(cluster)
     print(SecureLog(cluster, "admin").run("verify").stdout.strip().splitlines()[-1])
 
 

@@ -195,7 +195,27 @@ def check_bad_calls(log):
     print("bad calls: said clearly")
 
 
+class Undelivered:
+    """A producer whose first report times out, as after five minutes without its partition's leader."""
+
+    def __init__(self):
+        self.produced = 0
+
+    def produce(self, topic, data, key, partition, on_delivery):
+        self.produced += 1
+        on_delivery(wire.KafkaError(wire.KafkaError._MSG_TIMED_OUT) if self.produced == 1 else None, None)
+
+
+def check_undelivered():
+    """A report that the brokers did not take in time is sent again; its attempt has ended by then."""
+    producer, told = Undelivered(), []
+    wire.produce(producer, "shop.inbox", b"report", b"job", 0, lambda: told.append(True))
+    check(producer.produced == 2 and told == [True], "produced %d times, told %s" % (producer.produced, told))
+    print("a report that timed out is sent again")
+
+
 def main():
+    check_undelivered()
     log = Log("kafka", partitions=1)
     for queue in ("q", "gone", "killed", "rated", "least"):
         done = log.run("namespace", "queue", "create", queue, "--partitions", "4")

@@ -1,6 +1,6 @@
 """
 How a worker ends that cannot go on, and how one is seen to be well: exit 6 (its member id is another's), exit 7 (a partition
-that it could not work on), and the file that a container's health check looks at.
+that it could not work on), the file that a container's health check looks at, and what one at rest takes.
 """
 import json
 import os
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from harness import Log, Worker, check, wait_until
+from harness import Log, Worker, check, processor_seconds, wait_until
 
 KIND = sys.argv[1]
 
@@ -96,8 +96,33 @@ def health():
     log.remove()
 
 
+def at_rest():
+    """A worker with nothing to do takes nothing, though it was told to follow what others own: here there are none."""
+    log = Log(KIND)
+    worker = Worker(log, "hello", arguments=("--standby", "1"))
+    worker.wait_for("is ours")
+    time.sleep(0.5)
+    before = processor_seconds(worker.process.pid)
+    time.sleep(2)
+    spent = processor_seconds(worker.process.pid) - before
+    check(spent < 0.5, "with nothing to do it took %.1f of 2 s of a processor" % spent)
+    check(worker.stop() == 0, worker.text())
+    log.remove()
+
+
+def stopped_before_it_serves():
+    """While it looks for its brokers it may be told to stop: that is no failure."""
+    log = Log(KIND)
+    worker = Worker(log, "hello", supervised=True, uri="kafka://127.0.0.1:1/none")
+    time.sleep(1)
+    check(worker.process.poll() is None, "it did not look for its brokers: " + worker.text())
+    code = worker.stop()
+    check(code == 0, "told to stop, it ended with %d: %s" % (code, worker.text()))
+    log.remove()
+
+
 def main():
-    for part in sys.argv[2:] or (["health"] if KIND == "sqlite" else ["member_taken", "partition_stopped", "nothing_left"]):
+    for part in sys.argv[2:] or (["health", "at_rest", "stopped_before_it_serves"] if KIND == "sqlite" else ["member_taken", "partition_stopped", "nothing_left"]):
         print("----", part, flush=True)
         globals()[part]()
 

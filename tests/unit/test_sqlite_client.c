@@ -227,6 +227,46 @@ static void passes_a_stale_socket(void **state)
     free(seen);
 }
 
+/* Whoever asks again has had no answer: the owner reads it again. Two commands under one request id are not one. */
+static void a_repetition_is_read_again(void **state)
+{
+    struct owner *owner = owner_start(*state);
+    struct log *log = open_client(*state);
+    struct seen *seen = seen_new(log);
+    append_command(log, "job", "request", 1);
+    poll_until(log, &seen->replies, 1);
+    append_command(log, "job", "request", 2);
+    poll_until(log, &seen->replies, 2);
+    assert_int_equal(seen->delivered[1].delivery, LOG_PERSISTED);
+    assert_true(seen->delivered[1].offset > seen->delivered[0].offset);
+    append_command(log, "another", "request", 3);
+    poll_until(log, &seen->delivered_count, 3);
+    assert_int_equal(seen->delivered[2].delivery, LOG_NOT_PERSISTED);
+    assert_int_equal(owner->commands, 2);
+    log->operations->close(log);
+    free(seen);
+    owner_stop(owner);
+}
+
+/* Whoever may write the file may connect, and nobody else. */
+static void the_socket_is_of_the_files_group(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[160];
+    struct stat file;
+    if (geteuid() != 0)
+        skip();
+    owner_stop(owner_start(fixture)); /* it makes the file */
+    assert_int_equal(chown(fixture->path, (uid_t)-1, 12345), 0);
+    assert_int_equal(chmod(fixture->path, 0660), 0);
+    struct owner *owner = owner_start(fixture);
+    snprintf(path, sizeof path, "%s.sock", fixture->path);
+    assert_int_equal(stat(path, &file), 0);
+    assert_int_equal(file.st_gid, 12345);
+    assert_int_equal(file.st_mode & 0777, 0660);
+    owner_stop(owner);
+}
+
 /* A path of any length has its socket beside it. */
 static void long_paths_have_sockets_too(void **state)
 {
@@ -440,6 +480,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(asks_the_owner), TEST(does_without_an_owner), TEST(client_creates_when_told),
+        TEST(a_repetition_is_read_again), TEST(the_socket_is_of_the_files_group),
         TEST(passes_a_stale_socket), TEST(long_paths_have_sockets_too), TEST(bad_clients_hold_up_nobody),
         TEST(names_an_owner_that_does_not_answer), TEST(notices_a_replaced_file),
         TEST(leaves_the_next_owner_its_socket), TEST(client_notices_another_log),

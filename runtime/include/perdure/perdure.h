@@ -210,7 +210,7 @@ typedef struct pdr_wait_options {
 typedef struct pdr_start_options {
     size_t size PDR_ZERO;
     bool again PDR_ZERO;             /* the id may be one of a job that has ended: another run begins */
-    const char *request PDR_ZERO;    /* names this start, so that it can be repeated; default: a random one */
+    const char *request PDR_ZERO;    /* names this start, so that it can be repeated; at most 128 bytes; default: a random one */
     int64_t keep_ms PDR_ZERO;        /* remember the job this long after its end; default: 25 h */
     int64_t timeout_ms PDR_ZERO;     /* give up asking; default: 30 s */
 } pdr_start_options;
