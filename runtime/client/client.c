@@ -96,11 +96,10 @@ static void client_on_delivered(void *context, uint64_t cookie, enum log_deliver
 {
     struct client *client = context;
     struct question *question = client_find(client, cookie);
-    (void)offset;
     if (!question)
         return;
     question->appending = false;
-    if (delivery == LOG_PERSISTED)
+    if (log_has(delivery, offset))
         question->in_log = true;
     else
         client_resend_at(client, question, client_monotonic_ms() + 100); /* again, with the same request id */

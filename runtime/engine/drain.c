@@ -93,6 +93,7 @@ void engine_drain(struct engine *engine)
     if (!engine->drained) {
         engine->drained = engine->monotonic_ms >= engine->drain_until ||
                           (engine->running_steps == 0 && !results_wait(engine));
+        retention_run(engine);
         engine_take_turns(engine);
         if (engine->history_lost)
             return;

@@ -122,7 +122,7 @@ void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delive
     if (engine->state == ENGINE_STOPPED)
         return;
     if (cookie & COOKIE_SEND) {
-        outbox_delivered(engine, cookie, delivery);
+        outbox_delivered(engine, cookie, delivery, offset);
         return;
     }
     if (engine->claim && engine->claim->cookie == cookie) {
@@ -142,7 +142,10 @@ void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delive
     append->known_offset = offset;
     while (engine->unacked && engine->unacked->acked)
         engine->unacked = engine->unacked->next;
-    if (append->n > engine->acked_n)
+    bool nowhere = !log_has(delivery, offset);
+    if (nowhere)
+        RULE_FIRED(ACK_IMPLICIT);
+    if (append->n > engine->acked_n && !(nowhere && RULE(ACK_IMPLICIT)))
         engine->acked_n = append->n;
     if (append->read_back && offset >= 0 && offset != append->offset)
         engine_doubt(engine, "an append was acknowledged at another offset than it was read");
@@ -294,7 +297,7 @@ int64_t engine_next_wake(const struct engine *engine)
         next = steps_next_admitted(engine);
     if (!waits && starts_next(engine) < next)
         next = starts_next(engine);
-    if (engine->state == ENGINE_OWNER && engine->assigned && retention_wants_run(engine))
+    if (engine_takes_turns(engine) && retention_wants_run(engine))
         next = engine->monotonic_ms;
     return next;
 }
@@ -355,8 +358,7 @@ void engine_run(struct engine *engine, bool bring_back)
     }
     if (engine->state != ENGINE_OWNER || engine->history_lost)
         return;
-    if (engine->assigned) /* else there is better to do: it is to be given up */
-        retention_run(engine);
+    retention_run(engine);
     if (engine->state != ENGINE_OWNER)
         return;
     queues_pump(engine);

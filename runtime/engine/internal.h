@@ -757,7 +757,7 @@ void outbox_collect_mark(struct engine *engine, const Mark *mark, int64_t offset
 void outbox_confirm(struct engine *engine, int64_t offset); /* entries up to this record may leave */
 void outbox_drop_below(struct engine *engine, int64_t out_pos);
 void outbox_send(struct engine *engine);
-void outbox_delivered(struct engine *engine, uint64_t cookie, enum log_delivery delivery);
+void outbox_delivered(struct engine *engine, uint64_t cookie, enum log_delivery delivery, int64_t offset);
 void outbox_forget_sends(struct engine *engine);
 int64_t outbox_position(const struct engine *engine);
 void outbox_clear(struct engine *engine);

@@ -549,7 +549,15 @@ void outbox_send(struct engine *engine)
     entries_send(engine, engine->outbox.forwards);
 }
 
-void outbox_delivered(struct engine *engine, uint64_t cookie, enum log_delivery delivery)
+/* Rule 10: an output is not read back, so that it was acknowledged is not enough. */
+static bool send_has_arrived(enum log_delivery delivery, int64_t offset)
+{
+    if (delivery == LOG_PERSISTED && !log_has(delivery, offset))
+        RULE_FIRED(SEND_PLACE);
+    return RULE(SEND_PLACE) ? log_has(delivery, offset) : delivery == LOG_PERSISTED;
+}
+
+void outbox_delivered(struct engine *engine, uint64_t cookie, enum log_delivery delivery, int64_t offset)
 {
     struct outbox *outbox = &engine->outbox;
     size_t index = cookie & 0xffffff;
@@ -557,7 +565,7 @@ void outbox_delivered(struct engine *engine, uint64_t cookie, enum log_delivery 
     if (index >= outbox->slot_count || outbox->slots[index].generation != generation || !outbox->slots[index].entry)
         return;
     struct outbox_entry *entry = outbox->slots[index].entry;
-    if (delivery == LOG_PERSISTED) {
+    if (send_has_arrived(delivery, offset)) {
         if (entry->forward)
             inbox_done(engine, entry->inbox_offset);
         entry_remove(engine, entry);

@@ -27,11 +27,17 @@ static void engine_count_verdict(struct engine *engine, enum judge_verdict verdi
         engine->counts.records_rejected++;
 }
 
+/* An acknowledgement without a place may be of a record that is nowhere (log_has()): it says nothing of those before it. */
+static bool append_is_acknowledged(const struct engine *engine, const struct append *append)
+{
+    return append->acked || append->n <= engine->acked_n;
+}
+
 /* Confirmed (rule 7): read back, counted, and this or a later append is acknowledged; in order. */
 void engine_confirm(struct engine *engine)
 {
     while (engine->appends && engine->appends->read_back &&
-           (engine->appends->n <= engine->acked_n || !RULE(ACKED))) {
+           (append_is_acknowledged(engine, engine->appends) || !RULE(ACKED))) {
         struct append *append = engine->appends;
         engine->appends = append->next;
         if (!engine->appends)

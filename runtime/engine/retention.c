@@ -386,11 +386,32 @@ static struct run *next_run(struct engine *engine, struct piece *piece)
     return NULL;
 }
 
+/* A partition that is to be given up has better to do; but the job of a run that is half copied waits behind it. */
+static bool is_given_up(const struct engine *engine) { return !engine->assigned || engine->state != ENGINE_OWNER; }
+
+static bool may_copy(const struct engine *engine)
+{
+    return engine_takes_turns(engine) && (!is_given_up(engine) || engine->retention.parts_sent > 0);
+}
+
+/* Of the run that was looked at next nothing was sent: it is as any other. */
+static void leave_unbegun(struct engine *engine)
+{
+    struct retention *r = &engine->retention;
+    struct run *run = r->parts_sent == 0 ? r->run : NULL;
+    if (!run)
+        return;
+    r->run = NULL;
+    copy_run_clear(&r->copy);
+    if (run->user)
+        active_enqueue(run->user);
+}
+
 static void copy_some(struct engine *engine)
 {
     struct retention *r = &engine->retention;
     struct piece piece = { engine->limits.retention_records, RETENTION_TURN_BYTES, RETENTION_TURN_PLACES };
-    while (r->phase == RETENTION_COPYING && engine->state == ENGINE_OWNER && !piece_is_used(engine, &piece)) {
+    while (r->phase == RETENTION_COPYING && may_copy(engine) && !piece_is_used(engine, &piece)) {
         struct run *run = r->run ? r->run : next_run(engine, &piece);
         if (!run) {
             if (r->place >= engine->judge->capacity)
@@ -527,8 +548,10 @@ bool retention_wants_claim(const struct engine *engine)
 bool retention_wants_run(const struct engine *engine)
 {
     const struct retention *r = &engine->retention;
-    if (engine->claim)
+    if (engine->claim || (is_given_up(engine) && r->parts_sent == 0))
         return false;
+    if (is_given_up(engine))
+        return r->in_flight < RETENTION_IN_FLIGHT;
     if (engine->judge->swept != SIZE_MAX && engine->judge->cut > 0)
         return true;
     switch (r->phase) {
@@ -548,9 +571,13 @@ bool retention_wants_run(const struct engine *engine)
 
 void retention_run(struct engine *engine)
 {
-    retention_sweep(engine);
-    if (retention_is_due(engine))
-        pass_begin(engine);
+    if (is_given_up(engine)) {
+        leave_unbegun(engine);
+    } else {
+        retention_sweep(engine);
+        if (retention_is_due(engine))
+            pass_begin(engine);
+    }
     if (engine->retention.phase == RETENTION_COPYING)
         copy_some(engine);
 }

@@ -21,6 +21,7 @@
     X(RUN_ID, "6: a run has its own id")                                                       \
     X(CONFIRM, "7, 8: nothing leaves a job before it is read back")                            \
     X(ACKED, "7: read back is not enough: this or a later append is acknowledged")             \
+    X(ACK_IMPLICIT, "7: an acknowledgement that names no place says nothing of earlier appends") \
     X(ACK_PLACE, "7: an acknowledgement stands for reading only where all before it was read")  \
     X(STEP_AFTER_CONFIRM, "8: a step starts after the turn that led to it is confirmed")       \
     X(LOOK_FIRST, "8: a new owner begins nothing before an append behind its claim is confirmed")    \
@@ -28,6 +29,7 @@
     X(MARKS, "9: Marks are written")                                                           \
     X(SHOWN, "9: a new owner shows again what no Mark says to have been shown")                \
     X(RESEND, "10: a new owner sends all unsent outputs again")                                \
+    X(SEND_PLACE, "10: an output whose acknowledgement names no place is sent again")         \
     X(OUTBOX_ORDER, "11: to one target the next goes after the delivery of the one before")    \
     X(ABSORB_ASIDE, "12: a job that is put aside absorbs what comes")                          \
     X(IN_POS, "13: the position is the lowest input not absorbed by a confirmed record")       \

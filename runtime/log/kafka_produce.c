@@ -258,14 +258,14 @@ static void kafka_status_reported(struct kafka_log *log, struct kafka_append *st
     /* One that the topic will never take is not shown again. */
     bool never = message->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || message->err == RD_KAFKA_RESP_ERR_INVALID_RECORD;
     kafka_append_unlink(log, status);
-    if (!message->err || never || of.offset == INT64_MAX)
+    if ((!message->err && message->offset >= 0) || never || of.offset == INT64_MAX)
         return;
     /* Its owner shows all of them again, once: the others may be lost too, one after the other. */
     for (struct kafka_append *other = log->unshown; other; other = other->next)
         if (other->of.partition == of.partition)
             other->of.offset = INT64_MAX;
     kafka_fault(log, LOG_STATUS_LOST, of.partition, "a status record did not reach topic %s: %s", log->topics[KAFKA_JOBS],
-                rd_kafka_err2str(message->err));
+                message->err ? rd_kafka_err2str(message->err) : "where it stands is not known (log.h)");
 }
 
 /* ---- reports -------------------------------------------------------------------------------------------------------- */

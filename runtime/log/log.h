@@ -34,6 +34,17 @@ enum log_delivery {
     LOG_POSSIBLY_PERSISTED, /* doubt (rule 5) */
 };
 
+/*
+ * Certainly in the log (rule 10, H35). LOG_PERSISTED alone says so to who reads the record back. An acknowledgement that
+ * names no place may be librdkafka's own conclusion from that of a later batch: "R2 succeeded, so R1 was persisted"
+ * (rd_kafka_dr_implicit_ack). A partition's new leader that has not heard of the producer yet takes R2 without R1, and so R1
+ * is lost (confluent-kafka-go issue 921).
+ */
+static inline bool log_has(enum log_delivery delivery, int64_t offset)
+{
+    return delivery == LOG_PERSISTED && offset >= 0;
+}
+
 /* What went wrong with a partition or with the log as a whole (partition = LOG_ALL). */
 #define LOG_ALL UINT32_MAX
 enum log_fault {
@@ -52,7 +63,7 @@ struct log_handler {
     /* Everything up to `end` (the high watermark seen) has been handed over. Told after follow() once caught up,
      * and again whenever a new end was reached after records. */
     void (*end)(void *context, enum log_stream stream, uint32_t partition, int64_t end);
-    /* `offset` is -1 when it is not known (a duplicate after a retry). */
+    /* `offset` is -1 when it is not known: a duplicate after a retry, or what log_has() speaks of. */
     void (*delivered)(void *context, uint64_t cookie, enum log_delivery delivery, int64_t offset);
     void (*assigned)(void *context, uint32_t partition); /* we should own it: a hint */
     void (*revoked)(void *context, uint32_t partition);

@@ -174,7 +174,7 @@ void reports_send(struct queue_worker *queue)
     }
 }
 
-void report_delivered(struct queue_worker *queue, uint64_t cookie, enum log_delivery delivery)
+void report_delivered(struct queue_worker *queue, uint64_t cookie, enum log_delivery delivery, int64_t offset)
 {
     struct report **link = &queue->reports;
     while (*link && (*link)->cookie != cookie)
@@ -182,7 +182,7 @@ void report_delivered(struct queue_worker *queue, uint64_t cookie, enum log_deli
     struct report *report = *link;
     if (!report)
         return;
-    if (delivery != LOG_PERSISTED) {
+    if (!log_has(delivery, offset)) {
         report->cookie = 0; /* again */
         return;
     }

@@ -297,8 +297,7 @@ static void queue_keep_time(struct queue_worker *queue)
 
 static void on_delivered(void *context, uint64_t cookie, enum log_delivery delivery, int64_t offset)
 {
-    (void)offset;
-    report_delivered(context, cookie, delivery);
+    report_delivered(context, cookie, delivery, offset);
 }
 
 /* Nobody waits for it any more. A C function cannot be interrupted: it is told, and may look (pdr_attempt_cancelled()). */

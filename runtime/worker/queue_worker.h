@@ -77,7 +77,7 @@ void taken_report_declined(struct queue_worker *queue, struct taken *taken, cons
 /* One of the two is given. */
 void taken_report_end(struct queue_worker *queue, struct taken *taken, Payload *result, Error *error);
 void reports_send(struct queue_worker *queue);
-void report_delivered(struct queue_worker *queue, uint64_t cookie, enum log_delivery delivery);
+void report_delivered(struct queue_worker *queue, uint64_t cookie, enum log_delivery delivery, int64_t offset);
 void reports_free(struct queue_worker *queue);
 
 /* queue_limits.c: those of `taken` on steps, and of the whole worker */

@@ -56,6 +56,7 @@ static void heard_delivered(void *context, uint64_t cookie, enum log_delivery de
     heard->reports[delivery]++;
     heard->last_cookie = cookie;
     heard->last_offset = offset;
+    heard->arrived += log_has(delivery, offset);
     if (cookie >= heard->cookies) {
         size_t old = heard->cookies;
         heard->cookies = (size_t)cookie + 1024;

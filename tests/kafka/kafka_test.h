@@ -31,6 +31,7 @@ struct heard {
     size_t count, space;
     int64_t ends[2][HEARD_PARTITIONS];
     size_t reports[3];           /* by enum log_delivery */
+    size_t arrived;              /* of these, log_has() them */
     uint64_t last_cookie;
     int64_t last_offset;
     enum log_delivery *by_cookie; /* of cookies below `cookies`; -1: none yet */

@@ -102,6 +102,29 @@ static void test_duplicate_has_no_offset(void **state)
     mock_close(&mock);
 }
 
+/* H35. The first batch fails, a leader that knows nothing of its producer takes the second (the mock judges no sequence, as a
+ * real one judges none of a producer that is new to it), and librdkafka concludes that the first was persisted. */
+static void test_acknowledged_and_lost(void **state)
+{
+    struct mock mock;
+    struct heard *heard = &mock.heard;
+    (void)state;
+    mock_open(&mock, "300000");
+    assert_int_equal(heard->log->operations->follow(heard->log, LOG_INBOX, 0, 0), LOG_OK);
+    rd_kafka_mock_broker_set_rtt(mock.cluster, 1, 300);
+    rd_kafka_mock_push_request_errors(mock.cluster, PRODUCE_REQUEST, 1, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION);
+    assert_int_equal(kafka_put(heard, LOG_INBOX, 0, "first", 1), LOG_OK);
+    kafka_poll_for(heard, 100);
+    assert_int_equal(kafka_put(heard, LOG_INBOX, 0, "second", 2), LOG_OK);
+    KAFKA_UNTIL(heard, 15000, heard->reports[LOG_PERSISTED] == 2);
+    assert_int_equal(heard->arrived, 1);
+    KAFKA_UNTIL(heard, 15000, heard->ends[LOG_INBOX][0] == 1);
+    assert_int_equal(heard->count, 1);
+    assert_string_equal(heard->records[0].text, "second");
+    rd_kafka_mock_broker_set_rtt(mock.cluster, 1, 0);
+    mock_close(&mock);
+}
+
 /* Sent, and no answer within the time that a message has. */
 static void test_timeout_in_flight_is_doubt(void **state)
 {
@@ -295,6 +318,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_passing_errors),
         cmocka_unit_test(test_duplicate_has_no_offset),
+        cmocka_unit_test(test_acknowledged_and_lost),
         cmocka_unit_test(test_timeout_in_flight_is_doubt),
         cmocka_unit_test(test_never_sent_is_not_persisted),
         cmocka_unit_test(test_lost_statuses),

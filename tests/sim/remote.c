@@ -263,7 +263,11 @@ void remote_put_task(struct worker *worker, uint32_t p, const struct engine_outp
     int64_t delay = rng_between(&world->schedule, 0, 40);
     trace("%s/%u puts a task of %s into %s", worker->name, p, out->key, out->text);
     if (fault_now(FAULT_TASK_REFUSED)) {
-        session_tell(worker->session, p, out->cookie, LOG_NOT_PERSISTED);
+        session_tell(worker->session, p, out->cookie, LOG_NOT_PERSISTED, -1);
+        return;
+    }
+    if (fault_now(FAULT_ACK_IMPLICIT)) {
+        session_tell(worker->session, p, out->cookie, LOG_PERSISTED, -1);
         return;
     }
     if (fault_now(FAULT_TASK_IN_DOUBT))
@@ -273,7 +277,7 @@ void remote_put_task(struct worker *worker, uint32_t p, const struct engine_outp
     execution_add(out->data, out->size, delay);
     if (fault_now(FAULT_TASK_TWICE))
         execution_add(out->data, out->size, delay + rng_between(&world->faults, 0, 5000));
-    session_tell(worker->session, p, out->cookie, delivery);
+    session_tell(worker->session, p, out->cookie, delivery, delivery == LOG_PERSISTED ? 0 : -1);
 }
 
 static void ask_answered(uint64_t number)

@@ -62,10 +62,10 @@ static void session_report(struct session *session, const struct pending *pendin
 }
 
 /* Of what does not go to the log: a task. */
-void session_tell(struct session *session, uint32_t from, uint64_t cookie, enum log_delivery delivery)
+void session_tell(struct session *session, uint32_t from, uint64_t cookie, enum log_delivery delivery, int64_t offset)
 {
     struct pending pending = { .cookie = cookie, .from = from };
-    session_report(session, &pending, delivery, -1, false);
+    session_report(session, &pending, delivery, offset, false);
 }
 
 bool session_is_empty(const struct session *session)
@@ -162,6 +162,8 @@ static void session_land(struct session *session, enum log_stream stream, uint32
         session_report(session, pending, LOG_POSSIBLY_PERSISTED, -1, false);
     } else if (fault_now(journal ? FAULT_APPEND_DOUBT_LOST : FAULT_SEND_DOUBT_LOST)) {
         session_report(session, pending, LOG_POSSIBLY_PERSISTED, -1, false);
+    } else if (!pending->again && fault_now(FAULT_ACK_IMPLICIT)) { /* a leader that never heard of its producer took what came next */
+        session_report(session, pending, LOG_PERSISTED, -1, false);
     } else if (journal && fault_now(FAULT_APPEND_VANISHED)) {
         ;
     } else {

@@ -45,6 +45,7 @@
     X(APPEND_VANISHED, "append is lost, nothing reported, later ones land") \
     X(ACK_DROPPED, "append persists, its report is lost")                  \
     X(ACK_NO_OFFSET, "report without an offset")                           \
+    X(ACK_IMPLICIT, "lost, and acknowledged without an offset")            \
     X(SEND_REFUSED, "send to an inbox fails: not persisted")               \
     X(SEND_PERSISTED_FAILED, "send persists, then is reported in doubt")   \
     X(SEND_DOUBT_LOST, "send is lost and reported in doubt")               \
@@ -450,7 +451,7 @@ void session_push(struct session *session, enum log_stream stream, uint32_t part
 void session_orphan(struct session *session); /* its worker is gone: what is queued may land late, or never */
 void session_free(struct session *session);
 bool sessions_turn(void); /* lands some of what is queued; true when something happened */
-void session_tell(struct session *session, uint32_t from, uint64_t cookie, enum log_delivery delivery);
+void session_tell(struct session *session, uint32_t from, uint64_t cookie, enum log_delivery delivery, int64_t offset);
 bool session_is_empty(const struct session *session);
 void sessions_drop_zombies(void);
 void journal_truncate(uint32_t partition, bool lossy);

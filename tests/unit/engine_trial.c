@@ -233,7 +233,7 @@ static void trial_task(struct trial_worker *worker, const struct engine_output *
         worker->tasks = realloc(worker->tasks, (worker->task_count + 1) * sizeof *worker->tasks);
         worker->tasks[worker->task_count++] = (struct trial_task){ record, record->task, (uint32_t)out->count };
     }
-    engine_on_delivered(worker->engine, out->cookie, record ? LOG_PERSISTED : LOG_NOT_PERSISTED, -1);
+    engine_on_delivered(worker->engine, out->cookie, record ? LOG_PERSISTED : LOG_NOT_PERSISTED, 0);
 }
 
 static void trial_take(struct trial_worker *worker, const struct engine_output *out)
@@ -349,14 +349,14 @@ static bool trial_settle_one(struct trial_worker *worker)
     size_t count = worker->append_count;
     uint64_t cookies[count + 1];
     bool sends[count + 1];
-    int64_t first = (int64_t)worker->trial->journal.count;
+    int64_t first = (int64_t)worker->trial->journal.count, inbox = (int64_t)worker->trial->inbox.count;
     for (size_t i = 0; i < count; i++) {
         cookies[i] = worker->appends[i].cookie;
         sends[i] = worker->appends[i].send;
     }
     trial_land(worker);
     for (size_t i = 0; i < count; i++)
-        trial_acknowledge(worker, cookies[i], LOG_PERSISTED, sends[i] ? -1 : first++);
+        trial_acknowledge(worker, cookies[i], LOG_PERSISTED, sends[i] ? inbox++ : first++);
     bool unread = (worker->journal_from >= 0 && worker->journal_from < (int64_t)worker->trial->journal.count) ||
                   (worker->inbox_from >= 0 && worker->inbox_from < (int64_t)worker->trial->inbox.count);
     trial_read(worker);

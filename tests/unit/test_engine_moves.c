@@ -215,6 +215,106 @@ static void assigned_again_after_its_result_was_confirmed(void **state)
     trial_free(trial);
 }
 
+/* ---- while its journal is copied forward (rule 18) ------------------------------------------------------------------ */
+
+/* What the engine wants to append lands and is acknowledged; as long as it is not more than `most`. */
+static bool land(struct trial_worker *worker, size_t most)
+{
+    uint64_t cookies[512];
+    bool sends[512];
+    size_t count = worker->append_count;
+    int64_t offset = (int64_t)worker->trial->journal.count, inbox = (int64_t)worker->trial->inbox.count;
+    if (count > most)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        cookies[i] = worker->appends[i].cookie;
+        sends[i] = worker->appends[i].send;
+    }
+    trial_land(worker);
+    for (size_t i = 0; i < count; i++)
+        trial_acknowledge(worker, cookies[i], LOG_PERSISTED, sends[i] ? inbox++ : offset++);
+    trial_read(worker);
+    return true;
+}
+
+/* An owner that has appended as many copies of its job's records as may be in flight, and not all. */
+static struct trial *half_copied(struct trial_worker **worker)
+{
+    static const struct engine_limits limits = { .retention_bytes = 1 << 30, .retention_age_ms = 1000 };
+    struct trial *trial = trial_new(modules);
+    *worker = trial_worker(trial, 0, &limits);
+    (*worker)->hold_steps = true;
+    engine_on_assigned((*worker)->engine);
+    trial_start(trial, "j", "twice", "a", "r1");
+    trial_settle(trial);
+    for (int i = 0; i < RETENTION_IN_FLIGHT + 20; i++) { /* a record each */
+        char request[16];
+        if (i == RETENTION_IN_FLIGHT) { /* a first pass ends with a claim: what came until now lies below it */
+            trial_advance(trial, 1100);
+            trial_settle(trial);
+        }
+        snprintf(request, sizeof request, "s%d", i);
+        trial_signal(trial, "j", "note", "word", request);
+        trial_settle(trial);
+    }
+    trial_advance(trial, 1100);
+    do
+        trial_run(*worker);
+    while (land(*worker, RETENTION_IN_FLIGHT / 2));
+    assert_int_equal((*worker)->append_count, RETENTION_IN_FLIGHT);
+    return trial;
+}
+
+static size_t copies(const struct trial *trial)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < trial->journal.count; i++)
+        count += trial_kind(trial, i) == PERDURE__V1__KIND__KIND_COPY;
+    return count;
+}
+
+/* The result of its step waits behind the copy: that goes on, and no time is lost nor a step run again. */
+static void a_copy_that_has_begun_is_ended(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = half_copied(&worker);
+    (void)state;
+    engine_on_revoked(worker->engine);
+    trial_step_end(worker, "done");
+    trial_run(worker);
+    assert_true(land(worker, RETENTION_IN_FLIGHT));
+    assert_true(engine_next_wake(worker->engine) <= trial->monotonic_ms);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FOLLOWING);
+    assert_int_equal(copies(trial), RETENTION_IN_FLIGHT + 21);
+    assert_int_equal(last_kind(trial, 3), PERDURE__V1__KIND__KIND_EVENT);
+    assert_int_equal(last_kind(trial, 1), PERDURE__V1__KIND__KIND_RELEASE);
+    struct trial_worker *second = trial_worker(trial, 1, NULL);
+    engine_on_assigned(second->engine);
+    trial_settle(trial);
+    assert_string_equal(second->last_state, "completed");
+    assert_int_equal(second->outputs[ENGINE_OUT_STEP], 1);
+    trial_free(trial);
+}
+
+/* Nothing waits for it: what has begun counts for nothing. */
+static void a_copy_that_nobody_waits_for_is_left(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = half_copied(&worker);
+    (void)state;
+    engine_on_revoked(worker->engine);
+    engine_on_step_handed_back(worker->engine, worker->held.job, worker->held.run, worker->held.op,
+                               worker->held.attempt);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(worker->engine), ENGINE_FOLLOWING);
+    struct trial_worker *second = trial_worker(trial, 1, NULL);
+    engine_on_assigned(second->engine);
+    trial_settle(trial);
+    assert_string_equal(second->last_state, "completed");
+    trial_free(trial);
+}
+
 /* ---- between two live workers (rule 4) ----------------------------------------------------------------------------- */
 
 static Record *record_at(const struct trial *trial, size_t back)
@@ -480,6 +580,8 @@ int main(void)
         cmocka_unit_test(an_attempt_that_never_began_delays_nothing),
         cmocka_unit_test(assigned_again_it_goes_on),
         cmocka_unit_test(assigned_again_after_its_result_was_confirmed),
+        cmocka_unit_test(a_copy_that_has_begun_is_ended),
+        cmocka_unit_test(a_copy_that_nobody_waits_for_is_left),
         cmocka_unit_test(revoked_it_goes_on_until_it_is_asked),
         cmocka_unit_test(asked_before_it_is_revoked),
         cmocka_unit_test(asked_for_nothing_it_stays),

@@ -111,7 +111,7 @@ static void land_acknowledged(struct trial_worker *worker)
         else
             trial_journal_append(worker->trial, append.data, append.size);
         free(append.data);
-        trial_acknowledge(worker, append.cookie, LOG_PERSISTED, append.send ? -1 : offset);
+        trial_acknowledge(worker, append.cookie, LOG_PERSISTED, append.send ? (int64_t)worker->trial->inbox.count - 1 : offset);
     }
 }
 

@@ -218,10 +218,12 @@ def produce(producer, topic, data, key, partition, delivered=None):
     def unknown(error):
         return error.code() == KafkaError._UNKNOWN_PARTITION and partition > 0
 
-    def told(error, _):
+    def told(error, message):
         if error and unknown(error):
             produce(producer, topic, data, key, older_home(partition), delivered)
         elif error and (error.retriable() or error.code() == KafkaError._MSG_TIMED_OUT):  # a report is never given up
+            produce(producer, topic, data, key, partition, delivered)
+        elif not error and (message.offset() is None or message.offset() < 0):  # acknowledged, but where? It may be nowhere
             produce(producer, topic, data, key, partition, delivered)
         elif delivered and not error:
             delivered()
