@@ -39,6 +39,14 @@ struct input *input_make(const struct command_context *c)
 /* Fills an empty string the generated code would not free. */
 static char *text_copy(const char *text) { return strdup(text ? text : ""); }
 
+/* Rule 30: a new run's time is later than that of the run before it, or its status would be taken for the older one where
+ * claims cannot tell them apart: its slot has moved. */
+static int64_t start_not_before(const struct active *active)
+{
+    int64_t last = active->head->t > active->t ? active->head->t : active->t;
+    return last > 0 && last < active->engine->wall_ms + CLOCK_SKEW_LIMIT_MS ? last + 1 : 0;
+}
+
 static void start_push(struct command_context *c, struct active *active, const char *type, const char *build)
 {
     struct engine *engine = c->engine;
@@ -66,7 +74,7 @@ static void start_push(struct command_context *c, struct active *active, const c
     RULE_FIRED(RUN_ID);
     active->seq = 0;
     active->digest = digest_of_run(active->run);
-    active->t = 0;
+    active->t = start_not_before(active);
     active->ending = false;
     active->parked = active->crash_pending = active->split = false;
     input_push(active, input);
