@@ -155,9 +155,12 @@
 #define TASK_REDISPATCH_MS (INT64_C(3600) * 1000)
 /* Clocks of step workers and owners: what may no longer be begun is dispatched again only after this. */
 #define TASK_SKEW_MS INT64_C(60000)
-/* What a heartbeat said is journaled at most so often, and without heartbeats that the attempt has begun, after as long: a new
- * owner knows it then. */
+/* What a heartbeat said is journaled at most so often. */
 #define TASK_PROGRESS_MS INT64_C(10000)
+/* That an attempt has begun is journaled when it runs for so long; until then the report that says so is not behind us in the
+ * inbox, and a new owner reads it. Most steps are over by then and cost no record; answers that wait for the inbox's position
+ * (rule 15) wait no longer. */
+#define TASK_NOTED_AFTER_MS 500
 /* A new owner judges no deadline or timeout of a remote step for so long: its end may be in the inbox, not read yet. */
 #define TASK_JUDGED_AFTER_MS 1000
 /* A queue that takes no task is tried again after this. */

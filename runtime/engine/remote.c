@@ -6,7 +6,8 @@
  *   ASKED     its StepDispatched is an input of the run
  *   OUT       dispatched by an event; the outbox sends it. Begun as soon as a report says so
  * Points in time follow from t of the events, so a new owner goes on with them. Only whether an attempt has begun is not
- * logged at once: a new owner waits for its next heartbeat before it judges by silence.
+ * logged at once: a new owner finds it in the history or, of the last moment, in the inbox, and waits for its next heartbeat
+ * before it judges by silence.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,11 +22,20 @@ bool remote_is_outside(const struct engine *engine, const struct job_command *co
     return command->policy->queue && (engine->config.has_queues || !registry_step(engine->config.registry, command->step));
 }
 
+static void remote_let_report_go(struct step *step)
+{
+    struct remote *remote = step->remote;
+    if (remote->report > 0)
+        inbox_done(step->active->engine, remote->report - 1);
+    remote->report = 0;
+}
+
 void remote_free(struct step *step)
 {
     struct remote *remote = step->remote;
     if (!remote)
         return;
+    remote_let_report_go(step);
     queue_unhold(step);
     queue_leave(step);
     free(remote->worker);
@@ -66,6 +76,7 @@ static void remote_is_out(struct step *step, const struct job_command *command)
     remote->begun_ms = remote->queue ? command->begun_ms : command->dispatched_ms;
     remote->heard = engine->monotonic_ms;
     remote->noted = command->begun ? engine->monotonic_ms : 0;
+    remote->detailed = remote->progress ? remote->noted : 0;
     remote->trusted = engine->monotonic_ms + silence;
     remote->judged_from = engine->monotonic_ms + TASK_JUDGED_AFTER_MS;
     if (!remote->begun)
@@ -188,9 +199,17 @@ void remote_dispatched(struct active *active, const Event *event)
     remote->dispatched_ms = event->t;
     remote->begun = !remote->queue;
     remote->begun_ms = remote->queue ? 0 : event->t;
-    remote->noted = 0;
+    remote->noted = remote->detailed = 0;
+    remote_let_report_go(step);
     queue_enter(step);
     remote_arm(step);
+}
+
+void remote_noted(struct active *active, const Event *event)
+{
+    struct step *step = step_find(active, event->op);
+    if (step && step->remote && step->attempt == event->step_progress->attempt)
+        remote_let_report_go(step);
 }
 
 void remote_begun(struct step *step, int64_t begun_ms)
@@ -204,7 +223,7 @@ void remote_begun(struct step *step, int64_t begun_ms)
 
 /* ---- time ---------------------------------------------------------------------------------------------------------------- */
 
-/* LIMIT_NOTE ends nothing: without heartbeats a new owner would not know that the attempt has begun. */
+/* LIMIT_NOTE ends nothing: a new owner would not know that the attempt has begun. */
 enum remote_limit { LIMIT_NONE, LIMIT_CLOSE, LIMIT_START, LIMIT_RUN, LIMIT_HEARTBEAT, LIMIT_LOST, LIMIT_NOTE };
 
 static void limit_note(enum remote_limit limit, int64_t at, int64_t *first, enum remote_limit *which)
@@ -235,8 +254,8 @@ static enum remote_limit remote_limit(const struct step *step, int64_t *at)
                    &which);
     if (out && remote->begun && policy->timeout_ms > 0 && remote->begun_ms > 0)
         limit_note(LIMIT_RUN, later_of(engine_due(engine, remote->begun_ms + policy->timeout_ms), remote->judged_from), at, &which);
-    if (out && remote->begun && remote->queue && policy->heartbeat_ms <= 0 && remote->noted == 0)
-        limit_note(LIMIT_NOTE, engine_due(engine, remote->begun_ms + TASK_PROGRESS_MS), at, &which);
+    if (out && remote->begun && remote->queue && remote->noted == 0)
+        limit_note(LIMIT_NOTE, engine_due(engine, remote->begun_ms + TASK_NOTED_AFTER_MS), at, &which);
     if (out && remote->begun && remote->queue && policy->heartbeat_ms > 0)
         limit_note(LIMIT_HEARTBEAT, remote->heard + policy->heartbeat_ms, at, &which);
     if (out && !remote->begun && remote->queue)

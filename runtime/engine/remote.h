@@ -34,7 +34,9 @@ struct remote {
     int64_t begun_ms;      /* by our clock; 0: not known */
     int64_t heard;         /* monotonic: last report */
     int64_t heard_ms;      /* the same, by the wall; 0: never */
-    int64_t noted;         /* monotonic: last progress put into the history; 0: never */
+    int64_t noted;         /* monotonic: last put into the history, that it has begun or how far it is; 0: never */
+    int64_t detailed;      /* monotonic: how far it is, last put into the history; 0: never */
+    int64_t report;        /* inbox offset + 1 of what says that it has begun, kept until the history does; 0: none */
     char *second;          /* another worker that was told to stop: what it ends with does not count; NULL: none */
     bool ended_by_worker;  /* it knows */
     char *worker;
@@ -75,6 +77,8 @@ void remote_admit(struct active *active, Event *event);
 void remote_scheduled(struct active *active, const Event *event);
 bool remote_dispatch_is_wanted(const struct active *active, const Event *event);
 void remote_dispatched(struct active *active, const Event *event);
+/* The history says that it has begun. */
+void remote_noted(struct active *active, const Event *event);
 /* Asks for the event that dispatches it. `input`: what of the inbox leads to it; NULL: nothing. */
 void remote_ask(struct step *step, const char *reason, struct input *input);
 void remote_stop(struct step *step);

@@ -1,6 +1,6 @@
 /*
  * What the workers of a queue say. Signs of life (begun, heartbeats) are not absorbed: what matters of them goes into the
- * history now and then. Ends and refusals are inputs like any other (rules 12, 13); an attempt ends once, and whoever
+ * history now and then, that an attempt has begun when it runs for a moment. Ends and refusals are inputs like any other (rules 12, 13); an attempt ends once, and whoever
  * executes what nobody waits for is told to stop.
  */
 #include <stdio.h>
@@ -108,6 +108,8 @@ void report_note_progress(struct step *step)
     input->event = event;
     input->offset = -1;
     remote->noted = engine->monotonic_ms;
+    if (progress->detail)
+        remote->detailed = remote->noted;
     input_push(step->active, input);
 }
 
@@ -119,8 +121,8 @@ static void report_heartbeat(const struct command_context *c, struct step *step)
         payload_free(remote->progress);
         remote->progress = payload_copy(detail);
     }
-    bool due = remote->noted == 0 ? c->engine->wall_ms - remote->begun_ms >= TASK_PROGRESS_MS
-                                  : detail && c->engine->monotonic_ms - remote->noted >= TASK_PROGRESS_MS;
+    bool due = detail && (remote->detailed > 0 ? c->engine->monotonic_ms - remote->detailed >= TASK_PROGRESS_MS
+                                               : c->engine->wall_ms - remote->begun_ms >= TASK_PROGRESS_MS);
     if (due && step->state == STEP_OUT)
         report_note_progress(step);
 }
@@ -132,9 +134,23 @@ static int64_t report_begun_ms(const struct command_context *c)
     return said > 0 && said <= now && said >= now - 24 * 3600 * INT64_C(1000) ? said : now;
 }
 
+/* The first that is heard of an attempt stays where a new owner reads it, until the history says that it has begun. */
+static bool report_keeps_its_place(const struct command_context *c, struct step *step)
+{
+    struct remote *remote = step->remote;
+    if (step->state != STEP_OUT || !remote->queue || remote->noted > 0 || remote->report > 0)
+        return false;
+    remote->report = c->at->offset + 1;
+    inbox_keep(c->engine, c->at->offset);
+    return true;
+}
+
 static void report_life(const struct command_context *c, struct active *active)
 {
     const Perdure__V1__TaskReport *report = report_of(c);
+    bool kept = false;
+    if (report->kind_case == REPORT(BEGUN))
+        report_make_known(active);
     struct step *step = report_step(c, active);
     if (!step && !active->known) {
         /* The run is not in memory yet: its next heartbeat is understood. */
@@ -153,11 +169,13 @@ static void report_life(const struct command_context *c, struct active *active)
         remote_begun(step, report_begun_ms(c));
         if (report->kind_case == REPORT(HEARTBEAT))
             report_heartbeat(c, step);
+        kept = report_keeps_its_place(c, step);
         remote_arm(step);
         if (first)
             status_schedule(active, false);
     }
-    inbox_done(c->engine, c->at->offset);
+    if (!kept)
+        inbox_done(c->engine, c->at->offset);
 }
 
 /* ---- ends ------------------------------------------------------------------------------------------------------------- */

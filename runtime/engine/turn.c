@@ -535,6 +535,10 @@ void turn_confirmed(struct active *active, struct append *append)
             inbox_done(active->engine, input->offset);
         turn_answer(active, input);
     }
+    for (size_t i = 0; i < append->count; i++) {
+        if (append->events[i]->kind_case == PERDURE__V1__EVENT__KIND_STEP_PROGRESS)
+            remote_noted(active, append->events[i]);
+    }
     if (!run_is_open(active->head)) {
         turn_ended(active);
         return;

@@ -470,9 +470,12 @@ static void a_retry_is_sent_by_the_next_owner(void **state)
     start(trial, "f", "film");
     const Perdure__V1__Task *first = task_of(worker, 0)->task;
     begin(trial, first, "w1");
+    trial_advance(trial, TASK_NOTED_AFTER_MS);
+    trial_settle(trial);
     trial_advance(trial, TASK_PROGRESS_MS);
     beat(trial, first, "w1", "half");
-    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 1);
+    beat(trial, first, "w1", "more"); /* not so soon */
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 2);
     worker->refuse_tasks = true;
     break_off(trial, first, false);
     trial_advance(trial, 5000);
@@ -588,6 +591,51 @@ static void heartbeats_end(void **state)
     trial_settle(trial);
     assert_int_equal(worker->task_count, 2);
     assert_int_equal(task_of(worker, 1)->task->attempt, 2);
+    trial_free(trial);
+}
+
+/* Whoever executed it and whoever dispatched it die at once, just after it began: its silence ends it all the same. */
+static void begun_and_both_dead(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    start(trial, "f", "timed");
+    begin(trial, task_of(worker, 0)->task, "w1");
+    trial_advance(trial, TASK_NOTED_AFTER_MS - 100);
+    trial_start(trial, "g", "film", "in", "g"); /* a record that tells how far the inbox is behind */
+    trial_settle(trial);
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 0);
+    struct trial_worker *second = taken_over(trial);
+    trial_advance(trial, 8100);
+    trial_settle(trial);
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED), 1);
+    size_t before = second->task_count;
+    trial_advance(trial, 2 * RETRY_BACKOFF_MS);
+    trial_settle(trial);
+    assert_int_equal(task_of(second, before)->task->attempt, 2);
+    trial_free(trial);
+}
+
+/* The position of the inbox waits for the beginning of an attempt for a moment only. */
+static void a_beginning_holds_nothing_up(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    start(trial, "f", "timed");
+    begin(trial, task_of(worker, 0)->task, "w1");
+    start(trial, "f2", "choice");
+    complete(trial, task_of(worker, 1)->task, "w1", "shot"); /* begun and ended within the moment */
+    size_t replies = worker->replies;
+    trial_start(trial, "f", "timed", "other", "again"); /* refused: its answer waits for the position */
+    trial_settle(trial);
+    trial_advance(trial, TASK_NOTED_AFTER_MS);
+    trial_settle(trial);
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 1);
+    assert_true(worker->replies > replies);
+    struct trial_worker *second = taken_over(trial); /* all is behind: only what comes is read */
+    assert_int_equal(second->inbox_from, (int64_t)trial->inbox.count);
     trial_free(trial);
 }
 
@@ -894,6 +942,8 @@ static void a_second_copy_is_stopped(void **state)
     Perdure__V1__Task copy = *task_of(worker, 0)->task;
     copy.dispatch = 2;
     begin(trial, &copy, "w2");
+    trial_advance(trial, TASK_NOTED_AFTER_MS);
+    trial_settle(trial);
     assert_int_equal(worker->stops, 1);
     beat(trial, task_of(worker, 0)->task, "w1", NULL);
     assert_int_equal(worker->stops, 1);
@@ -913,9 +963,10 @@ static void no_heartbeats(void **state)
     start(trial, "f", "silent");
     Perdure__V1__Task task = *task_of(worker, 0)->task;
     begin(trial, &task, "w1");
-    trial_advance(trial, TASK_PROGRESS_MS - 1000);
+    trial_advance(trial, TASK_NOTED_AFTER_MS / 2);
+    trial_settle(trial);
     assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 0);
-    trial_advance(trial, 2000);
+    trial_advance(trial, TASK_NOTED_AFTER_MS);
     trial_settle(trial);
     assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 1);
     struct trial_worker *next = taken_over(trial);
@@ -951,10 +1002,12 @@ static void evicted_jobs_have_their_tasks(void **state)
     uint64_t replays = counts.replays;
     for (size_t i = 0; i < 5; i++)
         begin(trial, task_of(worker, i)->task, "w");
+    trial_advance(trial, TASK_NOTED_AFTER_MS);
+    trial_settle(trial);
     trial_advance(trial, TASK_PROGRESS_MS);
     for (size_t i = 0; i < 5; i++)
         beat(trial, task_of(worker, i)->task, "w", "half");
-    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 5);
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 10);
     engine_counts(worker->engine, &counts);
     assert_int_equal(counts.replays, replays); /* signs of life bring nobody back */
     for (size_t i = 0; i < 5; i++)
@@ -1168,6 +1221,8 @@ int main(void)
         cmocka_unit_test(schedule_to_start),
         cmocka_unit_test(start_to_close),
         cmocka_unit_test(heartbeats_end),
+        cmocka_unit_test(begun_and_both_dead),
+        cmocka_unit_test(a_beginning_holds_nothing_up),
         cmocka_unit_test(silence_after_a_takeover),
         cmocka_unit_test(deadline),
         cmocka_unit_test(lost_in_its_queue),
