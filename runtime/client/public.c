@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/internal.h"
 #include "job/codec.h"
@@ -15,6 +16,7 @@
 
 struct pdr_client {
     struct client *client; /* NULL: opening failed */
+    pid_t process;         /* that opened it */
     struct question *starts[PUBLIC_STARTS];
     size_t next_start;
     struct wire_arena failure_arena;
@@ -74,13 +76,14 @@ int pdr_client_open(const char *log, pdr_client **out)
     if (!client)
         return PDR_NO_MEMORY;
     wire_arena_init(&client->failure_arena, 0);
+    client->process = getpid();
     return public_code(client_open(log ? log : client_default_log(), &options, &client->client, client->error,
                                    sizeof client->error));
 }
 
 void pdr_client_close(pdr_client *client)
 {
-    if (!client)
+    if (!client || client->process != getpid()) /* a fork's copy: its connection and threads are its parent's */
         return;
     client_close(client->client);
     wire_arena_release(&client->failure_arena);

@@ -353,7 +353,7 @@ static const struct log_operations kafka_operations = {
 static void kafka_set_budgets(struct kafka_log *log)
 {
     int64_t lanes = (int64_t)log->partitions * 2;
-    int64_t messages = (KAFKA_QUEUE_MESSAGES_MAX - KAFKA_ASIDE_MESSAGES) / lanes;
+    int64_t messages = (KAFKA_QUEUE_MESSAGES_MAX - KAFKA_TOPICS * KAFKA_ASIDE_MESSAGES) / lanes;
     log->lane_count_max = (size_t)(messages < APPENDS_IN_FLIGHT_LIMIT ? messages : APPENDS_IN_FLIGHT_LIMIT);
     log->lane_bytes_max = KAFKA_IN_FLIGHT_BYTES / lanes;
     if (log->lane_bytes_max < KAFKA_LANE_BYTES_MIN)

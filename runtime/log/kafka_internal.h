@@ -27,7 +27,8 @@
 /* Bytes of appends in flight over all partitions; each has its share, at least two records of the largest size (H28). */
 #define KAFKA_IN_FLIGHT_BYTES (INT64_C(256) * 1024 * 1024)
 #define KAFKA_LANE_BYTES_MIN (INT64_C(2) * RECORD_LIMIT_BYTES)
-/* librdkafka's own limit of queued messages, and how many of them are for statuses, replies and dead letters. */
+/* librdkafka's own limit of queued messages, and how many of them are for statuses, for replies and for dead letters each: a
+ * partition of one that has no leader does not take the room of the others. */
 #define KAFKA_QUEUE_MESSAGES_MAX 10000000
 #define KAFKA_ASIDE_MESSAGES 20000
 /* Membership, watermarks and trims are looked after this often. */
@@ -259,7 +260,7 @@ struct kafka_log {
     struct kafka_append *in_flight; /* all appends without a report */
     struct kafka_append *unshown;   /* statuses without one */
     struct kafka_append *spare;
-    size_t aside;          /* statuses, replies, dead letters in flight */
+    size_t aside[KAFKA_TOPICS]; /* statuses, replies, dead letters in flight */
     bool producer_failed;
     int64_t producer_again_ms; /* it could not be replaced: tried again then */
     char producer_reason[256];

@@ -206,7 +206,7 @@ static int kafka_send_aside(struct kafka_log *log, enum kafka_topic topic, int32
     int result = LOG_FULL;
     if (log->read_only)
         result = kafka_fail(log, "the log was opened to read only");
-    if (log->read_only || log->producer_failed || log->aside >= KAFKA_ASIDE_MESSAGES) {
+    if (log->read_only || log->producer_failed || log->aside[topic] >= KAFKA_ASIDE_MESSAGES) {
         if (headers)
             rd_kafka_headers_destroy(headers);
         return result;
@@ -214,7 +214,7 @@ static int kafka_send_aside(struct kafka_log *log, enum kafka_topic topic, int32
     rd_kafka_resp_err_t code = kafka_send(log, topic, partition, key, data, size, headers, status);
     if (code)
         return kafka_send_refused(log, topic, code);
-    log->aside++;
+    log->aside[topic]++;
     return LOG_OK;
 }
 
@@ -270,6 +270,21 @@ static void kafka_status_reported(struct kafka_log *log, struct kafka_append *st
 
 /* ---- reports -------------------------------------------------------------------------------------------------------- */
 
+static void kafka_aside_reported(struct kafka_log *log, const rd_kafka_message_t *message)
+{
+    for (int topic = 0; topic < KAFKA_TOPICS; topic++)
+        if (message->rkt == log->handles[topic] && log->aside[topic] > 0)
+            log->aside[topic]--;
+}
+
+static bool kafka_has_aside(const struct kafka_log *log)
+{
+    bool any = false;
+    for (int topic = 0; topic < KAFKA_TOPICS; topic++)
+        any = any || log->aside[topic] > 0;
+    return any;
+}
+
 static void kafka_report(struct kafka_log *log, const rd_kafka_message_t *message)
 {
     struct kafka_append *append = message->_private;
@@ -281,7 +296,7 @@ static void kafka_report(struct kafka_log *log, const rd_kafka_message_t *messag
     if (kafka_is_unauthorised(message->err) && !log->dead)
         kafka_fault_unauthorised(log, "write", message->rkt ? rd_kafka_topic_name(message->rkt) : log->uri.name);
     if (!append || !append->lane) {
-        log->aside--;
+        kafka_aside_reported(log, message);
         if (append)
             kafka_status_reported(log, append, message);
         return;
@@ -378,7 +393,7 @@ static void kafka_produce_replace(struct kafka_log *log)
     snprintf(reason, sizeof reason, "%s", log->producer_reason);
     kafka_producer_destroy(log);
     log->trimming = false;
-    log->aside = 0;
+    memset(log->aside, 0, sizeof log->aside);
     while (log->unshown) /* who owns a partition begins anew, and so tells again of what no Mark says to have been shown */
         kafka_append_unlink(log, log->unshown);
     log->producer_failed = false;
@@ -417,7 +432,7 @@ bool kafka_produce_mend(struct kafka_log *log)
 void kafka_produce_stop(struct kafka_log *log)
 {
     int64_t deadline = kafka_monotonic_ms() + KAFKA_CLOSE_TIMEOUT_MS;
-    while (log->produced.queue && log->aside > 0 && !log->producer_failed && kafka_monotonic_ms() < deadline) {
+    while (log->produced.queue && kafka_has_aside(log) && !log->producer_failed && kafka_monotonic_ms() < deadline) {
         rd_kafka_event_t *event = rd_kafka_queue_poll(log->produced.queue, 50);
         const rd_kafka_message_t *message;
         if (event && rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)

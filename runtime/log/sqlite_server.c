@@ -188,8 +188,11 @@ static void server_accept(struct sqlite_server *server)
 {
     for (int i = 0; i < 64; i++) {
         int fd = accept4(server->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0)
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) /* else it would be told at once, again */
+                server->deaf = epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, server->listen_fd, NULL) == 0;
             return;
+        }
         sqlite_fork_guard(fd);
         struct sqlite_connection *connection =
             server->connections < CONNECTIONS_LIMIT ? connection_new(server, fd) : NULL;
@@ -455,6 +458,8 @@ void sqlite_server_send(struct sqlite_server *server)
 
 void sqlite_server_tick(struct sqlite_server *server, int64_t now_ms)
 {
+    if (server->deaf)
+        server->deaf = server_watch(server, server->listen_fd, TAG_LISTEN) != 0;
     for (size_t i = 0; i < server->slot_count; i++) {
         struct sqlite_connection *connection = server->slots[i];
         if (connection == NULL)

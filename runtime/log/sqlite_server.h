@@ -20,6 +20,7 @@ struct sqlite_server {
     size_t slot_count, connections;
     uint32_t generation;
     size_t parked;              /* reads that wait for something to come */
+    bool deaf;                  /* no descriptor was left for who wants to connect: looked at again each second */
     char socket_path[108];      /* "": beside the database; else where it is */
 };
 

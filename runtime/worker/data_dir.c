@@ -8,7 +8,11 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+#define LOCK_PATIENCE_MS 2000
+#define LOCK_LOOK_MS 20
 
 /* Says what to do about it, too. Uses errno. */
 static void data_dir_fail(char *error, size_t size, const char *what, const char *path)
@@ -79,7 +83,20 @@ static int read_or_make_name(struct data_dir *dir, char *error, size_t error_siz
     return 0;
 }
 
-int data_dir_open(struct data_dir *dir, const char *path, const char *name, char *error, size_t error_size)
+/* A worker whose supervisor was killed dies with it, and holds its lock until the kernel has taken it down. */
+static bool lock_taken(int file, int patience_ms)
+{
+    struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    for (int waited = 0; waited <= patience_ms; waited += LOCK_LOOK_MS) {
+        if (fcntl(file, F_OFD_SETLK, &all) == 0)
+            return true;
+        nanosleep(&(struct timespec){ .tv_nsec = LOCK_LOOK_MS * 1000000 }, NULL);
+    }
+    return false;
+}
+
+static int data_dir_take(struct data_dir *dir, const char *path, const char *name, int patience_ms, char *error,
+                         size_t error_size)
 {
     char lock_path[3200];
     memset(dir, 0, sizeof *dir);
@@ -97,8 +114,7 @@ int data_dir_open(struct data_dir *dir, const char *path, const char *name, char
         data_dir_fail(error, error_size, "open", lock_path);
         return -1;
     }
-    struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-    if (fcntl(dir->lock, F_OFD_SETLK, &all) != 0) {
+    if (!lock_taken(dir->lock, patience_ms)) {
         snprintf(error, error_size, "%s is in use by another worker; give each worker a --data directory of its own",
                  path);
         data_dir_close(dir);
@@ -116,6 +132,11 @@ int data_dir_open(struct data_dir *dir, const char *path, const char *name, char
     return 0;
 }
 
+int data_dir_open(struct data_dir *dir, const char *path, const char *name, char *error, size_t error_size)
+{
+    return data_dir_take(dir, path, name, LOCK_PATIENCE_MS, error, error_size);
+}
+
 static bool lock_is_in_place(const struct data_dir *dir)
 {
     char path[3200];
@@ -130,7 +151,7 @@ int data_dir_renew(struct data_dir *dir, char *error, size_t error_size)
     struct data_dir fresh;
     if (lock_is_in_place(dir))
         return 0;
-    if (data_dir_open(&fresh, dir->path, dir->worker, error, error_size) != 0)
+    if (data_dir_take(&fresh, dir->path, dir->worker, 0, error, error_size) != 0)
         return -1;
     data_dir_close(dir);
     dir->lock = fresh.lock;

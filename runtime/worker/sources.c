@@ -32,6 +32,7 @@ struct source_reader {
     struct source_record *records, **records_tail;
     size_t bytes;
     bool begun, ended, stop;        /* begun: tell the engine so first */
+    bool over;                      /* the thread has nothing more to do */
     struct log *log;                /* the thread's */
     char trouble[512];
 };
@@ -124,17 +125,25 @@ static void *source_thread(void *context)
         pthread_mutex_unlock(&reader->mutex);
         nanosleep(&(struct timespec){ .tv_sec = SOURCE_RETRY_MS / 1000 }, NULL);
     }
+    pthread_mutex_lock(&reader->mutex);
+    reader->over = true;
+    pthread_mutex_unlock(&reader->mutex);
     return NULL;
 }
 
 /* ---- the loop ---------------------------------------------------------------------------------------------------------- */
 
-static void source_free(struct source_reader *reader)
+static void source_stop(struct source_reader *reader)
 {
     pthread_mutex_lock(&reader->mutex);
     reader->stop = true;
     pthread_cond_signal(&reader->room);
     pthread_mutex_unlock(&reader->mutex);
+}
+
+static void source_free(struct source_reader *reader)
+{
+    source_stop(reader);
     pthread_join(reader->thread, NULL);
     source_clear(reader);
     pthread_mutex_destroy(&reader->mutex);
@@ -142,11 +151,40 @@ static void source_free(struct source_reader *reader)
     free(reader);
 }
 
+/* Nobody wants it any more. While a broker does not answer its thread may take half a minute to notice: the loop does not wait. */
+static void source_drop(struct source_reader **link)
+{
+    struct pdr_worker *worker = (*link)->worker;
+    struct source_reader *reader = *link;
+    *link = reader->next;
+    source_stop(reader);
+    reader->next = worker->sources_ending;
+    worker->sources_ending = reader;
+}
+
 static void sources_drop(struct pdr_worker *worker, uint32_t partition)
 {
     for (struct source_reader **link = &worker->sources; *link;) {
+        if ((*link)->partition == partition)
+            source_drop(link);
+        else
+            link = &(*link)->next;
+    }
+}
+
+static bool source_thread_is_over(struct source_reader *reader)
+{
+    pthread_mutex_lock(&reader->mutex);
+    bool over = reader->over;
+    pthread_mutex_unlock(&reader->mutex);
+    return over;
+}
+
+static void sources_bury(struct source_reader **list, bool wait)
+{
+    for (struct source_reader **link = list; *link;) {
         struct source_reader *reader = *link;
-        if (reader->partition != partition) {
+        if (!wait && !source_thread_is_over(reader)) {
             link = &reader->next;
             continue;
         }
@@ -215,21 +253,19 @@ static bool source_hand_over(struct pdr_worker *worker, struct source_reader *re
 void worker_take_sources(struct pdr_worker *worker)
 {
     for (struct source_reader **link = &worker->sources; *link;) {
-        struct source_reader *reader = *link;
-        if (source_hand_over(worker, reader)) {
-            link = &reader->next;
-            continue;
-        }
-        *link = reader->next;
-        source_free(reader);
+        if (source_hand_over(worker, *link))
+            link = &(*link)->next;
+        else
+            source_drop(link);
     }
+    sources_bury(&worker->sources_ending, false);
 }
 
+/* Waits for their threads: they use what the worker is about to close. */
 void worker_sources_stop(struct pdr_worker *worker)
 {
-    while (worker->sources) {
-        struct source_reader *next = worker->sources->next;
-        source_free(worker->sources);
-        worker->sources = next;
-    }
+    for (struct source_reader *reader = worker->sources; reader; reader = reader->next)
+        source_stop(reader);
+    sources_bury(&worker->sources, true);
+    sources_bury(&worker->sources_ending, true);
 }

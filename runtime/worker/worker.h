@@ -90,7 +90,7 @@ struct pdr_worker {
     bool map_asked;          /* the namespace may have more partitions than we know (rule 24) */
     int64_t map_retry_ms;
     struct log *grown_log;   /* open on the namespace as it is now: taken when all partitions are given back */
-    struct source_reader *sources;
+    struct source_reader *sources, *sources_ending;
     atomic_bool stopping;
     atomic_bool leaving;   /* for good: what it owns is released */
     bool draining;

@@ -30,6 +30,7 @@ struct fake {
     uint64_t cookies[16];
     bool undelivered;
     enum log_delivery delivery;
+    bool nowhere; /* acknowledged without a place */
     struct answer answers[16];
     size_t answered;
     Status *status; /* what get_status gives */
@@ -85,7 +86,7 @@ static int fake_poll(struct log *log, int timeout_ms)
         handler->fault(handler->context, LOG_FATAL, LOG_ALL, "the disk is full");
     if (fake.undelivered) {
         fake.undelivered = false;
-        handler->delivered(handler->context, fake.cookies[fake.appends - 1], fake.delivery, 7);
+        handler->delivered(handler->context, fake.cookies[fake.appends - 1], fake.delivery, fake.nowhere ? -1 : 7);
     }
     for (; fake.answered < fake.appends; fake.answered++)
         if (fake.answers[fake.answered].answer)
@@ -224,6 +225,19 @@ static void test_failed_append_is_repeated(void **state)
     (void)state;
     struct client *client = begin();
     fake.delivery = LOG_POSSIBLY_PERSISTED;
+    struct question *question = ask_to_cancel(client, "j");
+    assert_int_equal(client_wait(client, question, 250, 5000), CLIENT_SENT_NOWHERE);
+    assert_true(fake.appends >= 2);
+    assert_string_equal(fake.requests[0], fake.requests[1]);
+    client_close(client);
+}
+
+/* H35: it may be nowhere. */
+static void test_acknowledged_without_a_place(void **state)
+{
+    (void)state;
+    struct client *client = begin();
+    fake.nowhere = true;
     struct question *question = ask_to_cancel(client, "j");
     assert_int_equal(client_wait(client, question, 250, 5000), CLIENT_SENT_NOWHERE);
     assert_true(fake.appends >= 2);
@@ -504,6 +518,7 @@ int main(void)
         cmocka_unit_test(test_answered),
         cmocka_unit_test(test_same_request_again),
         cmocka_unit_test(test_failed_append_is_repeated),
+        cmocka_unit_test(test_acknowledged_without_a_place),
         cmocka_unit_test(test_nobody_answers),
         cmocka_unit_test(test_fatal_log),
         cmocka_unit_test(test_job_ids),

@@ -25,6 +25,7 @@ struct owner {
     pthread_t thread;
     atomic_bool ends;
     volatile int result;
+    atomic_size_t polls;
     size_t commands;
 };
 
@@ -51,8 +52,10 @@ static void owner_record(void *context, const struct log_record *record)
 static void *owner_run(void *argument)
 {
     struct owner *owner = argument;
-    while (!owner->ends && (owner->result = owner->log->operations->poll(owner->log, 100)) == LOG_OK)
+    while (!owner->ends && (owner->result = owner->log->operations->poll(owner->log, 100)) == LOG_OK) {
         owner->result = owner->log->operations->flush(owner->log);
+        owner->polls++;
+    }
     return NULL;
 }
 
@@ -290,12 +293,17 @@ static void long_paths_have_sockets_too(void **state)
     worker->operations->close(worker);
 }
 
-static int raw_connect(const struct fixture *fixture)
+static void raw_connect_by(const struct fixture *fixture, int fd)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path, sizeof address.sun_path, "%.90s.sock", fixture->path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+}
+
+static int raw_connect(const struct fixture *fixture)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    raw_connect_by(fixture, fd);
     return fd;
 }
 
@@ -353,6 +361,29 @@ static void bad_clients_hold_up_nobody(void **state)
         close(fds[i]);
     log->operations->close(log);
     free(seen);
+    owner_stop(owner);
+}
+
+/* Whoever wants to connect waits until the owner has a descriptor for it; the owner does not turn in the meantime. */
+static void no_descriptor_is_left(void **state)
+{
+    struct fixture *fixture = *state;
+    struct owner *owner = owner_start(fixture);
+    struct rlimit before, few;
+    int waiting = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); /* takes the last one */
+    getrlimit(RLIMIT_NOFILE, &before);
+    few = before;
+    few.rlim_cur = (rlim_t)waiting + 1;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    raw_connect_by(fixture, waiting);
+    size_t polls = owner->polls;
+    usleep(1000000);
+    assert_true(owner->polls - polls < 100);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(write(waiting, "\xff\xff\xff\xff", 4), 4);
+    char byte;
+    assert_int_equal(read(waiting, &byte, 1), 0); /* heard, and dropped */
+    close(waiting);
     owner_stop(owner);
 }
 
@@ -481,7 +512,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(asks_the_owner), TEST(does_without_an_owner), TEST(client_creates_when_told),
         TEST(a_repetition_is_read_again), TEST(the_socket_is_of_the_files_group),
-        TEST(passes_a_stale_socket), TEST(long_paths_have_sockets_too), TEST(bad_clients_hold_up_nobody),
+        TEST(passes_a_stale_socket), TEST(long_paths_have_sockets_too), TEST(bad_clients_hold_up_nobody), TEST(no_descriptor_is_left),
         TEST(names_an_owner_that_does_not_answer), TEST(notices_a_replaced_file),
         TEST(leaves_the_next_owner_its_socket), TEST(client_notices_another_log),
         TEST(clients_share_without_an_owner),

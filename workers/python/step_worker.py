@@ -284,11 +284,7 @@ class Worker:
         topic, said = self.namespace + ".replies", []
         listener = Consumer({**self.settings, "group.id": topic, "enable.auto.commit": False, "fetch.wait.max.ms": 50,
                              "auto.offset.reset": "latest", "error_cb": lambda error: said.append(error.str())})
-        try:
-            found = listener.list_topics(topic, timeout=30).topics[topic]
-        except KafkaException:
-            listener.poll(0)
-            raise OSError("no Kafka broker at %s answered: %s" % (self.settings["bootstrap.servers"], " ".join(said[-1:])))
+        found = self.topic_of(listener, topic, said)
         if found.error and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise OSError("there is no namespace '%s' in Kafka at %s" % (self.namespace, self.settings["bootstrap.servers"]))
         if found.error or not found.partitions:
@@ -298,6 +294,18 @@ class Worker:
         listener.assign([partition])
         self.replies_partition = partition.partition
         threading.Thread(target=self.keep_listening, args=(listener,), daemon=True).start()
+
+    def topic_of(self, listener, topic, said):
+        """Asked again for half a minute: librdkafka waits for the one broker that it asked, which may just have died."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return listener.list_topics(topic, timeout=3).topics[topic]
+            except KafkaException:
+                listener.poll(0)
+                if time.monotonic() > deadline:
+                    raise OSError("no Kafka broker at %s answered: %s" %
+                                  (self.settings["bootstrap.servers"], " ".join(said[-1:])))
 
     @staticmethod
     def end_of(listener, partition):

@@ -20,6 +20,8 @@
 
 #include "supervisor.h"
 
+#define STARTING_MS 120000 /* one that starts again has so much time before it must serve; brokers that are away end it sooner */
+
 int64_t supervisor_now_ms(void)
 {
     struct timespec now;
@@ -190,7 +192,8 @@ static void tell_manager(struct supervisor *supervisor)
         supervisor->ready_told = true;
         notify("READY=1");
     }
-    if (heartbeat != supervisor->heartbeat || !supervisor->served) { /* one that starts again has its time */
+    bool starts = !supervisor->served && now - supervisor->begun_ms < STARTING_MS;
+    if (heartbeat != supervisor->heartbeat || starts) {
         supervisor->heartbeat = heartbeat;
         supervisor->heartbeat_ms = now;
     }

@@ -187,7 +187,9 @@ typedef struct pdr_step_options {
     int64_t heartbeat_ms PDR_ZERO;   /* an attempt not heard of for so long has failed; default: 60 s */
     int priority PDR_ZERO;           /* larger goes first where more wait than the queue takes; default: 0 */
     /* Of the attempts with this key, of whatever step and job, so many run at the same time in a worker; others wait, in the
-     * order in which they came. Not for steps with a queue. Copied; never compared in replay. */
+     * order in which they came. One that outlives its timeout is given up and counts no more, though its function still runs:
+     * a step whose key must exclude others looks at pdr_attempt_cancelled(), or has no timeout. Not for steps with a queue.
+     * Copied; never compared in replay. */
     const char *concurrency_key PDR_ZERO; /* default: none */
     int concurrency_limit PDR_ZERO;       /* default: 1 */
 } pdr_step_options;
@@ -618,7 +620,8 @@ PDR_API const char *pdr_worker_error(const pdr_worker *worker);
 
 /* ---- a client ------------------------------------------------------------------------------------------------------- */
 
-/* A client serves one thread at a time; any number of them may be open. A start or signal that returned PDR_OK is in
+/* A client serves one thread at a time; any number of them may be open. In the child of a fork it is of no use, and closing it
+ * does nothing there. A start or signal that returned PDR_OK is in
  * the log. `log`: as for workers; NULL: the default. `*out` is set also on failure, for pdr_client_error(), unless
  * PDR_NO_MEMORY; close it in any case. */
 PDR_API int pdr_client_open(const char *log, pdr_client **out) PDR_NODISCARD;
