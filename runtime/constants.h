@@ -106,6 +106,8 @@
 #define INBOX_BYTES_LIMIT (8 * 1024 * 1024)
 /* ... where memory is exhausted: so that what makes room can still come. */
 #define INBOX_RECORDS_LEAST 16
+/* The same behind a report that waits for a moment, TASK_NOTED_AFTER_MS: so many in that time. */
+#define INBOX_RECORDS_OF_A_MOMENT 256
 /* The memory budget where none is named: this part of the control group's limit, of the machine's memory if there is none.
  * Steps, librdkafka's queues and the heads of jobs come on top. */
 #define MEMORY_PART_OF_GROUP 2

@@ -297,7 +297,7 @@ int64_t engine_next_wake(const struct engine *engine)
         next = steps_next_admitted(engine);
     if (!waits && starts_next(engine) < next)
         next = starts_next(engine);
-    if (engine_takes_turns(engine) && retention_wants_run(engine))
+    if (!waits && engine_takes_turns(engine) && retention_wants_run(engine))
         next = engine->monotonic_ms;
     return next;
 }

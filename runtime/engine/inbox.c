@@ -18,6 +18,7 @@ static struct inbox_entry *window_at(const struct engine *engine, size_t index)
 static void entry_hold(struct engine *engine, struct inbox_entry *entry, size_t size)
 {
     entry->state = INBOX_PENDING;
+    entry->a_moment = false;
     entry->size = size ? size : 1;
     engine->inbox_held++;
     engine->inbox_bytes += entry->size;
@@ -132,7 +133,13 @@ void inbox_follow(struct engine *engine)
     if (queued)
         queued->output.offset = parked ? parked->offset : engine->inbox_next;
     engine->inbox_turns_back = true;
-    engine->inbox_paused = false;
+    engine->inbox_paused = engine->inbox_was_read = false;
+}
+
+/* What came until a moment ago is read: a limit may be judged by it. */
+bool inbox_is_heard(const struct engine *engine)
+{
+    return engine->state == ENGINE_OWNER && engine->inbox_was_read && !engine->inbox_paused && !engine->inbox_turns_back;
 }
 
 void inbox_park(struct engine *engine, int64_t offset)
@@ -144,31 +151,35 @@ void inbox_park(struct engine *engine, int64_t offset)
     entry_let_go(engine, entry); /* told again: nothing but its place is kept */
 }
 
-/* It waits for others that come after it, and takes no more than its place: the inbox is read on. */
-void inbox_keep(struct engine *engine, int64_t offset)
+/* It waits for something else than an append of ours, and takes no more than its place: the inbox is read on. `a_moment`: what
+ * is done behind it meanwhile is counted; else it may be for what comes after it. */
+void inbox_keep(struct engine *engine, int64_t offset, bool a_moment)
 {
     struct inbox_entry *entry = inbox_find(engine, offset);
-    if (entry)
-        entry_let_go(engine, entry);
+    if (!entry)
+        return;
+    entry_let_go(engine, entry);
+    entry->a_moment = a_moment;
 }
 
 /* ---- back-pressure ---------------------------------------------------------------------------------------------- */
 
 /* Repetitions and refused commands are done at once, but keep their places, and their answers, behind a command that waits
  * for an append of ours. While slots move, the first may wait for what comes after it (rule 25): then they do not count. */
-static size_t window_behind_first(const struct engine *engine)
+static size_t window_behind_first(const struct engine *engine, const struct inbox_entry *first)
 {
-    const struct inbox_entry *first = engine->window_count > 0 ? window_at(engine, 0) : NULL;
-    bool ours = first && (first->size > 0 || first->state == INBOX_IN_MARK) && !engine->slots.frozen;
+    bool ours = first && (first->size > 0 || first->a_moment || first->state == INBOX_IN_MARK) && !engine->slots.frozen;
     return ours ? engine->window_count : engine->inbox_held;
 }
 
 static bool inbox_is_full(const struct engine *engine, size_t part)
 {
+    const struct inbox_entry *first = engine->window_count > 0 ? window_at(engine, 0) : NULL;
     size_t records = engine->limits.inbox_records;
-    if (memory_stops_intake(engine, part) && records > INBOX_RECORDS_LEAST)
-        records = INBOX_RECORDS_LEAST;
-    return window_behind_first(engine) > records / part ||
+    size_t least = first && first->a_moment ? INBOX_RECORDS_OF_A_MOMENT : INBOX_RECORDS_LEAST;
+    if (memory_stops_intake(engine, part) && records > least)
+        records = least;
+    return window_behind_first(engine, first) > records / part ||
            (engine->inbox_held > 0 && engine->inbox_bytes > engine->limits.inbox_bytes / part);
 }
 
@@ -207,6 +218,8 @@ void inbox_begin(struct engine *engine)
  * the generation. */
 void inbox_end(struct engine *engine, int64_t end)
 {
+    if (end <= engine->inbox_next && !engine->inbox_turns_back)
+        engine->inbox_was_read = true;
     if (engine->state != ENGINE_OWNER || end >= engine->inbox_next)
         return;
     engine_note(engine, "the inbox of partition %u was cut from offset %lld back to %lld; going on from there",

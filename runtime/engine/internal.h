@@ -195,6 +195,7 @@ struct inbox_entry {
     int64_t append_ms;
     size_t size; /* counted in inbox_bytes; 0: not */
     enum inbox_state state;
+    bool a_moment; /* inbox_keep() */
 };
 
 /* A reply that may leave when in_pos is confirmed beyond `offset` (rule 15). */
@@ -425,6 +426,7 @@ struct engine {
     int64_t inbox_next;          /* next offset to read */
     size_t inbox_held, inbox_bytes; /* read and not absorbed by a confirmed record */
     bool inbox_paused;           /* too many of these: it is not read */
+    bool inbox_was_read;         /* to its end, since it was followed */
     bool inbox_turns_back;       /* asked to be read from inbox_next: what comes before the host knows is of before */
     uint32_t inbox_generation;
     uint32_t inbox_generation_min; /* the inbox was cut: what is read from now on is of this one or a later */
@@ -693,7 +695,8 @@ void inbox_record(struct engine *engine, const struct log_record *record);
 struct inbox_entry *inbox_find(struct engine *engine, int64_t offset); /* NULL: behind us */
 void inbox_done(struct engine *engine, int64_t offset);
 void inbox_park(struct engine *engine, int64_t offset);
-void inbox_keep(struct engine *engine, int64_t offset);
+void inbox_keep(struct engine *engine, int64_t offset, bool a_moment);
+bool inbox_is_heard(const struct engine *engine);
 void inbox_reread(struct engine *engine); /* from the first that is parked */
 /* Append time of the lowest input that is not behind in_pos; -1: all that was read is. */
 int64_t inbox_low_ms(const struct engine *engine, const Position *in_pos);

@@ -115,6 +115,11 @@ static bool steps_aside(struct engine *engine, struct active *active)
     for (const struct step *step = active->steps; step; step = step->next)
         if (step->state != STEP_DELAYED && !step->remote)
             return false;
+    const struct input *input = active->inputs.head;
+    while (input && input_is_passive(input))
+        input = input->next;
+    if (!input) /* it does not grow by them, and the inbox's position may wait for one */
+        return false;
     active_drop_job(active);
     engine->counts.evictions++;
     engine->counts.memory_waits++;

@@ -105,7 +105,7 @@ static void refuse_job(struct engine *engine, int64_t offset, const Header *head
     struct inbox_entry *entry = inbox_find(engine, offset);
     if (entry)
         entry->state = RULE(REFUSAL_IN_MARK) ? INBOX_IN_MARK : INBOX_DONE;
-    inbox_keep(engine, offset);
+    inbox_keep(engine, offset, false);
     if (!RULE(REFUSAL_IN_MARK)) {
         inbox_done(engine, offset);
         *link = held->next; /* the mutation: told by nobody's history */

@@ -64,21 +64,28 @@ static void remote_ready(struct step *step, const char *reason)
     remote_arm(step);
 }
 
+/* What its worker says lies in the inbox, not read yet. */
+static void remote_is_unheard(struct step *step)
+{
+    struct remote *remote = step->remote;
+    int64_t now = step->active->engine->monotonic_ms;
+    remote->heard = now;
+    remote->trusted = now + (step->policy.heartbeat_ms > 0 ? step->policy.heartbeat_ms : TASK_HEARTBEAT_MS);
+    remote->judged_from = now + TASK_JUDGED_AFTER_MS;
+}
+
 static void remote_is_out(struct step *step, const struct job_command *command)
 {
     struct engine *engine = step->active->engine;
     struct remote *remote = step->remote;
-    int64_t silence = step->policy.heartbeat_ms > 0 ? step->policy.heartbeat_ms : TASK_HEARTBEAT_MS;
     step->state = STEP_OUT;
     remote->dispatch = command->dispatch;
     remote->dispatched_ms = command->dispatched_ms;
     remote->begun = command->begun || !remote->queue;
     remote->begun_ms = remote->queue ? command->begun_ms : command->dispatched_ms;
-    remote->heard = engine->monotonic_ms;
+    remote_is_unheard(step);
     remote->noted = command->begun ? engine->monotonic_ms : 0;
     remote->detailed = remote->progress ? remote->noted : 0;
-    remote->trusted = engine->monotonic_ms + silence;
-    remote->judged_from = engine->monotonic_ms + TASK_JUDGED_AFTER_MS;
     if (!remote->begun)
         queue_enter(step);
     remote_arm(step);
@@ -153,15 +160,28 @@ void remote_scheduled(struct active *active, const Event *event)
     remote_arm(step);
 }
 
+/* Of what leads to an event, and is not in the inbox. NULL: no memory. */
+struct input *input_of_ours(void)
+{
+    struct input *input = calloc(1, sizeof *input);
+    Event *event = calloc(1, sizeof *event);
+    if (!input || !event) {
+        free(input);
+        free(event);
+        return NULL;
+    }
+    perdure__v1__event__init(event);
+    input->offset = -1;
+    input->event = event;
+    return input;
+}
+
 void remote_ask(struct step *step, const char *reason, struct input *input)
 {
     struct engine *engine = step->active->engine;
     Perdure__V1__StepDispatched *dispatched = calloc(1, sizeof *dispatched);
-    if (!input && (input = calloc(1, sizeof *input))) {
-        input->offset = -1;
-        if ((input->event = calloc(1, sizeof *input->event)))
-            perdure__v1__event__init(input->event);
-    }
+    if (!input)
+        input = input_of_ours();
     if (!input || !input->event || !dispatched) {
         input_free(input);
         free(dispatched);
@@ -205,6 +225,15 @@ void remote_dispatched(struct active *active, const Event *event)
     remote_arm(step);
 }
 
+void remote_park_report(const struct step *step)
+{
+    struct remote *remote = step->remote;
+    if (!remote || remote->report == 0)
+        return;
+    inbox_park(step->active->engine, remote->report - 1);
+    remote->report = 0;
+}
+
 void remote_noted(struct active *active, const Event *event)
 {
     struct step *step = step_find(active, event->op);
@@ -236,6 +265,14 @@ static void limit_note(enum remote_limit limit, int64_t at, int64_t *first, enum
 
 static int64_t later_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* The wall clock may go back; answers that wait for the inbox's position do not wait for that. */
+static int64_t remote_note_due(const struct engine *engine, const struct remote *remote)
+{
+    int64_t due = engine_due(engine, remote->begun_ms + TASK_NOTED_AFTER_MS);
+    int64_t last = remote->report > 0 ? remote->kept + TASK_NOTED_AFTER_MS : INT64_MAX;
+    return due < last ? due : last;
+}
+
 /* The limit that is reached first, and when. */
 static enum remote_limit remote_limit(const struct step *step, int64_t *at)
 {
@@ -255,7 +292,7 @@ static enum remote_limit remote_limit(const struct step *step, int64_t *at)
     if (out && remote->begun && policy->timeout_ms > 0 && remote->begun_ms > 0)
         limit_note(LIMIT_RUN, later_of(engine_due(engine, remote->begun_ms + policy->timeout_ms), remote->judged_from), at, &which);
     if (out && remote->begun && remote->queue && remote->noted == 0)
-        limit_note(LIMIT_NOTE, engine_due(engine, remote->begun_ms + TASK_NOTED_AFTER_MS), at, &which);
+        limit_note(LIMIT_NOTE, remote_note_due(engine, remote), at, &which);
     if (out && remote->begun && remote->queue && policy->heartbeat_ms > 0)
         limit_note(LIMIT_HEARTBEAT, remote->heard + policy->heartbeat_ms, at, &which);
     if (out && !remote->begun && remote->queue)
@@ -298,6 +335,11 @@ void remote_on_alarm(struct step *step)
     }
     enum remote_limit limit = remote_limit(step, &at);
     if (limit == LIMIT_NONE || at > engine->monotonic_ms) {
+        remote_arm(step);
+        return;
+    }
+    if (limit != LIMIT_NOTE && !inbox_is_heard(engine)) { /* that it has ended, or lives, may lie there */
+        remote_is_unheard(step);
         remote_arm(step);
         return;
     }

@@ -26,8 +26,8 @@ struct remote {
     int64_t since_ms;      /* from when this attempt was to be begun */
     int64_t dispatched_ms; /* t of what dispatched it last */
     uint32_t dispatch;     /* how often it was */
-    int64_t judged_from;       /* monotonic: no limit is judged before, a new owner has not read what came meanwhile */
-    int64_t trusted;       /* monotonic: not judged by silence before, a new owner has heard nothing yet */
+    int64_t judged_from;   /* monotonic: no limit is judged before; who has just begun to listen has not read what came meanwhile */
+    int64_t trusted;       /* monotonic: not judged by silence before, for the same reason */
     bool counted;          /* in queue->out */
     uint32_t lane;         /* + 1; 0: not sent by this owner */
     bool begun;
@@ -36,6 +36,7 @@ struct remote {
     int64_t heard_ms;      /* the same, by the wall; 0: never */
     int64_t noted;         /* monotonic: last put into the history, that it has begun or how far it is; 0: never */
     int64_t detailed;      /* monotonic: how far it is, last put into the history; 0: never */
+    int64_t kept;          /* monotonic: since when `report` is */
     int64_t report;        /* inbox offset + 1 of what says that it has begun, kept until the history does; 0: none */
     char *second;          /* another worker that was told to stop: what it ends with does not count; NULL: none */
     bool ended_by_worker;  /* it knows */
@@ -44,6 +45,7 @@ struct remote {
     ReplyTo reply_to;
     char *request;         /* of the report that reply_to came with */
     Payload *progress;
+    bool progressed;       /* this attempt said so, not one before it */
     const char *reason;    /* STEP_HELD: why it is to be dispatched */
     struct alarm held;     /* in queue->held */
 };
@@ -77,8 +79,11 @@ void remote_admit(struct active *active, Event *event);
 void remote_scheduled(struct active *active, const Event *event);
 bool remote_dispatch_is_wanted(const struct active *active, const Event *event);
 void remote_dispatched(struct active *active, const Event *event);
+/* What says that it has begun is read once more: it goes where its slot goes. */
+void remote_park_report(const struct step *step);
 /* The history says that it has begun. */
 void remote_noted(struct active *active, const Event *event);
+struct input *input_of_ours(void);
 /* Asks for the event that dispatches it. `input`: what of the inbox leads to it; NULL: nothing. */
 void remote_ask(struct step *step, const char *reason, struct input *input);
 void remote_stop(struct step *step);

@@ -80,37 +80,38 @@ static void report_note_worker(const struct command_context *c, struct step *ste
     remote->request = strdup(c->command->request);
 }
 
-/* A new owner knows by it that the attempt has begun; the next attempt gets the detail. */
-void report_note_progress(struct step *step)
+/* A new owner knows by it that the attempt has begun; the next attempt gets the detail. Takes `input` over. */
+static bool progress_push(const struct step *step, struct input *input, const char *worker, int64_t started,
+                          const Payload *detail)
 {
-    struct engine *engine = step->active->engine;
-    struct remote *remote = step->remote;
-    struct input *input = calloc(1, sizeof *input);
-    Event *event = calloc(1, sizeof *event);
-    Perdure__V1__StepProgress *progress = calloc(1, sizeof *progress);
-    if (!input || !event || !progress) {
-        free(input);
-        free(event);
-        free(progress);
-        engine_stop(engine, "out of memory");
-        return;
+    Perdure__V1__StepProgress *progress = input && input->event ? calloc(1, sizeof *progress) : NULL;
+    if (!progress) {
+        input_free(input);
+        engine_stop(step->active->engine, "out of memory");
+        return false;
     }
-    perdure__v1__event__init(event);
     perdure__v1__step_progress__init(progress);
     progress->name = strdup(step->name);
     progress->attempt = step->attempt;
-    progress->detail = payload_copy(remote->progress);
-    progress->worker = strdup(remote->worker ? remote->worker : "");
-    progress->started = remote->begun_ms;
-    event->op = step->op;
-    event->kind_case = PERDURE__V1__EVENT__KIND_STEP_PROGRESS;
-    event->step_progress = progress;
-    input->event = event;
-    input->offset = -1;
-    remote->noted = engine->monotonic_ms;
-    if (progress->detail)
-        remote->detailed = remote->noted;
+    progress->detail = payload_copy(detail);
+    progress->worker = strdup(worker ? worker : "");
+    progress->started = started;
+    input->event->op = step->op;
+    input->event->kind_case = PERDURE__V1__EVENT__KIND_STEP_PROGRESS;
+    input->event->step_progress = progress;
     input_push(step->active, input);
+    return true;
+}
+
+void report_note_progress(struct step *step)
+{
+    struct remote *remote = step->remote;
+    const Payload *detail = remote->progressed ? remote->progress : NULL;
+    if (!progress_push(step, input_of_ours(), remote->worker, remote->begun_ms, detail))
+        return;
+    remote->noted = step->active->engine->monotonic_ms;
+    if (detail)
+        remote->detailed = remote->noted;
 }
 
 static void report_heartbeat(const struct command_context *c, struct step *step)
@@ -120,6 +121,7 @@ static void report_heartbeat(const struct command_context *c, struct step *step)
     if (detail && detail->data.len <= PAYLOAD_LIMIT_BYTES) {
         payload_free(remote->progress);
         remote->progress = payload_copy(detail);
+        remote->progressed = true;
     }
     bool due = detail && (remote->detailed > 0 ? c->engine->monotonic_ms - remote->detailed >= TASK_PROGRESS_MS
                                                : c->engine->wall_ms - remote->begun_ms >= TASK_PROGRESS_MS);
@@ -141,9 +143,12 @@ static bool report_keeps_its_place(const struct command_context *c, struct step 
     if (step->state != STEP_OUT || !remote->queue || remote->noted > 0 || remote->report > 0)
         return false;
     remote->report = c->at->offset + 1;
-    inbox_keep(c->engine, c->at->offset);
+    remote->kept = c->engine->monotonic_ms;
+    inbox_keep(c->engine, c->at->offset, true);
     return true;
 }
+
+static void report_begun_unknown(const struct command_context *c, struct active *active);
 
 static void report_life(const struct command_context *c, struct active *active)
 {
@@ -152,7 +157,11 @@ static void report_life(const struct command_context *c, struct active *active)
     if (report->kind_case == REPORT(BEGUN))
         report_make_known(active);
     struct step *step = report_step(c, active);
-    if (!step && !active->known) {
+    if (!step && !active->known && active->head->rests == 0 && report->kind_case == REPORT(BEGUN)) {
+        report_begun_unknown(c, active);
+        return;
+    }
+    if (!step && !active->known && active->head->rests == 0) {
         /* The run is not in memory yet: its next heartbeat is understood. */
     } else if (!step || !step->remote) {
         report_stop(c);
@@ -167,9 +176,9 @@ static void report_life(const struct command_context *c, struct active *active)
         remote->heard = c->engine->monotonic_ms;
         remote->heard_ms = c->engine->wall_ms;
         remote_begun(step, report_begun_ms(c));
+        kept = report_keeps_its_place(c, step);
         if (report->kind_case == REPORT(HEARTBEAT))
             report_heartbeat(c, step);
-        kept = report_keeps_its_place(c, step);
         remote_arm(step);
         if (first)
             status_schedule(active, false);
@@ -281,13 +290,14 @@ static bool end_under_way(const struct active *active, uint64_t op)
     const struct input_list *lists[2] = { &active->inputs, active->in_flight ? &active->in_flight->inputs : NULL };
     for (size_t l = 0; l < 2; l++)
         for (const struct input *input = lists[l] ? lists[l]->head : NULL; input; input = input->next)
-            if (input->event && input->event->op == op)
+            if (input->event && input->event->op == op && !input_is_passive(input))
                 return true;
     return false;
 }
 
-/* What the history says of an operation; false: it is not a step that is executed outside, or it is over. */
-static bool step_from_events(struct step *step, Event *const *events, size_t count)
+/* What the history says of an operation; false: it is not a step that is executed outside, or it is over. `remote`: of its
+ * attempt, how often it was dispatched and whether it has begun. */
+static bool step_from_events(struct step *step, struct remote *remote, Event *const *events, size_t count)
 {
     bool out = false;
     for (size_t i = 0; i < count; i++) {
@@ -307,18 +317,22 @@ static bool step_from_events(struct step *step, Event *const *events, size_t cou
             step->policy.backoff_ms = scheduled->backoff_ms;
             step->policy.backoff_max_ms = scheduled->backoff_max_ms;
             step->first_started_ms = event->t;
+            remote->dispatch = scheduled->queue[0] && !scheduled->held ? 1 : 0;
             out = true;
             break;
         }
         case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
             step->name = event->step_dispatched->name;
             step->input_digest = event->step_dispatched->input_digest;
+            remote->dispatch = event->step_dispatched->dispatch;
             out = true;
             break;
         case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
             step->attempt = event->attempt_failed->attempt + 1;
+            *remote = (struct remote){ 0 };
             break;
         case PERDURE__V1__EVENT__KIND_STEP_PROGRESS:
+            remote->begun = event->step_progress->attempt == step->attempt;
             break;
         default:
             return false;
@@ -328,20 +342,53 @@ static bool step_from_events(struct step *step, Event *const *events, size_t cou
 }
 
 /* A run without its module, diverged, or not to be rebuilt just now: absorbed all the same (rule 12), as far as the
- * history tells what it waits for. After an event of a later version it does not: the attempt's silence will be that version's to judge. */
-static void report_end_unknown(const struct command_context *c, struct active *active)
+ * history tells what it waits for. After an event of a later version it does not: the attempt's silence will be that version's to judge.
+ * False: it does not wait for what is reported. */
+static bool report_unknown(const struct command_context *c, struct active *active,
+                           bool (*take)(const struct command_context *c, struct step *step, struct remote *remote))
 {
     const Perdure__V1__TaskReport *report = report_of(c);
     struct step step = { .active = active, .op = report->op, .attempt = 1, .state = STEP_OUT };
+    struct remote remote = { .dispatch = 0 };
     size_t count = 0;
     Event **events = end_under_way(active, report->op) ? NULL : active_events(active, &count);
-    if (events && step_from_events(&step, events, count) && step.attempt == report->attempt)
-        report_end_of(c, &step);
-    else
-        report_refuse(c);
+    bool taken = events && step_from_events(&step, &remote, events, count) && step.attempt == report->attempt &&
+                 take(c, &step, &remote);
     for (size_t i = 0; i < count; i++)
         event_free(events[i]);
     free(events);
+    return taken;
+}
+
+static bool take_end(const struct command_context *c, struct step *step, struct remote *remote)
+{
+    (void)remote;
+    report_end_of(c, step);
+    return true;
+}
+
+static bool take_begun(const struct command_context *c, struct step *step, struct remote *remote)
+{
+    if (remote->begun || remote->dispatch == 0)
+        return false;
+    progress_push(step, report_input(c), report_of(c)->worker, report_begun_ms(c), NULL);
+    return true;
+}
+
+static bool take_declined(const struct command_context *c, struct step *step, struct remote *remote)
+{
+    uint32_t dispatch = report_of(c)->dispatch;
+    if (remote->begun || remote->dispatch == 0 || (dispatch > 0 && dispatch != remote->dispatch))
+        return false;
+    step->remote = remote;
+    remote_ask(step, DISPATCH_DECLINED, report_input(c));
+    return true;
+}
+
+static void report_begun_unknown(const struct command_context *c, struct active *active)
+{
+    if (!report_unknown(c, active, take_begun))
+        inbox_done(c->engine, c->at->offset);
 }
 
 /* Shutting down, before it began: to another worker, by another lane. */
@@ -387,15 +434,15 @@ void command_task_report(const struct command_context *c)
         return;
     report_make_known(active);
     struct step *step = report_step(c, active);
-    if (report->kind_case == REPORT(DECLINED))
+    if (report->kind_case == REPORT(DECLINED) && !step && !active->known && report_unknown(c, active, take_declined))
+        ;
+    else if (report->kind_case == REPORT(DECLINED))
         report_declined(c, step);
     else if (step && report_is_of_stopped(step, report))
         report_refuse(c);
     else if (step)
         report_end_of(c, step);
-    else if (!active->known)
-        report_end_unknown(c, active);
-    else
+    else if (active->known || !report_unknown(c, active, take_end))
         report_refuse(c);
     active_settle(active);
 }

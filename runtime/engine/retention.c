@@ -391,7 +391,10 @@ static bool is_given_up(const struct engine *engine) { return !engine->assigned 
 
 static bool may_copy(const struct engine *engine)
 {
-    return engine_takes_turns(engine) && (!is_given_up(engine) || engine->retention.parts_sent > 0);
+    if (!is_given_up(engine))
+        return true;
+    bool asked = engine->state == ENGINE_DRAINING && engine->handover.say_leaving; /* first the answer, when nothing is in flight */
+    return engine_takes_turns(engine) && engine->retention.parts_sent > 0 && !asked;
 }
 
 /* Of the run that was looked at next nothing was sent: it is as any other. */
@@ -548,10 +551,10 @@ bool retention_wants_claim(const struct engine *engine)
 bool retention_wants_run(const struct engine *engine)
 {
     const struct retention *r = &engine->retention;
-    if (engine->claim || (is_given_up(engine) && r->parts_sent == 0))
+    if (engine->claim)
         return false;
     if (is_given_up(engine))
-        return r->in_flight < RETENTION_IN_FLIGHT;
+        return may_copy(engine) && r->in_flight < RETENTION_IN_FLIGHT;
     if (engine->judge->swept != SIZE_MAX && engine->judge->cut > 0)
         return true;
     switch (r->phase) {

@@ -93,7 +93,7 @@ static bool held_add(struct engine *engine, int64_t offset, const Perdure__V1__S
     }
     *held = (struct slot_command){ engine->slots.held, offset, moved->map_version, moved->partition, moved->arrived };
     engine->slots.held = held;
-    inbox_keep(engine, offset);
+    inbox_keep(engine, offset, false);
     return true;
 }
 
@@ -280,6 +280,8 @@ static void run_left(void *context, struct run *run)
     for (const struct input *input = active->inputs.head; input; input = input->next)
         if (input->offset >= 0)
             inbox_park(engine, input->offset);
+    for (const struct step *step = active->steps; step; step = step->next)
+        remote_park_report(step);
     steps_clear(active, true);
     active_free(active);
 }

@@ -168,6 +168,7 @@ static void kafka_chores(struct kafka_log *log, int64_t now)
     kafka_tasks_chores(log);
     kafka_consume_chores(log);
     kafka_members_chores(log);
+    kafka_take_chores(log);
     kafka_trim_chores(log);
 }
 

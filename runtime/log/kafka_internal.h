@@ -345,6 +345,7 @@ void kafka_tasks_stop(struct kafka_log *log);
 /* kafka_take.c */
 int kafka_take_tasks(struct log *base, const char *queue, const struct log_taker *taker);
 void kafka_take_commit(struct log *base, uint32_t lane, int64_t offset);
+void kafka_take_chores(struct kafka_log *log);
 void kafka_take_resume(struct log *base);
 void kafka_take_stop(struct log *base);
 

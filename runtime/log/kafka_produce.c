@@ -125,6 +125,10 @@ static int kafka_send_refused(struct kafka_log *log, enum kafka_topic topic, rd_
             return kafka_fail_asking(log, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "write", log->topics[topic]);
         kafka_producer_fail(log, "a fatal error");
         return LOG_FULL;
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC: /* a broker that has just started says so of topics that it has not heard of yet */
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+        log->doubted = true; /* deleted? The next chores look. */
+        return LOG_FULL;
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED: /* of an idempotent producer that may write nowhere */
         return kafka_fail_asking(log, code, "write", log->topics[topic]);

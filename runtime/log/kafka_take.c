@@ -87,6 +87,13 @@ static void kafka_take_serve(struct kafka_log *log, struct kafka_source *source)
     atomic_store(&source->ready, true);
 }
 
+/* librdkafka counts polls, also of a queue in which nothing is: who does none for five minutes is out of the group. */
+void kafka_take_chores(struct kafka_log *log)
+{
+    if (log->taking && log->taking->consumer)
+        atomic_store(&log->taking->source.ready, true);
+}
+
 /* There is room again. */
 void kafka_take_resume(struct log *base)
 {

@@ -87,12 +87,13 @@ static int read_or_make_name(struct data_dir *dir, char *error, size_t error_siz
 static bool lock_taken(int file, int patience_ms)
 {
     struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-    for (int waited = 0; waited <= patience_ms; waited += LOCK_LOOK_MS) {
+    for (int waited = 0;; waited += LOCK_LOOK_MS) {
         if (fcntl(file, F_OFD_SETLK, &all) == 0)
             return true;
+        if (waited >= patience_ms)
+            return false;
         nanosleep(&(struct timespec){ .tv_nsec = LOCK_LOOK_MS * 1000000 }, NULL);
     }
-    return false;
 }
 
 static int data_dir_take(struct data_dir *dir, const char *path, const char *name, int patience_ms, char *error,

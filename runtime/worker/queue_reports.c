@@ -160,7 +160,7 @@ void reports_send(struct queue_worker *queue)
             link = &report->next;
             continue;
         }
-        if (report->partition > 0) { /* the namespace may have grown, and this log was opened before */
+        if (report->partition >= queue->log->genesis.partitions) { /* it has grown, and this log was opened before */
             report->partition = older_home(report->partition);
             report->cookie = 0;
             continue;

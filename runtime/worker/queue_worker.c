@@ -31,6 +31,7 @@ static struct lane *lane_of(struct queue_worker *queue, uint32_t number)
 void taken_reported(struct queue_worker *queue, struct taken *taken)
 {
     struct lane *lane = lane_of(queue, taken->lane);
+    taken->reported = true;
     if (!taken->pending || !lane)
         return;
     taken->pending = false;
@@ -50,11 +51,16 @@ static uint64_t task_key(const Perdure__V1__Task *task)
     return hash64(text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
 }
 
-static bool task_is_known(const struct queue_worker *queue, uint64_t key)
+static struct taken *task_taken(const struct queue_worker *queue, uint64_t key)
 {
-    for (const struct taken *taken = queue->all; taken; taken = taken->next)
-        if (taken->key == key && taken->state != TAKEN_OVER)
-            return true;
+    for (struct taken *taken = queue->all; taken; taken = taken->next)
+        if (taken->key == key && (taken->state != TAKEN_OVER || taken->reports > 0))
+            return taken;
+    return NULL;
+}
+
+static bool task_is_settled(const struct queue_worker *queue, uint64_t key)
+{
     for (size_t i = 0; i < QUEUE_SETTLED_KEPT; i++)
         if (queue->settled[i] == key)
             return true;
@@ -135,12 +141,21 @@ static void on_task(void *context, const struct log_record *found)
         lane->next = found->offset + 1;
     if (!taken || !lane)
         return;
-    bool known = task_is_known(queue, taken->key);
+    struct taken *first = task_taken(queue, taken->key);
+    if (first) { /* delivered again: its reports are those of the first time, and until one of them has arrived it may come again */
+        first->lane = taken->lane;
+        first->offset = taken->offset;
+        first->pending = true;
+        if (first->reported)
+            taken_reported(queue, first);
+        taken_free(taken);
+        return;
+    }
     while (*link)
         link = &(*link)->next;
     *link = taken;
     queue->held++;
-    if (known) { /* delivered again: its reports are those of the first time */
+    if (task_is_settled(queue, taken->key)) {
         taken_over(queue, taken, false);
         taken_reported(queue, taken);
     } else if (!registry_step(queue->worker->registry, taken->record->task->step)) {
@@ -247,6 +262,11 @@ static void queue_take_ended(struct queue_worker *queue)
         struct taken *taken = queue->slots[done->partition];
         queue->slots[done->partition] = NULL;
         queue->running--;
+        if (taken->stopped) { /* it may have returned early: nobody is to take that for its result */
+            taken_over(queue, taken, true);
+            attempt_done_free(done);
+            continue;
+        }
         if (done->detail && done->outcome.error) /* another attempt may go on from there */
             taken_report_beat(queue, taken, done->detail);
         if (done->outcome.code == PDR_LATER)

@@ -24,7 +24,8 @@ struct taken {
     uint32_t lane;
     int64_t offset;
     bool stopped;       /* nobody waits for it: it is told, and says no more than its end */
-    bool pending;       /* nothing of it was reported: its offset may not be committed */
+    bool reported;      /* a broker has a report of it, or it needs none */
+    bool pending;       /* not so, and its lane is ours: its offset may not be committed */
     size_t reports;     /* not acknowledged yet */
     int64_t decline_at; /* monotonic */
     struct limit_waiter limit;

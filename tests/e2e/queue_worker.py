@@ -59,7 +59,7 @@ def check_running(owner, ledger):
     print("heartbeats; a task that comes twice runs once; what finds no slot goes to others")
 
 
-def check_progress(owner, folder):
+def check_progress(log, owner, folder):
     """How far a step is is told, twice a second at most, and given to the next attempt; it hears that nobody waits."""
     ended = os.path.join(folder, "patient")
     key = owner.put("patient", ended, progress=wire.Payload(type="text", data=b"1000 done"))
@@ -72,10 +72,14 @@ def check_progress(owner, folder):
     with open(ended, "w"):
         pass
     check(b"ended after 1" in owner.wait(key, "end").completed.data, "result")
+    queue, owner.queue = owner.queue, "stopped"
+    worker = begin(log, "stopped", "--threads", "1")
     key = owner.put("patient", os.path.join(folder, "never"))
     owner.wait(key, "beat")
     owner.stop(owner.of(key, "beat")[0])
-    check(owner.wait(key, "end").completed.data.startswith(b"cancelled after"), "it did not hear that nobody waits")
+    owner.stopped(key)
+    check(worker.stop(60) == 0, "the worker failed: " + worker.text())
+    owner.queue = queue
     key = owner.put("patient", "far")
     check(owner.wait(key, "end").failed.type == "Far", "failed")
     check(owner.of(key, "beat")[0].command.task_report.heartbeat.detail.data == b"0 done", "what it said before it failed")
@@ -164,14 +168,14 @@ def check_limits(log, owner):
 
 def main():
     log = Log("kafka", partitions=1)
-    for queue in ("q", "gone", "killed", "slowly", "full"):
+    for queue in ("q", "gone", "killed", "slowly", "full", "stopped"):
         check(log.run("namespace", "queue", "create", queue, "--partitions", "4").returncode == 0, "queue create")
     ledger = os.path.join(log.folder, "ledger")
     owner = Owner(log, "q")
     worker = begin(log, "q", "--threads", "2", ledger=ledger)
     check_reports(owner)
     check_running(owner, ledger)
-    check_progress(owner, log.folder)
+    check_progress(log, owner, log.folder)
     check_grown(log, owner)
     check(worker.stop(60) == 0, "the worker failed: " + worker.text())
     check_ends(log, owner, ledger)

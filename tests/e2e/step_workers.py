@@ -71,6 +71,12 @@ class Owner:
         self.log_id = random.getrandbits(32)
         self.reports = []
 
+    def stopped(self, key):
+        """It was told to stop, and heard: the slot that it held is free, and nothing is said of it any more."""
+        self.wait(self.put("upper", "x", dispatch=8), "end")
+        self.read(1)
+        check(not self.of(key, "end"), "what was told to stop reported an end: it may have returned early")
+
     def put(self, step, value="", kind=str, lane=0, **more):
         """A task; the key of its reports."""
         self.count += 1

@@ -371,7 +371,7 @@ def main():
     for i in range(1, WORKERS + 1):
         fleet.begin("w%d" % i)
     wait_until("a worker owns something", lambda: any("is ours" in w.text() for w in fleet.workers.values()))
-    clients = chaos_clients.Clients(log, folder, SEED, RATE)
+    clients = chaos_clients.Clients(log, folder, SEED, RATE, grows=GROW)
     steps = chaos_steps.StepWorkers(log, folder, fleet.problems)
     chaos = Chaos(cluster, fleet, clients, steps)
     chaos.wait()

@@ -165,6 +165,22 @@ static void start(struct trial *trial, const char *job, const char *type)
     trial_settle(trial);
 }
 
+/* What it wants to append lands, is acknowledged and read. */
+static void land_all(struct trial_worker *worker)
+{
+    uint64_t cookies[512];
+    size_t count = worker->append_count;
+    int64_t offset = (int64_t)worker->trial->journal.count;
+    for (size_t i = 0; i < count; i++) {
+        cookies[i] = worker->appends[i].cookie;
+        assert_false(worker->appends[i].send);
+    }
+    trial_land(worker);
+    for (size_t i = 0; i < count; i++)
+        trial_acknowledge(worker, cookies[i], LOG_PERSISTED, offset++);
+    trial_read(worker);
+}
+
 /* The second worker takes the partition over. */
 static struct trial_worker *taken_over(struct trial *trial)
 {
@@ -617,6 +633,40 @@ static void begun_and_both_dead(void **state)
     trial_free(trial);
 }
 
+/* An inbox that its new owner cannot read for a while, its leader is gone: no limit is judged by what lies there. */
+static void an_inbox_that_is_not_read(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    start(trial, "f", "timed");
+    begin(trial, task_of(worker, 0)->task, "w1");
+    trial_advance(trial, TASK_NOTED_AFTER_MS);
+    trial_settle(trial);
+    worker->inbox_from = -1;
+    complete(trial, task_of(worker, 0)->task, "w1", "shot");
+    struct trial_worker *second = trial_worker(trial, 1, NULL);
+    int64_t from = -1;
+    engine_on_assigned(second->engine);
+    for (int i = 0; i < 60; i++) {
+        trial_run(second);
+        from = second->inbox_from >= 0 ? second->inbox_from : from;
+        second->inbox_from = -1;
+        land_all(second);
+        trial_advance(trial, 1000); /* beyond all its limits */
+    }
+    assert_int_equal(engine_state_of(second->engine), ENGINE_OWNER);
+    second->inbox_from = from;
+    for (int i = 0; i < 10; i++) {
+        land_all(second);
+        trial_run(second);
+        trial_advance(trial, 100);
+    }
+    assert_string_equal(second->last_state, "completed");
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED), 0);
+    trial_free(trial);
+}
+
 /* The position of the inbox waits for the beginning of an attempt for a moment only. */
 static void a_beginning_holds_nothing_up(void **state)
 {
@@ -1045,6 +1095,34 @@ static void declined_and_put_aside(void **state)
     trial_free(trial);
 }
 
+/* Given back, or begun, while its job is put aside: it is there when that goes on. */
+static void reported_while_put_aside(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    fickle_turned = false;
+    start(trial, "f", "fickle");
+    assert_true(engine_evict(worker->engine));
+    fickle_turned = true;
+    trial_signal(trial, "f", "enough", "x", "r2");
+    trial_settle(trial);
+    trial_advance(trial, 1000);
+    trial_settle(trial);
+    assert_string_equal(trial_state(trial, "f"), "diverged");
+    decline(trial, task_of(worker, 0)->task);
+    decline(trial, task_of(worker, 0)->task); /* of a dispatch that is over */
+    assert_int_equal(worker->task_count, 2);
+    assert_int_equal(task_of(worker, 1)->task->dispatch, 2);
+    begin(trial, task_of(worker, 1)->task, "w");
+    begin(trial, task_of(worker, 1)->task, "w");
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 1);
+    complete(trial, task_of(worker, 1)->task, "w", "shot");
+    assert_int_equal(ends_of(trial), 1);
+    fickle_turned = false;
+    trial_free(trial);
+}
+
 /* A second attempt that runs is shown as running, no more as waiting for its turn. */
 static void a_retry_that_runs_is_shown(void **state)
 {
@@ -1223,6 +1301,7 @@ int main(void)
         cmocka_unit_test(heartbeats_end),
         cmocka_unit_test(begun_and_both_dead),
         cmocka_unit_test(a_beginning_holds_nothing_up),
+        cmocka_unit_test(an_inbox_that_is_not_read),
         cmocka_unit_test(silence_after_a_takeover),
         cmocka_unit_test(deadline),
         cmocka_unit_test(lost_in_its_queue),
@@ -1240,6 +1319,7 @@ int main(void)
         cmocka_unit_test(no_heartbeats),
         cmocka_unit_test(an_end_that_came_meanwhile),
         cmocka_unit_test(declined_and_put_aside),
+        cmocka_unit_test(reported_while_put_aside),
         cmocka_unit_test(a_retry_that_runs_is_shown),
         cmocka_unit_test(evicted_jobs_have_their_tasks),
         cmocka_unit_test(a_result_without_the_module),

@@ -73,7 +73,7 @@ def execute(header, task):
         message = consumer.poll(0.05)
         if message and not message.error():  # lanes that came meanwhile are not paused
             take(message, busy=True)
-        if task.heartbeat_ms and wire.now_ms() - beat_at > task.heartbeat_ms / 3:
+        if task.heartbeat_ms and not context.cancelled and wire.now_ms() - beat_at > task.heartbeat_ms / 3:
             beat_at = wire.now_ms()
             report(header, task, "beat/%d" % next(beats), correlation, started, heartbeat=wire.TaskHeartbeat())
         message = replies.poll(0)
@@ -82,7 +82,8 @@ def execute(header, task):
             if (reply.client, reply.correlation, reply.answer) == (client, correlation, "stop"):
                 context._cancelled.set()
     consumer.resume(consumer.assignment())
-    report(header, task, "end", correlation, started, **end)
+    if not context.cancelled:  # else it may have returned early: nobody is to take that for its result
+        report(header, task, "end", correlation, started, **end)
 
 
 def take(message, busy=False):

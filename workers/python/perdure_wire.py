@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import crc32c
@@ -208,6 +209,12 @@ def kafka_settings(log, config=None):
     return namespace, settings
 
 
+AGAIN_SECONDS = 0.5
+# What no repetition helps against.
+GIVEN_UP = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+            KafkaError._FATAL, KafkaError._PURGE_QUEUE, KafkaError._DESTROY)
+
+
 def older_home(partition):
     """Where its slots were before the namespace grew: the owner there forwards what comes for them."""
     return partition & ~(1 << (partition.bit_length() - 1))
@@ -218,13 +225,18 @@ def produce(producer, topic, data, key, partition, delivered=None):
     def unknown(error):
         return error.code() == KafkaError._UNKNOWN_PARTITION and partition > 0
 
+    def again(seconds, home):
+        later = threading.Timer(seconds, produce, (producer, topic, data, key, home, delivered))
+        later.daemon = True
+        later.start()
+
     def told(error, message):
         if error and unknown(error):
-            produce(producer, topic, data, key, older_home(partition), delivered)
-        elif error and (error.retriable() or error.code() == KafkaError._MSG_TIMED_OUT):  # a report is never given up
-            produce(producer, topic, data, key, partition, delivered)
+            again(0, older_home(partition))
+        elif error and error.code() not in GIVEN_UP:  # a report that a broker might still take is never given up
+            again(AGAIN_SECONDS, partition)
         elif not error and (message.offset() is None or message.offset() < 0):  # acknowledged, but where? It may be nowhere
-            produce(producer, topic, data, key, partition, delivered)
+            again(0, partition)
         elif delivered and not error:
             delivered()
     while True:
@@ -233,6 +245,8 @@ def produce(producer, topic, data, key, partition, delivered=None):
         except BufferError:  # the brokers are away, and the queue to them is full
             producer.poll(0.1)
         except KafkaException as error:
+            if error.args[0].code() == KafkaError._UNKNOWN_TOPIC:  # says a broker that has just started
+                return again(AGAIN_SECONDS, partition)
             if not unknown(error.args[0]):
                 raise
             return produce(producer, topic, data, key, older_home(partition), delivered)

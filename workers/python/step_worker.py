@@ -40,6 +40,7 @@ class Attempt:
         self.decline_at = time.monotonic() + min(max(hold, HOLD_MOST), hold * 2 ** min(16, self.task.dispatch - 1))
         self.correlation = next(worker.correlations)
         self.started = 0           # milliseconds since 1970
+        self.reported = False      # a broker has a report of it, or it needs none
         self.detail, self.beats, self.beat_at = None, 0, 0.0
         self.context = perdure_steps.Context(self.task, lambda detail: worker.beat(self, detail))
 
@@ -63,7 +64,7 @@ class Worker:
         self.held = collections.deque()    # taken, not begun
         self.active = {}                   # correlation: begun
         self.lanes = {}                    # partition: (offsets without a report, next offset)
-        self.known = set()                 # keys of held and active attempts
+        self.known = {}                    # key: held or active attempt
         self.settled = collections.OrderedDict()
         self.correlations = iter(range(1, 1 << 62))
         self.client = random.getrandbits(64) | 1
@@ -100,6 +101,7 @@ class Worker:
     def reported(self, attempt):
         """Its owner knows that we have it: from now on its offset may be committed, and the owner sees to the rest."""
         with self.lock:
+            attempt.reported = True
             pending, after = self.lanes.get(attempt.lane, (set(), 0))
             if attempt.offset not in pending:
                 return  # the partition was taken from us meanwhile
@@ -112,8 +114,9 @@ class Worker:
 
     def settle(self, attempt):
         with self.lock:
-            self.known.discard(attempt.key)
-            self.settled[attempt.key] = True
+            self.known.pop(attempt.key, None)
+            self.settled[attempt.key] = attempt
+            attempt.task.ClearField("input")
             if len(self.settled) > SETTLED_KEPT:
                 self.settled.popitem(last=False)
 
@@ -135,6 +138,8 @@ class Worker:
 
     def send_beat(self, attempt):
         with self.lock:
+            if attempt.context.cancelled:
+                return
             detail, attempt.detail = attempt.detail, None
             attempt.beats += 1
             attempt.beat_at = time.monotonic()
@@ -181,7 +186,7 @@ class Worker:
                 say("%s of %s: %s", attempt.task.step, attempt.task.job, error)
                 with self.lock:
                     self.active.pop(attempt.correlation, None)
-                    self.known.discard(attempt.key)  # not settled: should it come again, it is begun again
+                    self.known.pop(attempt.key, None)  # not settled: should it come again, it is begun again
 
     def execute(self, attempt):
         task = attempt.task
@@ -200,6 +205,8 @@ class Worker:
             if self.active.pop(attempt.correlation, None) is None:
                 return  # we are shutting down and have given it back
         self.settle(attempt)
+        if attempt.context.cancelled:
+            return  # told to stop, it may have returned early: nobody is to take that for its result
         if "failed" in outcome:
             say("%s of %s, attempt %d: %s: %s", attempt.task.step, attempt.task.job, attempt.task.attempt,
                 outcome["failed"].type, outcome["failed"].message)
@@ -219,15 +226,18 @@ class Worker:
             pending, _ = self.lanes.setdefault(attempt.lane, (set(), 0))
             pending.add(attempt.offset)
             self.lanes[attempt.lane] = (pending, attempt.offset + 1)
-            again = attempt.key in self.known or attempt.key in self.settled
+            first = self.known.get(attempt.key) or self.settled.get(attempt.key)
             known = attempt.task.step in perdure_steps.STEPS
-            if not again:
-                self.known.add(attempt.key)
-            if not again and known:
+            if first:  # delivered again: until a report of the first time has arrived it may come once more
+                first.lane, first.offset = attempt.lane, attempt.offset
+            else:
+                self.known[attempt.key] = attempt
+            if not first and known:
                 self.held.append(attempt)
                 self.lock.notify()
-        if again:
-            self.reported(attempt)
+        if first:
+            if first.reported:
+                self.reported(first)
         elif not known:
             self.decline(attempt, "this worker has no step " + attempt.task.step)
 
@@ -248,7 +258,7 @@ class Worker:
         with self.lock:
             for attempt in [attempt for attempt in self.held if attempt.lane in lost]:
                 self.held.remove(attempt)
-                self.known.discard(attempt.key)
+                self.known.pop(attempt.key, None)
             for lane in lost:
                 self.lanes.pop(lane, None)
 
