@@ -327,6 +327,7 @@ void kafka_produce_stop(struct kafka_log *log);
 int kafka_append(struct log *base, enum log_stream stream, uint32_t partition, const struct log_message *message,
                  uint64_t cookie);
 /* Replies, dead letters, rows: sent once, nobody waits. Takes `headers` over. */
+bool kafka_has_aside(const struct kafka_log *log); /* statuses, replies, dead letters are on their way */
 int kafka_produce_aside(struct kafka_log *log, enum kafka_topic topic, int32_t partition, const char *key,
                         const void *data, size_t size, rd_kafka_headers_t *headers);
 int kafka_produce_status(struct kafka_log *log, int32_t partition, const char *key, const void *data, size_t size,

@@ -281,7 +281,7 @@ static void kafka_aside_reported(struct kafka_log *log, const rd_kafka_message_t
             log->aside[topic]--;
 }
 
-static bool kafka_has_aside(const struct kafka_log *log)
+bool kafka_has_aside(const struct kafka_log *log)
 {
     bool any = false;
     for (int topic = 0; topic < KAFKA_TOPICS; topic++)

@@ -51,10 +51,10 @@ def main():
     served = worker(right)
     by_environment = worker(config("half"), {"PERDURE_KAFKA_SASL_PASSWORD": "step-password"})
     owner = Owner(log, "q")
-    key = owner.put("slow", "60")
-    owner.wait(key, "started")
+    key = owner.put("slow", "60", heartbeat_ms=600)
+    owner.wait(key, "beat/2")
     owner.stop(owner.of(key, "started")[0])
-    check(owner.wait(key, "end").completed.data == b"stopped", "the stop did not reach it")
+    owner.stopped(key)
     keys = [owner.put("upper", "abc", lane=lane) for lane in range(8)]
     for key in keys:
         check(owner.wait(key, "end").completed.data == b"ABC", "the result")

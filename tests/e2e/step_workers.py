@@ -75,6 +75,9 @@ class Owner:
         """It was told to stop, and heard: the slot that it held is free, and nothing is said of it any more."""
         self.wait(self.put("upper", "x", dispatch=8), "end")
         self.read(1)
+        beats = len(self.of(key, "beat"))
+        self.read(1)
+        check(len(self.of(key, "beat")) == beats, "the stop did not reach it")
         check(not self.of(key, "end"), "what was told to stop reported an end: it may have returned early")
 
     def put(self, step, value="", kind=str, lane=0, **more):

@@ -207,7 +207,7 @@ static void test_statuses(void **state)
     assert_int_equal(log->operations->put_status(log, "b", "2", 1, NULL), LOG_OK);
     assert_int_equal(log->operations->put_status(log, "a", "3", 1, NULL), LOG_OK);
     assert_int_equal(log->operations->put_status(log, "type:shop:1", "module", 6, NULL), LOG_OK);
-    KAFKA_UNTIL(&heard, 10000, ((struct kafka_log *)log)->aside == 0);
+    KAFKA_UNTIL(&heard, 10000, !kafka_has_aside(kafka_log_of(log)));
     assert_int_equal(log->operations->get_status(log, "a", &data, &size), LOG_OK);
     assert_int_equal(size, 1);
     assert_memory_equal(data, "3", 1);
@@ -248,7 +248,7 @@ static void assert_seen(struct heard *heard, const char *state)
     char seen[64] = "";
     void *data;
     size_t size;
-    KAFKA_UNTIL(heard, 10000, kafka_log_of(heard->log)->aside == 0);
+    KAFKA_UNTIL(heard, 10000, !kafka_has_aside(kafka_log_of(heard->log)));
     assert_int_equal(heard->log->operations->get_status(heard->log, "job", &data, &size), LOG_OK);
     show_state(seen, "job", data, size);
     free(data);
