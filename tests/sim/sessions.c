@@ -251,6 +251,9 @@ void journal_truncate(uint32_t partition, bool lossy)
         low = 1; /* genesis stays: whoever loses that has another log */
     if (lossy && low <= world->oracles[partition].cut_mark)
         low = world->oracles[partition].cut_mark + 1; /* without that Mark the log begins in the middle, for good */
+    for (int w = 0; w < WORKERS; w++) /* what tells a damaged store from a sound one (rule 3) */
+        if (world->workers[w].seats[partition].damaged && low <= world->oracles[partition].last_mark)
+            low = world->oracles[partition].last_mark + 1;
     if (journal->end <= low)
         return;
     int64_t end = rng_between(&world->faults, low, journal->end - 1);

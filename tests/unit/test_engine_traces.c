@@ -115,6 +115,32 @@ static void land_acknowledged(struct trial_worker *worker)
     }
 }
 
+/* H35. The second of two appends is lost and acknowledged without a place: that says nothing of the first. */
+static void a_placeless_acknowledgement(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_start(trial, "a", "patient", "a", "r1");
+    trial_start(trial, "b", "patient", "b", "r2");
+    trial_read(worker);
+    trial_run(worker);
+    assert_int_equal(worker->append_count, 2);
+    uint64_t first = worker->appends[0].cookie, second = worker->appends[1].cookie;
+    free(worker->appends[1].data);
+    worker->append_count = 1;
+    int64_t offset = (int64_t)trial->journal.count;
+    trial_land(worker);
+    trial_read(worker);
+    trial_acknowledge(worker, second, LOG_PERSISTED, -1);
+    trial_run(worker);
+    assert_int_equal(worker->replies, 0);
+    trial_acknowledge(worker, first, LOG_PERSISTED, offset);
+    trial_run(worker);
+    assert_int_equal(worker->replies, 1);
+    trial_free(trial);
+}
+
 static size_t count_kind(struct trial *trial, uint32_t kind)
 {
     size_t count = 0;
@@ -601,6 +627,7 @@ static void refusal_after_the_inbox_was_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_placeless_acknowledgement),
         cmocka_unit_test(command_while_draining),
         cmocka_unit_test(assigned_while_releasing),
         cmocka_unit_test(fenced_while_draining_is_released),
