@@ -218,7 +218,7 @@ void inbox_begin(struct engine *engine)
  * the generation. */
 void inbox_end(struct engine *engine, int64_t end)
 {
-    if (end <= engine->inbox_next && !engine->inbox_turns_back)
+    if (!engine->inbox_turns_back && !engine->inbox_paused) /* `end` may be beyond: of a file, or of what is no record */
         engine->inbox_was_read = true;
     if (engine->state != ENGINE_OWNER || end >= engine->inbox_next)
         return;

@@ -64,7 +64,7 @@ static void remote_ready(struct step *step, const char *reason)
     remote_arm(step);
 }
 
-/* What its worker says lies in the inbox, not read yet. */
+/* A new owner has heard nothing of it yet. */
 static void remote_is_unheard(struct step *step)
 {
     struct remote *remote = step->remote;
@@ -237,8 +237,16 @@ void remote_park_report(const struct step *step)
 void remote_noted(struct active *active, const Event *event)
 {
     struct step *step = step_find(active, event->op);
-    if (step && step->remote && step->attempt == event->step_progress->attempt)
-        remote_let_report_go(step);
+    struct remote *remote = step && step->attempt == event->step_progress->attempt ? step->remote : NULL;
+    if (!remote)
+        return;
+    remote_let_report_go(step);
+    if (step->state != STEP_OUT || remote->begun)
+        return;
+    remote_begun(step, event->step_progress->started); /* taken from a report while the job was not in memory */
+    remote->noted = active->engine->monotonic_ms;
+    remote_is_unheard(step);
+    remote_arm(step);
 }
 
 void remote_begun(struct step *step, int64_t begun_ms)
@@ -303,6 +311,16 @@ static enum remote_limit remote_limit(const struct step *step, int64_t *at)
     return which;
 }
 
+static void remote_put_off(struct step *step)
+{
+    struct remote *remote = step->remote;
+    int64_t again = step->active->engine->monotonic_ms + TASK_JUDGED_AFTER_MS;
+    remote->judged_from = later_of(remote->judged_from, again);
+    remote->trusted = later_of(remote->trusted, again);
+    if (step->policy.heartbeat_ms > 0)
+        remote->heard = later_of(remote->heard, again - step->policy.heartbeat_ms);
+}
+
 void remote_arm(struct step *step)
 {
     struct engine *engine = step->active->engine;
@@ -339,7 +357,7 @@ void remote_on_alarm(struct step *step)
         return;
     }
     if (limit != LIMIT_NOTE && !inbox_is_heard(engine)) { /* that it has ended, or lives, may lie there */
-        remote_is_unheard(step);
+        remote_put_off(step);
         remote_arm(step);
         return;
     }

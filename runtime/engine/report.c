@@ -1,7 +1,7 @@
 /*
  * What the workers of a queue say. Signs of life (begun, heartbeats) are not absorbed: what matters of them goes into the
- * history now and then, that an attempt has begun when it runs for a moment. Ends and refusals are inputs like any other (rules 12, 13); an attempt ends once, and whoever
- * executes what nobody waits for is told to stop.
+ * history now and then, that an attempt has begun when it runs for a moment. Ends and refusals are inputs like any other
+ * (rules 12, 13); an attempt ends once, and whoever executes what nobody waits for is told to stop.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -325,6 +325,7 @@ static bool step_from_events(struct step *step, struct remote *remote, Event *co
             step->name = event->step_dispatched->name;
             step->input_digest = event->step_dispatched->input_digest;
             remote->dispatch = event->step_dispatched->dispatch;
+            remote->begun = false;
             out = true;
             break;
         case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:

@@ -22,6 +22,7 @@
 #define KAFKA_WORKER_ASK_TIMEOUT_MS 1000
 #define KAFKA_BOUNDS_AGAIN_MS 5000
 #define KAFKA_PRODUCER_AGAIN_MS 1000
+#define KAFKA_UNKNOWN_PATIENCE_MS 30000 /* a broker that has just started knows no topic for a moment */
 /* Messages taken from one queue before the next has its turn, so that one long catch-up does not starve the others. */
 #define KAFKA_TURN_MESSAGES 512
 /* Bytes of appends in flight over all partitions; each has its share, at least two records of the largest size (H28). */
@@ -260,6 +261,7 @@ struct kafka_log {
     struct kafka_append *in_flight; /* all appends without a report */
     struct kafka_append *unshown;   /* statuses without one */
     struct kafka_append *spare;
+    int64_t unknown_ms;         /* since when a topic is said to be unknown; 0: not */
     size_t aside[KAFKA_TOPICS]; /* statuses, replies, dead letters in flight */
     bool producer_failed;
     int64_t producer_again_ms; /* it could not be replaced: tried again then */

@@ -128,7 +128,12 @@ static int kafka_send_refused(struct kafka_log *log, enum kafka_topic topic, rd_
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC: /* a broker that has just started says so of topics that it has not heard of yet */
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
         log->doubted = true; /* deleted? The next chores look. */
-        return LOG_FULL;
+        if (log->unknown_ms == 0)
+            log->unknown_ms = kafka_monotonic_ms();
+        if (kafka_monotonic_ms() - log->unknown_ms < KAFKA_UNKNOWN_PATIENCE_MS)
+            return LOG_FULL;
+        return kafka_fail(log, "topic %s at %s does not take a message: %s", log->topics[topic], log->uri.brokers,
+                          rd_kafka_err2str(code));
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED: /* of an idempotent producer that may write nowhere */
         return kafka_fail_asking(log, code, "write", log->topics[topic]);
@@ -292,11 +297,13 @@ bool kafka_has_aside(const struct kafka_log *log)
 static void kafka_report(struct kafka_log *log, const rd_kafka_message_t *message)
 {
     struct kafka_append *append = message->_private;
-    if (!message->err)
+    if (!message->err) {
+        log->unknown_ms = 0;
         kafka_reachable(log);
-    else if (message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
-             message->err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || message->err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION)
+    } else if (message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
+             message->err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || message->err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) {
         log->doubted = true; /* deleted? The next chores look. */
+    }
     if (kafka_is_unauthorised(message->err) && !log->dead)
         kafka_fault_unauthorised(log, "write", message->rkt ? rd_kafka_topic_name(message->rkt) : log->uri.name);
     if (!append || !append->lane) {

@@ -388,7 +388,7 @@ static void queue_give_back(struct queue_worker *queue)
 {
     Error error = failure_of("Shutdown", "its step worker was shut down", false);
     for (size_t slot = 0; slot < queue->slot_count; slot++)
-        if (queue->slots[slot])
+        if (queue->slots[slot] && !queue->slots[slot]->stopped)
             taken_report_end(queue, queue->slots[slot], NULL, &error);
     int64_t give_up = worker_monotonic_ms() + 10000;
     while (queue->reports && worker_monotonic_ms() < give_up) {

@@ -25,6 +25,8 @@ EARLY = ["early-%d" % i for i in range(8)]  # begun when no disk was lost, ended
 class Load:
     """Jobs `chain`, and `basket` with its signals; what the log has acknowledged counts."""
 
+    grows = False
+
     def __init__(self, log):
         self.log, self.errors, self.problems = log, sys.stderr, []
         self.told_commands = collections.Counter()

@@ -47,7 +47,7 @@ def report(header, task, what, correlation=0, started=0, **kind):
         token=task.token, op=task.op, attempt=task.attempt, dispatch=task.dispatch, worker=options.name, started=started,
         **kind))
     wire.produce(producer, namespace + ".inbox", wire.encode(record), task.job.encode(), task.inbox_partition)
-    producer.flush()
+    wire.flush(producer, 3600)
 
 
 def outcome(context, task):

@@ -210,6 +210,7 @@ def kafka_settings(log, config=None):
 
 
 AGAIN_SECONDS = 0.5
+WAITING = set()          # timers of what is to be produced again
 # What no repetition helps against.
 GIVEN_UP = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
             KafkaError._FATAL, KafkaError._PURGE_QUEUE, KafkaError._DESTROY)
@@ -220,23 +221,39 @@ def older_home(partition):
     return partition & ~(1 << (partition.bit_length() - 1))
 
 
-def produce(producer, topic, data, key, partition, delivered=None):
-    """A report into its inbox; one that the producer has not heard of yet is of a namespace that has grown meanwhile."""
+def flush(producer, seconds):
+    """Until all is acknowledged, also what waits to be produced again."""
+    until = time.monotonic() + seconds
+    while (producer.flush(0.1) or WAITING) and time.monotonic() < until:
+        pass
+
+
+def produce(producer, topic, data, key, partition, delivered=None, repeat=True):
+    """A report into its inbox; one that the producer has not heard of yet is of a namespace that has grown meanwhile. `repeat`:
+    until a broker has it."""
     def unknown(error):
         return error.code() == KafkaError._UNKNOWN_PARTITION and partition > 0
 
-    def again(seconds, home):
-        later = threading.Timer(seconds, produce, (producer, topic, data, key, home, delivered))
+    def again():
+        def now():
+            try:
+                produce(producer, topic, data, key, partition, delivered)
+            finally:
+                WAITING.discard(later)
+        later = threading.Timer(AGAIN_SECONDS, now)
         later.daemon = True
+        WAITING.add(later)
         later.start()
 
     def told(error, message):
         if error and unknown(error):
-            again(0, older_home(partition))
+            produce(producer, topic, data, key, older_home(partition), delivered, repeat)
         elif error and error.code() not in GIVEN_UP:  # a report that a broker might still take is never given up
-            again(AGAIN_SECONDS, partition)
+            if repeat:
+                again()
         elif not error and (message.offset() is None or message.offset() < 0):  # acknowledged, but where? It may be nowhere
-            again(0, partition)
+            if repeat:
+                produce(producer, topic, data, key, partition, delivered)
         elif delivered and not error:
             delivered()
     while True:
@@ -246,10 +263,10 @@ def produce(producer, topic, data, key, partition, delivered=None):
             producer.poll(0.1)
         except KafkaException as error:
             if error.args[0].code() == KafkaError._UNKNOWN_TOPIC:  # says a broker that has just started
-                return again(AGAIN_SECONDS, partition)
+                return again() if repeat else None
             if not unknown(error.args[0]):
                 raise
-            return produce(producer, topic, data, key, older_home(partition), delivered)
+            return produce(producer, topic, data, key, older_home(partition), delivered, repeat)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,14 @@ class Attempt:
         self.detail, self.beats, self.beat_at = None, 0, 0.0
         self.context = perdure_steps.Context(self.task, lambda detail: worker.beat(self, detail))
 
+    def leave_little(self):
+        """Of one that is over, until it is forgotten: what names it."""
+        self.task.ClearField("input")
+        self.task.ClearField("progress")
+        self.task = type(self.task).FromString(self.task.SerializeToString())
+        self.header = type(self.header).FromString(self.header.SerializeToString())
+        self.context.progress = None
+
 
 class Worker:
     def __init__(self, options):
@@ -96,7 +104,8 @@ class Worker:
         data = wire.encode(record)
         if len(data) > wire.RECORD_LIMIT:
             raise ValueError("a report of %d bytes is above the limit of %d" % (len(data), wire.RECORD_LIMIT))
-        wire.produce(self.producer, self.namespace + ".inbox", data, task.job.encode(), task.inbox_partition, delivered)
+        wire.produce(self.producer, self.namespace + ".inbox", data, task.job.encode(), task.inbox_partition, delivered,
+                     repeat="heartbeat" not in kind)
 
     def reported(self, attempt):
         """Its owner knows that we have it: from now on its offset may be committed, and the owner sees to the rest."""
@@ -116,7 +125,7 @@ class Worker:
         with self.lock:
             self.known.pop(attempt.key, None)
             self.settled[attempt.key] = attempt
-            attempt.task.ClearField("input")
+            attempt.leave_little()
             if len(self.settled) > SETTLED_KEPT:
                 self.settled.popitem(last=False)
 
@@ -223,10 +232,12 @@ class Worker:
             return say("partition %d, offset %d: passed over: %s", message.partition(), message.offset(), error)
         attempt = Attempt(self, message, record)
         with self.lock:
+            first = self.known.get(attempt.key) or self.settled.get(attempt.key)
+            if first and not first.reported and first.lane in self.lanes:
+                self.lanes[first.lane][0].discard(first.offset)  # its report is for the later copy now
             pending, _ = self.lanes.setdefault(attempt.lane, (set(), 0))
             pending.add(attempt.offset)
             self.lanes[attempt.lane] = (pending, attempt.offset + 1)
-            first = self.known.get(attempt.key) or self.settled.get(attempt.key)
             known = attempt.task.step in perdure_steps.STEPS
             if first:  # delivered again: until a report of the first time has arrived it may come once more
                 first.lane, first.offset = attempt.lane, attempt.offset
@@ -350,7 +361,7 @@ class Worker:
             held, self.held = self.held, collections.deque()
         for attempt in held:
             self.decline(attempt, "shutting down")
-        self.producer.flush(10)
+        wire.flush(self.producer, 10)
         self.consumer.close()  # commits, and leaves the group: others have its partitions
         until = time.monotonic() + self.options.drain
         while self.active and time.monotonic() < until:
@@ -358,7 +369,7 @@ class Worker:
         for attempt in list(self.active.values()):
             error = wire.Error(type="Shutdown", message="the step worker %s was shut down" % self.options.name, code=-1)
             self.end(attempt, {"failed": error})
-        self.producer.flush(10)
+        wire.flush(self.producer, 10)
 
     def run(self):
         self.listen()
