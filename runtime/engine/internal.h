@@ -579,6 +579,8 @@ bool active_is_at_rest(const struct active *active); /* nothing of it runs, is q
 void watchers_answer(struct active *active);
 void input_push(struct active *active, struct input *input);
 void input_free(struct input *input);
+/* Of what leads to an event, and is not in the inbox. NULL: no memory. */
+struct input *input_of_inside(void);
 void inputs_append(struct input_list *list, struct input *input);
 struct input *inputs_take(struct input_list *list);
 void inputs_clear(struct input_list *list);

@@ -160,28 +160,12 @@ void remote_scheduled(struct active *active, const Event *event)
     remote_arm(step);
 }
 
-/* Of what leads to an event, and is not in the inbox. NULL: no memory. */
-struct input *input_of_ours(void)
-{
-    struct input *input = calloc(1, sizeof *input);
-    Event *event = calloc(1, sizeof *event);
-    if (!input || !event) {
-        free(input);
-        free(event);
-        return NULL;
-    }
-    perdure__v1__event__init(event);
-    input->offset = -1;
-    input->event = event;
-    return input;
-}
-
 void remote_ask(struct step *step, const char *reason, struct input *input)
 {
     struct engine *engine = step->active->engine;
     Perdure__V1__StepDispatched *dispatched = calloc(1, sizeof *dispatched);
     if (!input)
-        input = input_of_ours();
+        input = input_of_inside();
     if (!input || !input->event || !dispatched) {
         input_free(input);
         free(dispatched);

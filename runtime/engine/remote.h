@@ -83,7 +83,6 @@ void remote_dispatched(struct active *active, const Event *event);
 void remote_park_report(const struct step *step);
 /* The history says that it has begun. */
 void remote_noted(struct active *active, const Event *event);
-struct input *input_of_ours(void);
 /* Asks for the event that dispatches it. `input`: what of the inbox leads to it; NULL: nothing. */
 void remote_ask(struct step *step, const char *reason, struct input *input);
 void remote_stop(struct step *step);

@@ -107,7 +107,7 @@ void report_note_progress(struct step *step)
 {
     struct remote *remote = step->remote;
     const Payload *detail = remote->progressed ? remote->progress : NULL;
-    if (!progress_push(step, input_of_ours(), remote->worker, remote->begun_ms, detail))
+    if (!progress_push(step, input_of_inside(), remote->worker, remote->begun_ms, detail))
         return;
     remote->noted = step->active->engine->monotonic_ms;
     if (detail)
@@ -146,45 +146,6 @@ static bool report_keeps_its_place(const struct command_context *c, struct step 
     remote->kept = c->engine->monotonic_ms;
     inbox_keep(c->engine, c->at->offset, true);
     return true;
-}
-
-static void report_begun_unknown(const struct command_context *c, struct active *active);
-
-static void report_life(const struct command_context *c, struct active *active)
-{
-    const Perdure__V1__TaskReport *report = report_of(c);
-    bool kept = false;
-    if (report->kind_case == REPORT(BEGUN))
-        report_make_known(active);
-    struct step *step = report_step(c, active);
-    if (!step && !active->known && active->head->rests == 0 && report->kind_case == REPORT(BEGUN)) {
-        report_begun_unknown(c, active);
-        return;
-    }
-    if (!step && !active->known && active->head->rests == 0) {
-        /* The run is not in memory yet: its next heartbeat is understood. */
-    } else if (!step || !step->remote) {
-        report_stop(c);
-    } else if (report_is_of_second(step, report)) {
-        free(step->remote->second);
-        step->remote->second = strdup(report->worker);
-        report_stop(c);
-    } else {
-        struct remote *remote = step->remote;
-        bool first = !remote->begun || !remote->worker;
-        report_note_worker(c, step);
-        remote->heard = c->engine->monotonic_ms;
-        remote->heard_ms = c->engine->wall_ms;
-        remote_begun(step, report_begun_ms(c));
-        kept = report_keeps_its_place(c, step);
-        if (report->kind_case == REPORT(HEARTBEAT))
-            report_heartbeat(c, step);
-        remote_arm(step);
-        if (first)
-            status_schedule(active, false);
-    }
-    if (!kept)
-        inbox_done(c->engine, c->at->offset);
 }
 
 /* ---- ends ------------------------------------------------------------------------------------------------------------- */
@@ -343,8 +304,8 @@ static bool step_from_events(struct step *step, struct remote *remote, Event *co
 }
 
 /* A run without its module, diverged, or not to be rebuilt just now: absorbed all the same (rule 12), as far as the
- * history tells what it waits for. After an event of a later version it does not: the attempt's silence will be that version's to judge.
- * False: it does not wait for what is reported. */
+ * history tells what it waits for. After an event of a later version it does not: the attempt's silence will be that version's
+ * to judge. False: it does not wait for what is reported. */
 static bool report_unknown(const struct command_context *c, struct active *active,
                            bool (*take)(const struct command_context *c, struct step *step, struct remote *remote))
 {
@@ -393,9 +354,11 @@ static void report_begun_unknown(const struct command_context *c, struct active 
 }
 
 /* Shutting down, before it began: to another worker, by another lane. */
-static void report_declined(const struct command_context *c, struct step *step)
+static void report_declined(const struct command_context *c, struct active *active, struct step *step)
 {
     const Perdure__V1__TaskReport *report = report_of(c);
+    if (!step && !active->known && report_unknown(c, active, take_declined))
+        return;
     struct remote *remote = step ? step->remote : NULL;
     bool current = remote && remote->queue && step->state == STEP_OUT && !remote->begun &&
                    (report->dispatch == 0 || report->dispatch == remote->dispatch);
@@ -403,6 +366,44 @@ static void report_declined(const struct command_context *c, struct step *step)
     if (input)
         remote_ask(step, DISPATCH_DECLINED, input);
     else
+        inbox_done(c->engine, c->at->offset);
+}
+
+/* Begun, or a heartbeat. */
+static void report_life(const struct command_context *c, struct active *active)
+{
+    const Perdure__V1__TaskReport *report = report_of(c);
+    bool kept = false;
+    if (report->kind_case == REPORT(BEGUN))
+        report_make_known(active);
+    struct step *step = report_step(c, active);
+    if (!step && !active->known && active->head->rests == 0 && report->kind_case == REPORT(BEGUN)) {
+        report_begun_unknown(c, active);
+        return;
+    }
+    if (!step && !active->known && active->head->rests == 0) {
+        /* The run is not in memory yet: its next heartbeat is understood. */
+    } else if (!step || !step->remote) {
+        report_stop(c);
+    } else if (report_is_of_second(step, report)) {
+        free(step->remote->second);
+        step->remote->second = strdup(report->worker);
+        report_stop(c);
+    } else {
+        struct remote *remote = step->remote;
+        bool first = !remote->begun || !remote->worker;
+        report_note_worker(c, step);
+        remote->heard = c->engine->monotonic_ms;
+        remote->heard_ms = c->engine->wall_ms;
+        remote_begun(step, report_begun_ms(c));
+        kept = report_keeps_its_place(c, step);
+        if (report->kind_case == REPORT(HEARTBEAT))
+            report_heartbeat(c, step);
+        remote_arm(step);
+        if (first)
+            status_schedule(active, false);
+    }
+    if (!kept)
         inbox_done(c->engine, c->at->offset);
 }
 
@@ -435,10 +436,8 @@ void command_task_report(const struct command_context *c)
         return;
     report_make_known(active);
     struct step *step = report_step(c, active);
-    if (report->kind_case == REPORT(DECLINED) && !step && !active->known && report_unknown(c, active, take_declined))
-        ;
-    else if (report->kind_case == REPORT(DECLINED))
-        report_declined(c, step);
+    if (report->kind_case == REPORT(DECLINED))
+        report_declined(c, active, step);
     else if (step && report_is_of_stopped(step, report))
         report_refuse(c);
     else if (step)

@@ -440,7 +440,7 @@ static void result_failed(Event *event, struct step *step, struct attempt_outcom
     event->step_failed = failed;
 }
 
-static struct input *input_of_inside(void)
+struct input *input_of_inside(void)
 {
     struct input *input = calloc(1, sizeof *input);
     Event *event = calloc(1, sizeof *event);

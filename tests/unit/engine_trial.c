@@ -343,9 +343,8 @@ void trial_read(struct trial_worker *worker)
     trial_read_stream(worker, LOG_INBOX);
 }
 
-static bool trial_settle_one(struct trial_worker *worker)
+void trial_land_acknowledged(struct trial_worker *worker)
 {
-    trial_run(worker);
     size_t count = worker->append_count;
     uint64_t cookies[count + 1];
     bool sends[count + 1];
@@ -357,6 +356,13 @@ static bool trial_settle_one(struct trial_worker *worker)
     trial_land(worker);
     for (size_t i = 0; i < count; i++)
         trial_acknowledge(worker, cookies[i], LOG_PERSISTED, sends[i] ? inbox++ : first++);
+}
+
+static bool trial_settle_one(struct trial_worker *worker)
+{
+    trial_run(worker);
+    size_t count = worker->append_count;
+    trial_land_acknowledged(worker);
     bool unread = (worker->journal_from >= 0 && worker->journal_from < (int64_t)worker->trial->journal.count) ||
                   (worker->inbox_from >= 0 && worker->inbox_from < (int64_t)worker->trial->inbox.count);
     trial_read(worker);

@@ -76,6 +76,7 @@ struct trial_worker *trial_worker(struct trial *trial, int number, const struct 
 
 void trial_run(struct trial_worker *worker);     /* run and take: appends are held */
 size_t trial_land(struct trial_worker *worker);  /* held appends go into the log; none is acknowledged, none read */
+void trial_land_acknowledged(struct trial_worker *worker); /* held appends go into the log, and each is told where it stands */
 void trial_acknowledge(struct trial_worker *worker, uint64_t cookie, enum log_delivery delivery, int64_t offset);
 void trial_read(struct trial_worker *worker);    /* hands over what it follows, and the end */
 void trial_step_end(struct trial_worker *worker, const char *text); /* the last step held returns this */

@@ -220,16 +220,21 @@ static void test_same_request_again(void **state)
     client_close(client);
 }
 
-static void test_failed_append_is_repeated(void **state)
+static void is_repeated(struct client *client)
 {
-    (void)state;
-    struct client *client = begin();
-    fake.delivery = LOG_POSSIBLY_PERSISTED;
     struct question *question = ask_to_cancel(client, "j");
     assert_int_equal(client_wait(client, question, 250, 5000), CLIENT_SENT_NOWHERE);
     assert_true(fake.appends >= 2);
     assert_string_equal(fake.requests[0], fake.requests[1]);
     client_close(client);
+}
+
+static void test_failed_append_is_repeated(void **state)
+{
+    (void)state;
+    struct client *client = begin();
+    fake.delivery = LOG_POSSIBLY_PERSISTED;
+    is_repeated(client);
 }
 
 /* H35: it may be nowhere. */
@@ -238,11 +243,7 @@ static void test_acknowledged_without_a_place(void **state)
     (void)state;
     struct client *client = begin();
     fake.nowhere = true;
-    struct question *question = ask_to_cancel(client, "j");
-    assert_int_equal(client_wait(client, question, 250, 5000), CLIENT_SENT_NOWHERE);
-    assert_true(fake.appends >= 2);
-    assert_string_equal(fake.requests[0], fake.requests[1]);
-    client_close(client);
+    is_repeated(client);
 }
 
 static void test_nobody_answers(void **state)

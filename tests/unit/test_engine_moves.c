@@ -217,22 +217,12 @@ static void assigned_again_after_its_result_was_confirmed(void **state)
 
 /* ---- while its journal is copied forward (rule 18) ------------------------------------------------------------------ */
 
-/* What the engine wants to append lands and is acknowledged; as long as it is not more than `most`. */
+/* What the engine wants to append lands, is acknowledged and read; as long as it is not more than `most`. */
 static bool land(struct trial_worker *worker, size_t most)
 {
-    uint64_t cookies[512];
-    bool sends[512];
-    size_t count = worker->append_count;
-    int64_t offset = (int64_t)worker->trial->journal.count, inbox = (int64_t)worker->trial->inbox.count;
-    if (count > most)
+    if (worker->append_count > most)
         return false;
-    for (size_t i = 0; i < count; i++) {
-        cookies[i] = worker->appends[i].cookie;
-        sends[i] = worker->appends[i].send;
-    }
-    trial_land(worker);
-    for (size_t i = 0; i < count; i++)
-        trial_acknowledge(worker, cookies[i], LOG_PERSISTED, sends[i] ? inbox++ : offset++);
+    trial_land_acknowledged(worker);
     trial_read(worker);
     return true;
 }

@@ -165,22 +165,6 @@ static void start(struct trial *trial, const char *job, const char *type)
     trial_settle(trial);
 }
 
-/* What it wants to append lands, is acknowledged and read. */
-static void land_all(struct trial_worker *worker)
-{
-    uint64_t cookies[512];
-    size_t count = worker->append_count;
-    int64_t offset = (int64_t)worker->trial->journal.count;
-    for (size_t i = 0; i < count; i++) {
-        cookies[i] = worker->appends[i].cookie;
-        assert_false(worker->appends[i].send);
-    }
-    trial_land(worker);
-    for (size_t i = 0; i < count; i++)
-        trial_acknowledge(worker, cookies[i], LOG_PERSISTED, offset++);
-    trial_read(worker);
-}
-
 /* The second worker takes the partition over. */
 static struct trial_worker *taken_over(struct trial *trial)
 {
@@ -313,7 +297,8 @@ static Perdure__V1__Task task_of_token(const char *text)
     return task;
 }
 
-static size_t events_of(struct trial *trial, Perdure__V1__Event__KindCase kind)
+/* Events of a kind; StepProgress: with a detail, when `detailed`. */
+static size_t count_events(struct trial *trial, Perdure__V1__Event__KindCase kind, bool detailed)
 {
     size_t found = 0;
     for (size_t i = 0; i < trial->journal.count; i++) {
@@ -322,12 +307,19 @@ static size_t events_of(struct trial *trial, Perdure__V1__Event__KindCase kind)
             continue;
         for (size_t e = 0; e < record->n_events; e++) {
             Event *event = event_decode(record->events[e].data, record->events[e].len);
-            found += event->kind_case == kind;
+            found += event->kind_case == kind && (!detailed || event->step_progress->detail);
             event_free(event);
         }
         record_free(record);
     }
     return found;
+}
+
+static size_t events_of(struct trial *trial, Perdure__V1__Event__KindCase kind) { return count_events(trial, kind, false); }
+
+static size_t details_of(struct trial *trial)
+{
+    return count_events(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS, true);
 }
 
 static size_t ends_of(struct trial *trial)
@@ -505,6 +497,11 @@ static void a_retry_is_sent_by_the_next_owner(void **state)
     assert_memory_equal(task->progress->data.data, "half", 4);
     complete(trial, first, "w1", "late"); /* of attempt 1: dropped */
     assert_int_equal(ends_of(trial), 0);
+    begin(trial, task, "w2");
+    trial_advance(trial, TASK_NOTED_AFTER_MS);
+    trial_settle(trial);
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 3);
+    assert_int_equal(details_of(trial), 1); /* what attempt 1 said is there already */
     complete(trial, task, "w2", "shot");
     result_is(trial, "f", "shot");
     trial_free(trial);
@@ -652,18 +649,35 @@ static void an_inbox_that_is_not_read(void **state)
         trial_run(second);
         from = second->inbox_from >= 0 ? second->inbox_from : from;
         second->inbox_from = -1;
-        land_all(second);
+        trial_land_acknowledged(second);
+        trial_read(second);
         trial_advance(trial, 1000); /* beyond all its limits */
     }
     assert_int_equal(engine_state_of(second->engine), ENGINE_OWNER);
     second->inbox_from = from;
     for (int i = 0; i < 10; i++) {
-        land_all(second);
+        trial_land_acknowledged(second);
+        trial_read(second);
         trial_run(second);
         trial_advance(trial, 100);
     }
     assert_string_equal(second->last_state, "completed");
     assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED), 0);
+    trial_free(trial);
+}
+
+/* ... though the wall clock goes back meanwhile. */
+static void a_beginning_and_a_clock_set_back(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    start(trial, "f", "timed");
+    begin(trial, task_of(worker, 0)->task, "w1");
+    trial->wall_ms -= 60000;
+    trial_advance(trial, TASK_NOTED_AFTER_MS);
+    trial_settle(trial);
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 1);
     trial_free(trial);
 }
 
@@ -1301,6 +1315,7 @@ int main(void)
         cmocka_unit_test(heartbeats_end),
         cmocka_unit_test(begun_and_both_dead),
         cmocka_unit_test(a_beginning_holds_nothing_up),
+        cmocka_unit_test(a_beginning_and_a_clock_set_back),
         cmocka_unit_test(an_inbox_that_is_not_read),
         cmocka_unit_test(silence_after_a_takeover),
         cmocka_unit_test(deadline),

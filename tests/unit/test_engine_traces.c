@@ -410,6 +410,26 @@ static void started_again_before_the_end_is_confirmed(void **state)
     trial_free(trial);
 }
 
+/* Rule 30: by its time a reader knows which of two runs' statuses is the later one, whatever the clocks of their owners say. */
+static void started_again_by_a_clock_behind(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial_start(trial, "a", "once", "x", "r1");
+    trial_settle(trial);
+    Status *before = engine_status(worker->engine, "a");
+    trial->wall_ms -= 10000;
+    start_again(trial, "a", "once", "r2");
+    trial_settle(trial);
+    Status *after = engine_status(worker->engine, "a");
+    assert_true(after->run != before->run);
+    assert_true(after->created > before->updated);
+    status_free(before);
+    status_free(after);
+    trial_free(trial);
+}
+
 /* ---- what a turn holds ------------------------------------------------------------------------------------------ */
 
 /* Two signals that each fit, but not together, do not make a record that no log takes (H20, rule 31). */
@@ -640,6 +660,7 @@ int main(void)
         cmocka_unit_test(end_is_told_after_doubt),
         cmocka_unit_test(watchers_do_not_add_up),
         cmocka_unit_test(started_again_before_the_end_is_confirmed),
+        cmocka_unit_test(started_again_by_a_clock_behind),
         cmocka_unit_test(large_inputs_share_no_record),
         cmocka_unit_test(many_refusals_take_several_marks),
         cmocka_unit_test(step_after_the_whole_turn),
