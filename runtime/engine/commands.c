@@ -200,8 +200,14 @@ static void command_start(struct command_context *c)
     const struct callable *callable = registry_job(engine->config.registry, start->type);
     const char *type = callable ? callable->name : start->type;
     char error[512];
-    if (!callable && !(engine->config.type_is_known &&
-                       engine->config.type_is_known(engine->config.type_context, start->type))) {
+    enum engine_type elsewhere = callable || !engine->config.type_elsewhere
+                                     ? ENGINE_TYPE_UNKNOWN
+                                     : engine->config.type_elsewhere(engine->config.type_context, start->type);
+    if (elsewhere == ENGINE_TYPE_ASKED) {
+        inbox_ask(engine, c->at->offset);
+        return;
+    }
+    if (!callable && elsewhere == ENGINE_TYPE_UNKNOWN) {
         inbox_refuse(engine, c->at->offset, c->header, c->command, "UnknownType",
                      "no registered module has a job type `%s`; known here: %s", start->type,
                      registry_job_names(engine->config.registry));

@@ -81,15 +81,20 @@ struct engine_memory {
     size_t attempts;     /* that run here */
 };
 
+enum engine_type {
+    ENGINE_TYPE_UNKNOWN, /* nobody has it: its starts are refused */
+    ENGINE_TYPE_KNOWN,   /* they are absorbed, and wait for their module */
+    ENGINE_TYPE_ASKED,   /* the inbox waits for engine_on_types() */
+};
+
 struct engine_config {
     uint32_t partition;
     Genesis genesis;                  /* of the log, as its backend read it */
     const char *worker;               /* name shown in claims and statuses */
     const char *boot_id;
     const struct registry *registry;  /* the modules loaded here */
-    /* Job types that some registered build of the namespace has but that are absent here (rule 12): absorbed, they wait
-     * for their module. NULL: none. */
-    bool (*type_is_known)(void *context, const char *type);
+    /* Job types that are absent here (rule 12): whether some registered build of the namespace has them. NULL: none. */
+    enum engine_type (*type_elsewhere)(void *context, const char *type);
     void *type_context;
     /* The log has queues: steps of a queue are dispatched. Else they run here if their function is here, or wait for
      * whoever has their token. */
@@ -210,6 +215,7 @@ void engine_on_record(struct engine *engine, const struct log_record *record);
 void engine_on_end(struct engine *engine, enum log_stream stream, int64_t end);
 void engine_on_inbox_asked(struct engine *engine, int64_t end); /* as the log says since it was asked */
 void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delivery delivery, int64_t offset);
+void engine_on_types(struct engine *engine); /* type_elsewhere() knows now what it did not */
 /* The slot map of the namespace, as its newest partition's genesis tells it: told when asked, and when it was seen. */
 void engine_on_map(struct engine *engine, const Genesis *genesis);
 /* What READ_SOURCE asked for, in order; NULL: from the start again. Then, once, that all of it was handed over. */

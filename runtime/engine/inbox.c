@@ -133,7 +133,7 @@ void inbox_follow(struct engine *engine)
     if (queued)
         queued->output.offset = parked ? parked->offset : engine->inbox_next;
     engine->inbox_turns_back = true;
-    engine->inbox_paused = engine->inbox_was_read = false;
+    engine->inbox_paused = engine->inbox_asks = engine->inbox_was_read = false;
 }
 
 /* What came until a moment ago is read: a limit may be judged by it. */
@@ -184,18 +184,36 @@ static bool inbox_is_full(const struct engine *engine, size_t part)
 }
 
 /* What the log goes on handing over before it hears of it is read again later. */
+static void inbox_pause(struct engine *engine)
+{
+    engine_put(engine, ENGINE_OUT_UNFOLLOW_INBOX);
+    engine->inbox_paused = true;
+}
+
 static void inbox_pause_if_full(struct engine *engine)
 {
     if (engine->inbox_paused || !engine_owns(engine) || !inbox_is_full(engine, 1))
         return;
-    engine_put(engine, ENGINE_OUT_UNFOLLOW_INBOX);
-    engine->inbox_paused = true;
+    inbox_pause(engine);
     engine->counts.inbox_pauses++;
+}
+
+/* Behind a start that is not decided stand the signals to it. */
+void inbox_ask(struct engine *engine, int64_t offset)
+{
+    inbox_park(engine, offset);
+    inbox_pause(engine);
+    engine->inbox_asks = true;
+}
+
+void engine_on_types(struct engine *engine)
+{
+    engine->inbox_asks = false;
 }
 
 void inbox_go_on(struct engine *engine)
 {
-    if (engine->inbox_paused && engine->state == ENGINE_OWNER && !inbox_is_full(engine, 2))
+    if (engine->inbox_paused && !engine->inbox_asks && engine->state == ENGINE_OWNER && !inbox_is_full(engine, 2))
         inbox_follow(engine);
 }
 
@@ -242,7 +260,7 @@ void inbox_reset(struct engine *engine)
     for (size_t i = 0; i < engine->window_count; i++)
         entry_let_go(engine, window_at(engine, i));
     engine->window_count = engine->window_start = 0;
-    engine->inbox_paused = false;
+    engine->inbox_paused = engine->inbox_asks = false;
     while (engine->held_replies) {
         struct held_reply *next = engine->held_replies->next;
         memory_subtract_intake(engine, engine->held_replies->counted);

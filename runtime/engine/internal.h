@@ -425,7 +425,8 @@ struct engine {
     size_t window_start, window_count, window_capacity;
     int64_t inbox_next;          /* next offset to read */
     size_t inbox_held, inbox_bytes; /* read and not absorbed by a confirmed record */
-    bool inbox_paused;           /* too many of these: it is not read */
+    bool inbox_paused;           /* too many of these, or inbox_asks: it is not read */
+    bool inbox_asks;             /* the first that is parked names a job type that may be registered since we looked */
     bool inbox_was_read;         /* to its end, since it was followed */
     bool inbox_turns_back;       /* asked to be read from inbox_next: what comes before the host knows is of before */
     uint32_t inbox_generation;
@@ -697,6 +698,7 @@ void inbox_record(struct engine *engine, const struct log_record *record);
 struct inbox_entry *inbox_find(struct engine *engine, int64_t offset); /* NULL: behind us */
 void inbox_done(struct engine *engine, int64_t offset);
 void inbox_park(struct engine *engine, int64_t offset);
+void inbox_ask(struct engine *engine, int64_t offset); /* parked, and nothing behind it is read, until engine_on_types() */
 void inbox_keep(struct engine *engine, int64_t offset, bool a_moment);
 bool inbox_is_heard(const struct engine *engine);
 void inbox_reread(struct engine *engine); /* from the first that is parked */

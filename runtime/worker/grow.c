@@ -51,6 +51,7 @@ static void worker_change_log(struct pdr_worker *worker)
 {
     struct log *old = worker->log, *log = worker->grown_log;
     worker_sources_stop(worker);
+    worker_registrations_wait(worker);
     worker_save(worker);
     old->operations->leave(old, true);
     worker_outputs_release(worker);

@@ -40,7 +40,7 @@ static struct engine *partition_engine(struct pdr_worker *worker, uint32_t parti
         .queue_context = worker->queue_options,
         .memory = &worker->memory,
         .shared_limits = worker->limits,
-        .type_is_known = worker_type_is_known,
+        .type_elsewhere = worker_type_elsewhere,
         .type_context = worker,
         .seed = (uint64_t)worker_monotonic_us(NULL) * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)(uintptr_t)worker ^
                 (uint64_t)worker_wall_ms(),

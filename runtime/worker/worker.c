@@ -394,6 +394,7 @@ static void worker_loop(struct pdr_worker *worker)
         }
         worker_take_steps(worker);
         worker_take_sources(worker);
+        worker_take_registrations(worker);
         worker_grow(worker);
         worker_send_postponed(worker);
         bool busy = worker_turn(worker);
@@ -480,6 +481,7 @@ void pdr_worker_close(pdr_worker *worker)
     if (stuck > 0)
         worker_notice(worker, PDR_WARNING, "%zu steps still run; they are left behind", stuck);
     worker_sources_stop(worker);
+    worker_registrations_free(worker);
     for (uint32_t p = 0; p < worker->partition_count; p++) {
         engine_free(worker->partitions[p].engine);
         free(worker->partitions[p].stopped);
@@ -494,9 +496,6 @@ void pdr_worker_close(pdr_worker *worker)
     queue_options_free(worker->queue_options);
     limits_free(worker->limits);
     worker_aside_release(worker);
-    for (size_t i = 0; i < worker->known_type_count; i++)
-        free(worker->known_types[i]);
-    free(worker->known_types);
     if (worker->data_is_open)
         data_dir_close(&worker->data);
     if (stuck == 0) /* code that still runs must stay loaded */

@@ -76,8 +76,7 @@ struct pdr_worker {
     uint32_t partition_count;
     uint32_t chance;            /* who is the first in a turn */
     uint32_t next_brought_back; /* who is the next whose jobs that are due are replayed, counted on */
-    char **known_types;
-    size_t known_type_count;
+    struct registrations *registrations;
     struct cookie_slot *slots;
     size_t slot_count, slot_hint;
     struct postponed *postponed, *postponed_tail;
@@ -182,6 +181,9 @@ int worker_use_log(struct pdr_worker *worker, struct log *log);
 
 /* registrations.c */
 int worker_register(struct pdr_worker *worker);
-bool worker_type_is_known(void *context, const char *type);
+enum engine_type worker_type_elsewhere(void *context, const char *type);
+void worker_take_registrations(struct pdr_worker *worker);
+void worker_registrations_wait(struct pdr_worker *worker); /* for their thread, which uses the log */
+void worker_registrations_free(struct pdr_worker *worker);
 
 #endif

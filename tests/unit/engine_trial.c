@@ -147,6 +147,13 @@ static int64_t trial_unshown(void *context, uint32_t partition)
     return trial->unshown ? trial->unshown : INT64_MAX;
 }
 
+static enum engine_type trial_type_elsewhere(void *context, const char *type)
+{
+    const struct trial *trial = context;
+    (void)type;
+    return trial->elsewhere;
+}
+
 struct trial_worker *trial_worker(struct trial *trial, int number, const struct engine_limits *limits)
 {
     struct trial_worker *worker = &trial->workers[number];
@@ -156,6 +163,8 @@ struct trial_worker *trial_worker(struct trial *trial, int number, const struct 
         .registry = trial->registry,
         .has_queues = trial->has_queues,
         .queue_take = trial->queue_take,
+        .type_elsewhere = trial_type_elsewhere,
+        .type_context = trial,
         .shared_limits = trial->limits,
         .memory = trial->memory,
         .seed = (uint64_t)number + 1,

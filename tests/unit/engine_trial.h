@@ -65,6 +65,7 @@ struct trial {
     bool store_is_damaged; /* before trial_worker(): histories are in a store of the worker's, which gives none */
     size_t histories_asked;
     bool (*queue_take)(void *context, const char *queue, int64_t now, int64_t *again);
+    enum engine_type elsewhere; /* what is said of every job type that is in no module */
     struct engine_memory *memory; /* of both workers; before trial_worker(); NULL: not limited */
     struct limits *limits; /* of both workers, the trial frees it; before trial_worker(); NULL: none */
 };

@@ -621,6 +621,58 @@ static void answers_are_held_back(void **state)
     trial_free(trial);
 }
 
+/* Until it is known whether somebody has the type of a start, what stands behind it is not taken: its signals. */
+static void a_type_is_asked_for(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial->elsewhere = ENGINE_TYPE_ASKED;
+    trial_start(trial, "new", "unheard", "x", "r1");
+    trial_signal(trial, "new", "word", "y", "r2");
+    trial_start(trial, "old", "greet", "x", "r3");
+    trial_settle(trial);
+    assert_int_equal(worker->inbox_from, -1);
+    assert_int_equal(worker->replies, 0);
+    trial_settle(trial);
+    assert_int_equal(worker->inbox_from, -1); /* not even with room for more */
+
+    trial->elsewhere = ENGINE_TYPE_KNOWN;
+    engine_on_types(worker->engine);
+    trial_settle(trial);
+    assert_int_equal(worker->replies, 3);
+    assert_int_equal(worker->refused, 0);
+    assert_string_equal(trial_state(trial, "new"), "waiting");
+    assert_string_equal(trial_state(trial, "old"), "waiting");
+
+    trial->elsewhere = ENGINE_TYPE_ASKED;
+    trial_start(trial, "none", "misspelled", "x", "r4");
+    trial_settle(trial);
+    trial->elsewhere = ENGINE_TYPE_UNKNOWN;
+    engine_on_types(worker->engine);
+    trial_settle(trial);
+    assert_int_equal(worker->refused, 1);
+    trial_free(trial);
+}
+
+/* ... nor does a new epoch forget to read on. */
+static void a_type_is_asked_for_anew(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    trial->elsewhere = ENGINE_TYPE_ASKED;
+    trial_start(trial, "new", "unheard", "x", "r1");
+    trial_settle(trial);
+    engine_on_fault(worker->engine, LOG_PRODUCER_REPLACED, "test");
+    trial->elsewhere = ENGINE_TYPE_KNOWN; /* told to the epoch before */
+    trial_settle(trial);
+    trial_advance(trial, 5000);
+    trial_settle(trial);
+    assert_string_equal(trial_state(trial, "new"), "waiting");
+    trial_free(trial);
+}
+
 /* ---- an acknowledgement before the record is read (rule 7) ------------------------------------------------------ */
 
 /* The record of a start is in the log, at the offset that is returned; nobody has read it. */
@@ -868,6 +920,7 @@ int main(void)
         cmocka_unit_test(a_damaged_store_costs_one_reading),
         cmocka_unit_test(a_lost_status_is_shown_again),
         cmocka_unit_test(inbox_is_held_back), cmocka_unit_test(answers_are_held_back),
+        cmocka_unit_test(a_type_is_asked_for), cmocka_unit_test(a_type_is_asked_for_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
