@@ -215,6 +215,7 @@ void engine_on_record(struct engine *engine, const struct log_record *record);
 void engine_on_end(struct engine *engine, enum log_stream stream, int64_t end);
 void engine_on_inbox_asked(struct engine *engine, int64_t end); /* as the log says since it was asked */
 void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delivery delivery, int64_t offset);
+bool engine_has_forgotten(const struct engine *engine, const char *job); /* as its owner */
 void engine_on_types(struct engine *engine); /* type_elsewhere() knows now what it did not */
 /* The slot map of the namespace, as its newest partition's genesis tells it: told when asked, and when it was seen. */
 void engine_on_map(struct engine *engine, const Genesis *genesis);

@@ -535,6 +535,11 @@ static bool forget_run(void *context, struct run *run)
     return true;
 }
 
+bool engine_has_forgotten(const struct engine *engine, const char *job)
+{
+    return engine_owns(engine) && judge_holds(engine->judge, job) && !judge_find(engine->judge, job);
+}
+
 void retention_sweep(struct engine *engine)
 {
     if (engine->retention.run == NULL)

@@ -220,7 +220,16 @@ struct kafka_append {
     struct kafka_lane *lane; /* NULL: a status */
     uint64_t cookie;
     struct log_place of; /* of a status */
+    struct kafka_aside *aside; /* of what is told again when it is lost; else NULL */
     size_t size;
+};
+
+/* A row that tells of nothing in a journal, or a dead letter. */
+struct kafka_aside {
+    char *text; /* its key, or its reason */
+    bool dead;
+    struct log_record record; /* of a dead letter */
+    unsigned char data[];
 };
 
 /* The in-flight budget of one partition of one stream. */
@@ -330,6 +339,7 @@ int kafka_append(struct log *base, enum log_stream stream, uint32_t partition, c
                  uint64_t cookie);
 /* Replies, dead letters, rows: sent once, nobody waits. Takes `headers` over. */
 bool kafka_has_aside(const struct kafka_log *log); /* statuses, replies, dead letters are on their way */
+int kafka_produce_dead(struct kafka_log *log, const struct log_record *record, const char *reason, rd_kafka_headers_t *headers);
 int kafka_produce_aside(struct kafka_log *log, enum kafka_topic topic, int32_t partition, const char *key,
                         const void *data, size_t size, rd_kafka_headers_t *headers);
 int kafka_produce_status(struct kafka_log *log, int32_t partition, const char *key, const void *data, size_t size,

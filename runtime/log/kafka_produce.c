@@ -150,6 +150,8 @@ static struct kafka_append *kafka_append_new(struct kafka_log *log)
         log->spare = append->next;
     else
         append = malloc(sizeof *append);
+    if (append)
+        append->aside = NULL;
     return append;
 }
 
@@ -162,8 +164,17 @@ static void kafka_append_link(struct kafka_append **list, struct kafka_append *a
     *list = append;
 }
 
+static void kafka_aside_free(struct kafka_aside *aside)
+{
+    if (aside)
+        free(aside->text);
+    free(aside);
+}
+
 static void kafka_append_unlink(struct kafka_log *log, struct kafka_append *append)
 {
+    kafka_aside_free(append->aside);
+    append->aside = NULL;
     if (append->lane) {
         append->lane->count--;
         append->lane->bytes -= (int64_t)append->size;
@@ -233,22 +244,63 @@ int kafka_produce_aside(struct kafka_log *log, enum kafka_topic topic, int32_t p
     return kafka_send_aside(log, topic, partition, key, data, size, headers, NULL);
 }
 
-/* ---- statuses ------------------------------------------------------------------------------------------------------- */
+/* ---- statuses and dead letters ---------------------------------------------------------------------------------------- */
+
+static struct kafka_aside *kafka_aside_new(const struct log_record *dead, const char *text)
+{
+    struct kafka_aside *aside = malloc(sizeof *aside + (dead ? dead->size : 0));
+    if (!aside || !(aside->text = strdup(text))) {
+        free(aside);
+        return NULL;
+    }
+    aside->dead = dead != NULL;
+    if (dead) {
+        aside->record = *dead;
+        aside->record.data = aside->data;
+        memcpy(aside->data, dead->data, dead->size);
+    }
+    return aside;
+}
+
+/* `aside` is taken over; `of` NULL: it tells of nothing in a journal. */
+static int kafka_send_watched(struct kafka_log *log, enum kafka_topic topic, int32_t partition, const char *key,
+                              const void *data, size_t size, rd_kafka_headers_t *headers, const struct log_place *of,
+                              struct kafka_aside *aside)
+{
+    struct kafka_append *watched = of || aside ? kafka_append_new(log) : NULL;
+    if (!watched) {
+        if (headers)
+            rd_kafka_headers_destroy(headers);
+        kafka_aside_free(aside);
+        return kafka_fail(log, "out of memory");
+    }
+    int result = kafka_send_aside(log, topic, partition, key, data, size, headers, watched);
+    *watched = (struct kafka_append){ .of = of ? *of : (struct log_place){ 0, INT64_MAX }, .aside = aside };
+    kafka_append_link(&log->unshown, watched); /* its report comes from a later poll */
+    if (result != LOG_OK)
+        kafka_append_unlink(log, watched);
+    return result;
+}
 
 int kafka_produce_status(struct kafka_log *log, int32_t partition, const char *key, const void *data, size_t size,
                          const struct log_place *of)
 {
-    struct kafka_append *status = of ? kafka_append_new(log) : NULL;
-    if (of && !status)
-        return kafka_fail(log, "out of memory");
-    int result = kafka_send_aside(log, KAFKA_JOBS, partition, key, data, size, NULL, status);
-    if (status) { /* its report comes from a later poll */
-        *status = (struct kafka_append){ .of = *of };
-        kafka_append_link(&log->unshown, status);
-    }
-    if (status && result != LOG_OK)
-        kafka_append_unlink(log, status);
-    return result;
+    return kafka_send_watched(log, KAFKA_JOBS, partition, key, data, size, NULL, of, of ? NULL : kafka_aside_new(NULL, key));
+}
+
+int kafka_produce_dead(struct kafka_log *log, const struct log_record *record, const char *reason, rd_kafka_headers_t *headers)
+{
+    return kafka_send_watched(log, KAFKA_DEAD, 0, NULL, record->data, record->size, headers, NULL,
+                              kafka_aside_new(record, reason));
+}
+
+static void kafka_aside_lost(struct kafka_log *log, const struct kafka_aside *aside)
+{
+    const struct log_handler *handler = &log->base.handler;
+    if (aside->dead && handler->dead_lost)
+        handler->dead_lost(handler->context, &aside->record, aside->text);
+    else if (!aside->dead && handler->row_lost)
+        handler->row_lost(handler->context, aside->text);
 }
 
 int64_t kafka_unshown(struct log *base, uint32_t partition)
@@ -264,10 +316,16 @@ int64_t kafka_unshown(struct log *base, uint32_t partition)
 static void kafka_status_reported(struct kafka_log *log, struct kafka_append *status, const rd_kafka_message_t *message)
 {
     const struct log_place of = status->of;
+    struct kafka_aside *aside = status->aside;
     /* One that the topic will never take is not shown again. */
     bool never = message->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || message->err == RD_KAFKA_RESP_ERR_INVALID_RECORD;
+    bool lost = (message->err || message->offset < 0) && !never;
+    status->aside = NULL;
     kafka_append_unlink(log, status);
-    if ((!message->err && message->offset >= 0) || never || of.offset == INT64_MAX)
+    if (lost && aside)
+        kafka_aside_lost(log, aside);
+    kafka_aside_free(aside);
+    if (!lost || of.offset == INT64_MAX)
         return;
     /* Its owner shows all of them again, once: the others may be lost too, one after the other. */
     for (struct kafka_append *other = log->unshown; other; other = other->next)
@@ -391,6 +449,13 @@ static void kafka_producer_destroy(struct kafka_log *log)
     log->producer = NULL;
 }
 
+static struct kafka_append *kafka_appends_take(struct kafka_append **list)
+{
+    struct kafka_append *first = *list;
+    *list = NULL;
+    return first;
+}
+
 /*
  * After a fatal error nothing more can be sent with a producer, and what it had in flight may or may not be in the log,
  * also later than this moment. So all of it is doubt, and every owner claims anew (rule 5).
@@ -405,8 +470,6 @@ static void kafka_produce_replace(struct kafka_log *log)
     kafka_producer_destroy(log);
     log->trimming = false;
     memset(log->aside, 0, sizeof log->aside);
-    while (log->unshown) /* who owns a partition begins anew, and so tells again of what no Mark says to have been shown */
-        kafka_append_unlink(log, log->unshown);
     log->producer_failed = false;
     if (!kafka_produce_new(log, error, sizeof error)) {
         kafka_producer_destroy(log);
@@ -415,11 +478,13 @@ static void kafka_produce_replace(struct kafka_log *log)
         kafka_fault(log, LOG_UNREACHABLE, LOG_ALL, "the producer for %s cannot be replaced: %s", log->uri.brokers, error);
         return;
     }
-    /* Collected first: the handler may append at once. */
-    struct kafka_append *lost = log->in_flight;
-    log->in_flight = NULL;
+    /* Collected first: the handler may append at once. Of statuses nothing is told: who owns a partition begins anew, and so
+     * shows again what no Mark says to have been shown. */
+    struct kafka_append *lost = kafka_appends_take(&log->in_flight), *unshown = kafka_appends_take(&log->unshown);
     if (lost)
         lost->link = &lost;
+    if (unshown)
+        unshown->link = &unshown;
     kafka_fault(log, LOG_PRODUCER_REPLACED, LOG_ALL, "the Kafka producer failed for good (%s) and was replaced; what was in "
                 "flight is in doubt", reason);
     while (lost) {
@@ -428,6 +493,9 @@ static void kafka_produce_replace(struct kafka_log *log)
         if (log->base.handler.delivered)
             log->base.handler.delivered(log->base.handler.context, cookie, LOG_POSSIBLY_PERSISTED, -1);
     }
+    for (; unshown; kafka_append_unlink(log, unshown))
+        if (unshown->aside)
+            kafka_aside_lost(log, unshown->aside);
 }
 
 /* False: there was nothing to be mended. */

@@ -94,5 +94,5 @@ int kafka_dead(struct log *base, const struct log_record *record, const char *re
     rd_kafka_header_add(headers, "stream", -1, record->stream == LOG_JOURNAL ? "journal" : "inbox", -1);
     rd_kafka_header_add(headers, "partition", -1, partition, partition_length);
     rd_kafka_header_add(headers, "offset", -1, offset, offset_length);
-    return kafka_produce_aside(log, KAFKA_DEAD, 0, NULL, record->data, record->size, headers);
+    return kafka_produce_dead(log, record, reason, headers);
 }

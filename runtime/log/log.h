@@ -69,6 +69,9 @@ struct log_handler {
     void (*revoked)(void *context, uint32_t partition);
     void (*fault)(void *context, enum log_fault fault, uint32_t partition, const char *message);
     void (*reply)(void *context, const Reply *reply); /* clients: an answer arrived */
+    /* A row that tells of nothing (put_status() with `of` NULL), or a dead letter, did not reach the log. NULL: let it go. */
+    void (*row_lost)(void *context, const char *key);
+    void (*dead_lost)(void *context, const struct log_record *record, const char *reason);
 };
 
 /* A message to append. The log copies what it keeps. */

@@ -1,7 +1,7 @@
 /*
  * What is sent beside the log's streams and waits for nobody: statuses, dead letters, replies, trims. When the log has
- * no room, the newest status of each key and the dead letters wait for it; a reply is asked for again by its client
- * (rule 15), a trim by the next one, which goes further.
+ * no room, the newest status of each key and the dead letters wait for it, and those that were lost go again (of statuses the
+ * engine sees to that, rule 9); a reply is asked for again by its client (rule 15), a trim by the next one, which goes further.
  */
 #include <inttypes.h>
 #include <search.h>
@@ -123,6 +123,18 @@ void worker_put_status(struct pdr_worker *worker, const char *key, const void *d
         worker_fail(worker, PDR_NO_MEMORY, "out of memory");
 }
 
+/* That a job is forgotten, or what can run here. Whether the row may still go is for who owns it now: a new run of the job
+ * may have one, and may have put it behind the one that was lost. */
+void worker_row_lost(struct pdr_worker *worker, const char *key)
+{
+    if (worker_register_again(worker, key))
+        return;
+    uint32_t partition = partition_of(key, worker->log->genesis.partitions);
+    struct engine *engine = partition < worker->partition_count ? worker->partitions[partition].engine : NULL;
+    if (engine && engine_has_forgotten(engine, key))
+        worker_put_status(worker, key, NULL, 0, NULL);
+}
+
 int64_t worker_unshown(void *context, uint32_t partition)
 {
     struct pdr_worker *worker = context;
@@ -139,8 +151,8 @@ static bool statuses_send(struct pdr_worker *worker)
     struct aside *aside = worker->aside;
     while (aside->statuses) {
         struct aside_status *status = aside->statuses;
-        int code = worker->log->operations->put_status(worker->log, status->key, status->data, status->size,
-                                                         &status->of);
+        const struct log_place *of = status->of.offset == INT64_MAX ? NULL : &status->of;
+        int code = worker->log->operations->put_status(worker->log, status->key, status->data, status->size, of);
         if (code == LOG_FULL)
             return false;
         if (code != LOG_OK)
@@ -158,37 +170,46 @@ static bool statuses_send(struct pdr_worker *worker)
 
 /* ---- dead letters ------------------------------------------------------------------------------------------------- */
 
-static int dead_send(struct pdr_worker *worker, uint32_t partition, int64_t offset, const void *data, size_t size,
-                     const char *reason)
+static int dead_send(struct pdr_worker *worker, const struct log_record *record, const char *reason)
 {
-    struct log_record record = { LOG_INBOX, partition, offset, 0, -1, data, size };
-    int code = worker->log->operations->dead(worker->log, &record, reason);
+    int code = worker->log->operations->dead(worker->log, record, reason);
     if (code != LOG_OK && code != LOG_FULL)
-        worker_notice(worker, PDR_ERROR, "inbox record %u/%" PRId64 " is not among the dead letters: %s", partition, offset,
-                      worker->log->error);
+        worker_notice(worker, PDR_ERROR, "inbox record %u/%" PRId64 " is not among the dead letters: %s", record->partition,
+                      record->offset, worker->log->error);
     return code;
 }
 
-void worker_dead_letter(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
+static void dead_wait(struct pdr_worker *worker, const struct log_record *record, const char *reason)
 {
-    worker_notice(worker, PDR_WARNING, "inbox record %u/%" PRId64 " is a dead letter: %s", partition, out->offset,
-                  out->text);
-    if (dead_send(worker, partition, out->offset, out->data, out->size, out->text) != LOG_FULL)
-        return;
     struct aside *aside = aside_of(worker);
-    struct aside_dead *dead = malloc(sizeof *dead + out->size);
-    if (!aside || !dead || !(dead->reason = strdup(out->text ? out->text : ""))) {
+    struct aside_dead *dead = malloc(sizeof *dead + record->size);
+    if (!aside || !dead || !(dead->reason = strdup(reason))) {
         free(dead);
         worker_fail(worker, PDR_NO_MEMORY, "out of memory");
         return;
     }
     dead->next = NULL;
-    dead->partition = partition;
-    dead->offset = out->offset;
-    dead->size = out->size;
-    memcpy(dead->data, out->data, out->size);
+    dead->partition = record->partition;
+    dead->offset = record->offset;
+    dead->size = record->size;
+    memcpy(dead->data, record->data, record->size);
     *aside->dead_end = dead;
     aside->dead_end = &dead->next;
+}
+
+void worker_dead_letter(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out)
+{
+    const struct log_record record = { LOG_INBOX, partition, out->offset, 0, -1, out->data, out->size };
+    const char *reason = out->text ? out->text : "";
+    worker_notice(worker, PDR_WARNING, "inbox record %u/%" PRId64 " is a dead letter: %s", partition, out->offset, reason);
+    if (dead_send(worker, &record, reason) == LOG_FULL)
+        dead_wait(worker, &record, reason);
+}
+
+void worker_dead_lost(struct pdr_worker *worker, const struct log_record *record, const char *reason)
+{
+    if (dead_send(worker, record, reason) == LOG_FULL)
+        dead_wait(worker, record, reason);
 }
 
 static bool dead_send_all(struct pdr_worker *worker)
@@ -196,7 +217,8 @@ static bool dead_send_all(struct pdr_worker *worker)
     struct aside *aside = worker->aside;
     while (aside->dead) {
         struct aside_dead *dead = aside->dead;
-        if (dead_send(worker, dead->partition, dead->offset, dead->data, dead->size, dead->reason) == LOG_FULL)
+        const struct log_record record = { LOG_INBOX, dead->partition, dead->offset, 0, -1, dead->data, dead->size };
+        if (dead_send(worker, &record, dead->reason) == LOG_FULL)
             return false;
         aside->dead = dead->next;
         if (!aside->dead)
@@ -231,7 +253,8 @@ void worker_send_aside(struct pdr_worker *worker)
 {
     if (!worker->aside)
         return;
-    worker->aside_waits = !dead_send_all(worker) || !statuses_send(worker);
+    bool letters = dead_send_all(worker), statuses = statuses_send(worker); /* two topics: one may have room, the other none */
+    worker->aside_waits = !letters || !statuses;
     if (worker->aside->replies_dropped > 0 && worker_monotonic_ms() >= worker->aside->next_note_ms) {
         worker->aside->next_note_ms = worker_monotonic_ms() + ASIDE_NOTE_MS;
         worker_notice(worker, PDR_WARNING, "%" PRIu64 " replies were dropped while the log had no room; their clients ask again",

@@ -116,6 +116,16 @@ int worker_register(struct pdr_worker *worker)
     return PDR_OK;
 }
 
+bool worker_register_again(struct pdr_worker *worker, const char *key)
+{
+    if (strncmp(key, "type:", 5) != 0)
+        return false;
+    for (size_t i = 0; i < registry_count(worker->registry); i++)
+        if (put_registration(worker, i) != PDR_OK)
+            worker_notice(worker, PDR_WARNING, "cannot register the modules again: %s", worker->log->error);
+    return true;
+}
+
 /* ---- reading them again ---------------------------------------------------------------------------------------------- */
 
 static void *reading_thread(void *context)

@@ -124,6 +124,13 @@ static void on_fault(void *context, enum log_fault fault, uint32_t partition, co
                     message ? message : "the log cannot go on");
 }
 
+static void on_row_lost(void *context, const char *key) { worker_row_lost(context, key); }
+
+static void on_dead_lost(void *context, const struct log_record *record, const char *reason)
+{
+    worker_dead_lost(context, record, reason);
+}
+
 /* ---- opening --------------------------------------------------------------------------------------------------------- */
 
 static void read_boot_id(struct pdr_worker *worker)
@@ -186,7 +193,10 @@ int worker_open_log(struct pdr_worker *worker, struct log **out)
 
 int worker_use_log(struct pdr_worker *worker, struct log *log)
 {
-    struct log_handler handler = { worker, on_record, on_end, on_delivered, on_assigned, on_revoked, on_fault, NULL };
+    struct log_handler handler = {
+        .context = worker, .record = on_record, .end = on_end, .delivered = on_delivered, .assigned = on_assigned,
+        .revoked = on_revoked, .fault = on_fault, .row_lost = on_row_lost, .dead_lost = on_dead_lost,
+    };
     log_set_handler(log, &handler);
     worker->log = log;
     worker->partition_count = log->genesis.partitions;

@@ -159,6 +159,8 @@ void worker_taken_over(struct pdr_worker *worker, uint32_t partition, const stru
 void worker_put_status(struct pdr_worker *worker, const char *key, const void *data, size_t size,
                        const struct log_place *of);
 int64_t worker_unshown(void *worker, uint32_t partition); /* engine_host.unshown */
+void worker_row_lost(struct pdr_worker *worker, const char *key);
+void worker_dead_lost(struct pdr_worker *worker, const struct log_record *record, const char *reason);
 void worker_dead_letter(struct pdr_worker *worker, uint32_t partition, const struct engine_output *out);
 void worker_reply(struct pdr_worker *worker, const ReplyTo *to, const Reply *reply);
 void worker_trim(struct pdr_worker *worker, enum log_stream stream, uint32_t partition, int64_t below);
@@ -181,6 +183,7 @@ int worker_use_log(struct pdr_worker *worker, struct log *log);
 
 /* registrations.c */
 int worker_register(struct pdr_worker *worker);
+bool worker_register_again(struct pdr_worker *worker, const char *key); /* false: it is no registration of ours */
 enum engine_type worker_type_elsewhere(void *context, const char *type);
 void worker_take_registrations(struct pdr_worker *worker);
 void worker_registrations_wait(struct pdr_worker *worker); /* for their thread, which uses the log */

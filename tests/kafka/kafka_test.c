@@ -103,6 +103,21 @@ static void heard_reply(void *context, const Reply *reply)
     snprintf(heard->last_answer, sizeof heard->last_answer, "%s", reply->answer);
 }
 
+static void heard_row_lost(void *context, const char *key)
+{
+    struct heard *heard = context;
+    heard->rows_lost++;
+    snprintf(heard->lost_text, sizeof heard->lost_text, "%s", key);
+}
+
+static void heard_dead_lost(void *context, const struct log_record *record, const char *reason)
+{
+    struct heard *heard = context;
+    heard->dead_lost++;
+    snprintf(heard->lost_text, sizeof heard->lost_text, "%u/%lld %.*s %s", record->partition, (long long)record->offset,
+             (int)record->size, (const char *)record->data, reason);
+}
+
 void kafka_listen(struct log *log, struct heard *heard)
 {
     memset(heard, 0, sizeof *heard);
@@ -118,6 +133,8 @@ void kafka_listen(struct log *log, struct heard *heard)
         .revoked = heard_revoked,
         .fault = heard_fault,
         .reply = heard_reply,
+        .row_lost = heard_row_lost,
+        .dead_lost = heard_dead_lost,
     };
     log_set_handler(log, &handler);
 }

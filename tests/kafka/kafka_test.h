@@ -40,6 +40,8 @@ struct heard {
     size_t assigned, revoked;
     size_t faults[LOG_FATAL + 1];
     char fault_text[640];
+    size_t rows_lost, dead_lost;
+    char lost_text[64];
     size_t replies;
     uint64_t last_correlation;
     char last_answer[32];

@@ -175,10 +175,17 @@ static void test_lost_statuses(void **state)
         assert_int_equal(log->operations->put_status(log, "job", "x", 1, &of), LOG_OK);
         kafka_poll_for(heard, 300); /* they time out one after the other */
     }
+    assert_int_equal(log->operations->put_status(log, "gone", NULL, 0, NULL), LOG_OK);
     assert_int_equal(log->operations->unshown(log, 0), 16);
     assert_int_equal(log->operations->unshown(log, 1), 15);
     KAFKA_UNTIL(heard, 15000, !mock_log(&mock)->unshown);
     assert_int_equal(heard->faults[LOG_STATUS_LOST], 2);
+    assert_int_equal(heard->rows_lost, 1);
+    assert_string_equal(heard->lost_text, "gone");
+    const struct log_record letter = { .stream = LOG_INBOX, .partition = 1, .offset = 7, .data = "bytes", .size = 5 };
+    assert_int_equal(log->operations->dead(log, &letter, "why"), LOG_OK);
+    KAFKA_UNTIL(heard, 15000, heard->dead_lost == 1);
+    assert_string_equal(heard->lost_text, "1/7 bytes why");
     assert_int_equal(log->operations->unshown(log, 0), INT64_MAX);
     mock_close(&mock);
 }
@@ -257,6 +264,7 @@ static void test_producer_replaced(void **state)
     rd_kafka_mock_broker_set_rtt(mock.cluster, 1, 3000);
     for (uint64_t i = 2; i < 7; i++)
         assert_int_equal(kafka_put(heard, LOG_JOURNAL, i % 2, "x", i), LOG_OK);
+    assert_int_equal(heard->log->operations->put_status(heard->log, "gone", NULL, 0, NULL), LOG_OK);
     kafka_poll_for(heard, 300);
     rd_kafka_test_fatal_error(mock_log(&mock)->producer, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "for the test");
     KAFKA_UNTIL(heard, 10000, heard->faults[LOG_PRODUCER_REPLACED] == 1);
@@ -264,6 +272,8 @@ static void test_producer_replaced(void **state)
     KAFKA_UNTIL(heard, 10000, heard->reports[LOG_POSSIBLY_PERSISTED] + heard->reports[LOG_NOT_PERSISTED] == 5);
     assert_true(heard->reports[LOG_POSSIBLY_PERSISTED] > 0);
     assert_null(mock_log(&mock)->in_flight);
+    assert_null(mock_log(&mock)->unshown);
+    assert_int_equal(heard->rows_lost, 1);
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(mock_log(&mock)->lanes[i].count, 0);
     assert_int_equal(kafka_put(heard, LOG_JOURNAL, 0, "again", 8), LOG_OK);

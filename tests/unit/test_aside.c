@@ -15,6 +15,7 @@
 
 /* A log that answers as told, and remembers the order of what it took. */
 static int answer;
+static bool no_letters;
 static char took[512];
 static char notices[2048];
 static struct pdr_worker *worker;
@@ -40,7 +41,7 @@ static int dead(struct log *log, const struct log_record *record, const char *re
     (void)log;
     snprintf(text, sizeof text, "dead%lld:%.*s:%s", (long long)record->offset, (int)record->size, (const char *)record->data,
              reason);
-    return take(text);
+    return no_letters ? LOG_FULL : take(text);
 }
 
 static int reply(struct log *log, const ReplyTo *to, const Reply *reply)
@@ -140,6 +141,24 @@ static void room_for_some(void **state)
     assert_false(worker->aside_waits);
 }
 
+/* What waits in one topic keeps nothing back that goes to another; a letter that was lost goes again. */
+static void full_letters_and_lost_ones(void **state)
+{
+    const struct log_record lost = { .stream = LOG_INBOX, .partition = 2, .offset = 9, .data = "bytes", .size = 5 };
+    (void)state;
+    answer = LOG_FULL;
+    worker_dead_lost(worker, &lost, "why");
+    status("a", "1");
+    answer = LOG_OK;
+    no_letters = true;
+    worker_send_aside(worker);
+    assert_string_equal(took, "a=1 ");
+    assert_true(worker->aside_waits);
+    no_letters = false;
+    worker_send_aside(worker);
+    assert_string_equal(took, "a=1 dead9:bytes:why ");
+}
+
 /* A dead letter is told when it is found, and again when it is lost for good. */
 static void a_log_that_refuses(void **state)
 {
@@ -179,7 +198,7 @@ static void replies_are_counted(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = { TEST(only_the_newest_status_waits), TEST(room_for_some), TEST(a_log_that_refuses),
+    const struct CMUnitTest tests[] = { TEST(only_the_newest_status_waits), TEST(room_for_some), TEST(full_letters_and_lost_ones), TEST(a_log_that_refuses),
                                         TEST(replies_are_counted) };
     cmocka_set_test_filter(getenv("PERDURE_TEST"));
     return cmocka_run_group_tests(tests, NULL, NULL);
