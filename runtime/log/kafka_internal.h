@@ -297,7 +297,8 @@ struct kafka_log {
     bool leaving;
     bool taken;
     bool rejoin;       /* the membership is to be replaced */
-    int64_t fenced_ms; /* monotonic: when our member id was last said to be another's; 0: never */
+    int fenced;            /* so often, one soon after the other */
+    int64_t fenced_ms;     /* monotonic: when our member id was last said to be another's */
 
     rd_kafka_t *unreachable; /* the client that told of the present outage */
     int64_t ask_again_ms;    /* monotonic: no blocking question before */

@@ -12,8 +12,9 @@
 #define KAFKA_SESSION_TIMEOUT_MS 10000
 /* Only with a heartbeat a member hears that partitions move: this adds to every takeover. */
 #define KAFKA_HEARTBEAT_MS 200
-/* Being taken for another twice within this time is no accident. */
-#define KAFKA_FENCED_AGAIN_MS INT64_C(600000)
+/* Being taken for another so often, each time within this time of the last, is no accident: a real other one does it at once. */
+#define KAFKA_FENCED_LIMIT 4
+#define KAFKA_FENCED_AGAIN_MS INT64_C(60000)
 
 static void kafka_tell_assigned(struct kafka_log *log, uint32_t partition, bool ours)
 {
@@ -87,15 +88,16 @@ static void kafka_rebalance(struct kafka_log *log, rd_kafka_event_t *event)
 
 /*
  * The group may have taken ourselves for another: a request to join that the network held back arrives behind the one that
- * took its place, and the member that it makes is nobody. So we join again, once; a real other one, which does the same, has
- * the older of the two stopped the next time.
+ * took its place, and the member that it makes is nobody; while the network comes and goes, that happens again. So we join again;
+ * a real other one does the same, until the older of the two has done it too often.
  */
 static bool kafka_may_join_again(struct kafka_log *log)
 {
     int64_t now = kafka_monotonic_ms();
-    if (log->fenced_ms && now - log->fenced_ms < KAFKA_FENCED_AGAIN_MS)
-        return false;
+    log->fenced = log->fenced && now - log->fenced_ms < KAFKA_FENCED_AGAIN_MS ? log->fenced + 1 : 1;
     log->fenced_ms = now;
+    if (log->fenced >= KAFKA_FENCED_LIMIT)
+        return false;
     log->rejoin = true;
     kafka_fault(log, LOG_UNREACHABLE, LOG_ALL, "the group of namespace %s has given our member id '%s' to another: joining again. "
                 "If another worker runs with it, one of the two will be stopped", log->uri.name, log->member);

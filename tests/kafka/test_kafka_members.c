@@ -89,10 +89,10 @@ static void test_two_with_one_name(void **state)
     KAFKA_UNTIL(&one, 20000, owned(&one) == 4);
     join_worker(uri, "same", &two);
     KAFKA_UNTIL(&two, 20000, owned(&two) == 4);
-    /* The older one is told, joins again, and so does the newer one then; the second time is no accident. */
+    /* The older one is told, joins again, and so does the newer one then; the fourth time is no accident. */
     KAFKA_UNTIL(&one, 60000, (two.log->operations->poll(two.log, 0), one.faults[LOG_MEMBERSHIP_TAKEN] == 1));
-    assert_int_equal(one.faults[LOG_UNREACHABLE], 1);
-    assert_int_equal(two.faults[LOG_UNREACHABLE], 1);
+    assert_int_equal(one.faults[LOG_UNREACHABLE], 3);
+    assert_int_equal(two.faults[LOG_UNREACHABLE], 3);
     KAFKA_UNTIL(&two, 60000, owned(&two) == 4);
     assert_non_null(strstr(one.fault_text, "same"));
     kafka_poll_for(&one, 1500);
@@ -112,11 +112,13 @@ static void test_a_late_request_of_our_own(void **state)
     kafka_make(uri, 4);
     join_worker(uri, "same", &one);
     KAFKA_UNTIL(&one, 20000, owned(&one) == 4);
-    join_worker(uri, "same", &ghost);
-    KAFKA_UNTIL(&ghost, 20000, owned(&ghost) == 4);
-    kafka_close_log(&ghost); /* the group still takes it for the member */
-    KAFKA_UNTIL(&one, 60000, one.faults[LOG_UNREACHABLE] == 1);
-    KAFKA_UNTIL(&one, 60000, owned(&one) == 4);
+    for (size_t i = 1; i <= 2; i++) { /* while the network comes and goes, one after the other */
+        join_worker(uri, "same", &ghost);
+        KAFKA_UNTIL(&ghost, 20000, owned(&ghost) == 4);
+        kafka_close_log(&ghost); /* the group still takes it for the member */
+        KAFKA_UNTIL(&one, 60000, one.faults[LOG_UNREACHABLE] == i);
+        KAFKA_UNTIL(&one, 60000, one.assigned == 4 * (i + 1) && owned(&one) == 4); /* given back, and had again */
+    }
     assert_int_equal(one.faults[LOG_MEMBERSHIP_TAKEN], 0);
     kafka_close_log(&one);
 }
