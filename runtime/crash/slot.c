@@ -40,7 +40,7 @@ static void thread_find_stack(void)
     thread_stack_high = thread_stack_low + size;
 }
 
-/* One that a thread has left, else a new one. The first thread is the loop's. */
+/* One that a thread has left, else a new one, which another thread may be quicker to find. The first thread is the loop's. */
 static struct crash_slot *slot_take(int32_t thread)
 {
     uint32_t used = atomic_load(&crash_record->slots);
@@ -49,13 +49,16 @@ static struct crash_slot *slot_take(int32_t thread)
         if (atomic_compare_exchange_strong(&crash_record->slot[i].thread, &nobody, thread))
             return &crash_record->slot[i];
     }
-    uint32_t index = atomic_fetch_add(&crash_record->slots, 1);
-    if (index >= CRASH_THREADS) {
-        atomic_store(&crash_record->slots, CRASH_THREADS);
-        return NULL;
+    for (;;) {
+        int32_t nobody = 0;
+        uint32_t index = atomic_fetch_add(&crash_record->slots, 1);
+        if (index >= CRASH_THREADS) {
+            atomic_store(&crash_record->slots, CRASH_THREADS);
+            return NULL;
+        }
+        if (atomic_compare_exchange_strong(&crash_record->slot[index].thread, &nobody, thread))
+            return &crash_record->slot[index];
     }
-    atomic_store(&crash_record->slot[index].thread, thread);
-    return &crash_record->slot[index];
 }
 
 void crash_thread_begin(void)

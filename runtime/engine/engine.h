@@ -218,6 +218,7 @@ void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delive
 bool engine_has_forgotten(const struct engine *engine, const char *job); /* as its owner */
 void engine_on_types(struct engine *engine); /* type_elsewhere() knows now what it did not */
 /* The slot map of the namespace, as its newest partition's genesis tells it: told when asked, and when it was seen. */
+uint32_t engine_map_version(const struct engine *engine); /* the newest that it has heard of */
 void engine_on_map(struct engine *engine, const Genesis *genesis);
 /* What READ_SOURCE asked for, in order; NULL: from the start again. Then, once, that all of it was handed over. */
 void engine_on_source(struct engine *engine, const struct log_record *record);

@@ -389,6 +389,11 @@ static bool task_make(struct engine *engine, struct outbox_entry *entry)
     return true;
 }
 
+static void task_not_delivered(struct engine *engine, struct outbox_entry *entry)
+{
+    entry->task->not_before = engine->monotonic_ms + TASK_RETRY_MS;
+}
+
 /* False: the entry is gone. */
 static bool task_send(struct engine *engine, struct outbox_entry *entry)
 {
@@ -396,12 +401,16 @@ static bool task_send(struct engine *engine, struct outbox_entry *entry)
     struct step *step;
     uint64_t cookie;
     enum task_fate fate = task_fate(engine, entry, &step);
-    if (fate == TASK_IS_OVER || (fate == TASK_GOES && !task_make(engine, entry))) {
+    if (fate == TASK_IS_OVER) {
         entry_remove(engine, entry);
         return false;
     }
     if (fate == TASK_WAITS)
         return true;
+    if (!task_make(engine, entry)) { /* its history cannot be read just now */
+        task_not_delivered(engine, entry);
+        return true;
+    }
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_TASK);
     if (!queued || !slot_take(outbox, entry, &cookie))
         return true;
@@ -415,11 +424,6 @@ static bool task_send(struct engine *engine, struct outbox_entry *entry)
     queued->output.text = step ? step->remote->queue->name : entry->task->queue;
     queued->output.count = step ? queue_lane(step) : (uint32_t)entry->task->run;
     return true;
-}
-
-static void task_not_delivered(struct engine *engine, struct outbox_entry *entry)
-{
-    entry->task->not_before = engine->monotonic_ms + TASK_RETRY_MS;
 }
 
 /* ---- between partitions (rule 25) --------------------------------------------------------------------------------------- */

@@ -602,6 +602,12 @@ bool slots_run(struct engine *engine)
     return true;
 }
 
+uint32_t engine_map_version(const struct engine *engine)
+{
+    uint32_t told = engine->config.genesis.map_version, read = engine->judge->map.version;
+    return told > read ? told : read;
+}
+
 void engine_on_map(struct engine *engine, const Genesis *genesis)
 {
     Genesis *known = &engine->config.genesis;

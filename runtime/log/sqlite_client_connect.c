@@ -10,10 +10,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "log/fork_guard.h"
+
 void sqlite_client_disconnect(struct sqlite_client *client)
 {
     if (client->fd >= 0) {
-        sqlite_fork_release(client->fd);
+        fork_release(client->fd);
         close(client->fd);
     }
     client->fd = -1;
@@ -31,7 +33,7 @@ static bool client_connect_to(struct sqlite_client *client, const struct sockadd
     if (client->fd < 0)
         return false;
     if (connect(client->fd, (const struct sockaddr *)address, length) == 0) {
-        sqlite_fork_guard(client->fd);
+        fork_guard(client->fd);
         return true;
     }
     close(client->fd);

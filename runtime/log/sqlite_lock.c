@@ -1,5 +1,5 @@
 /*
- * Paths, lock and fork guard of an embedded log (rules 27, 29; H29, H30).
+ * Paths and lock of an embedded log (rules 27, 29; H29, H30).
  */
 #define _GNU_SOURCE
 #include "log/sqlite_lock.h"
@@ -9,7 +9,6 @@
 #include <inttypes.h>
 #include <libgen.h>
 #include <linux/magic.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "log/fork_guard.h"
 #include "wire/wire.h"
 
 #ifndef CIFS_SUPER_MAGIC
@@ -105,47 +105,6 @@ int sqlite_paths_check_filesystem(const struct sqlite_paths *paths, char *error,
     return -1;
 }
 
-/* ---- fork guard ---- */
-
-#define GUARDED_LIMIT 256
-static pthread_mutex_t guard_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t guard_once = PTHREAD_ONCE_INIT;
-static int guarded[GUARDED_LIMIT];
-static size_t guarded_count;
-
-static void guard_prepare(void) { pthread_mutex_lock(&guard_mutex); }
-static void guard_parent(void) { pthread_mutex_unlock(&guard_mutex); }
-
-static void guard_child(void)
-{
-    for (size_t i = 0; i < guarded_count; i++)
-        close(guarded[i]);
-    guarded_count = 0;
-    pthread_mutex_unlock(&guard_mutex);
-}
-
-static void guard_install(void) { pthread_atfork(guard_prepare, guard_parent, guard_child); }
-
-void sqlite_fork_guard(int fd)
-{
-    pthread_once(&guard_once, guard_install);
-    pthread_mutex_lock(&guard_mutex);
-    if (guarded_count < GUARDED_LIMIT)
-        guarded[guarded_count++] = fd;
-    pthread_mutex_unlock(&guard_mutex);
-}
-
-void sqlite_fork_release(int fd)
-{
-    pthread_mutex_lock(&guard_mutex);
-    for (size_t i = 0; i < guarded_count; i++)
-        if (guarded[i] == fd) {
-            guarded[i] = guarded[--guarded_count];
-            break;
-        }
-    pthread_mutex_unlock(&guard_mutex);
-}
-
 /* ---- the lock ---- */
 
 void sqlite_lock_init(struct sqlite_lock *lock)
@@ -158,7 +117,7 @@ static void lock_close(int *fd)
 {
     if (*fd < 0)
         return;
-    sqlite_fork_release(*fd);
+    fork_release(*fd);
     close(*fd);
     *fd = -1;
 }
@@ -179,7 +138,7 @@ int sqlite_lock_announce(const struct sqlite_paths *paths)
     int fd = open(paths->lock, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return -1;
-    sqlite_fork_guard(fd);
+    fork_guard(fd);
     lock_range(fd, WAITING_BYTE, 1);
     return fd;
 }
@@ -207,7 +166,7 @@ enum sqlite_lock_result sqlite_lock_try(struct sqlite_lock *lock, const struct s
         lock->fd = open(paths->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
         if (lock->fd < 0)
             return SQLITE_LOCK_ERROR;
-        sqlite_fork_guard(lock->fd);
+        fork_guard(lock->fd);
         enum sqlite_lock_result result = SQLITE_LOCK_BUSY;
         if (strcmp(role, "client") != 0 || !lock_is_wanted(lock->fd))
             result = lock_range(lock->fd, LOCK_BYTE, 1);
@@ -238,7 +197,7 @@ enum sqlite_lock_result sqlite_lock_database(struct sqlite_lock *lock, const str
     lock->database_fd = open(paths->database, O_RDWR | O_CLOEXEC);
     if (lock->database_fd < 0)
         return SQLITE_LOCK_ERROR;
-    sqlite_fork_guard(lock->database_fd);
+    fork_guard(lock->database_fd);
     return lock_range(lock->database_fd, INT64_C(1) << 60, 1);
 }
 

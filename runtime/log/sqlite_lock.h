@@ -65,8 +65,4 @@ struct sqlite_note {
 void sqlite_lock_write_note(struct sqlite_lock *lock, const struct sqlite_note *note);
 bool sqlite_lock_read_note(const struct sqlite_lock *lock, struct sqlite_note *note);
 
-/* Descriptors that a forked child without exec must not keep (H29). */
-void sqlite_fork_guard(int fd);
-void sqlite_fork_release(int fd); /* before the descriptor is closed */
-
 #endif

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "log/fork_guard.h"
+
 #define CONNECTIONS_LIMIT 1024
 #define PARKED_LIMIT 64
 #define SLOW_MS 10000                       /* no greeting, half a frame, unread answers: dropped after so long */
@@ -113,7 +115,7 @@ int sqlite_server_open(struct sqlite_server *server, struct sqlite_db *db, struc
     const int fds[] = {server->listen_fd, server->epoll_fd, server->wake_fd};
     for (int i = 0; i < 3; i++)
         if (fds[i] >= 0)
-            sqlite_fork_guard(fds[i]);
+            fork_guard(fds[i]);
     if (server->listen_fd < 0 || server->epoll_fd < 0 || server->wake_fd < 0 || server_bind(server) != 0 ||
         listen(server->listen_fd, 128) != 0 || server_watch(server, server->listen_fd, TAG_LISTEN) != 0 ||
         server_watch(server, server->wake_fd, TAG_WAKE) != 0) {
@@ -131,7 +133,7 @@ static void close_guarded(int fd)
 {
     if (fd < 0)
         return;
-    sqlite_fork_release(fd);
+    fork_release(fd);
     close(fd);
 }
 
@@ -193,7 +195,7 @@ static void server_accept(struct sqlite_server *server)
                 server->deaf = epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, server->listen_fd, NULL) == 0;
             return;
         }
-        sqlite_fork_guard(fd);
+        fork_guard(fd);
         struct sqlite_connection *connection =
             server->connections < CONNECTIONS_LIMIT ? connection_new(server, fd) : NULL;
         if (connection == NULL)

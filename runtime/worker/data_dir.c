@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "log/fork_guard.h"
+
 #define LOCK_PATIENCE_MS 2000
 #define LOCK_LOOK_MS 20
 
@@ -115,6 +117,7 @@ static int data_dir_take(struct data_dir *dir, const char *path, const char *nam
         data_dir_fail(error, error_size, "open", lock_path);
         return -1;
     }
+    fork_guard(dir->lock);
     if (!lock_taken(dir->lock, patience_ms)) {
         snprintf(error, error_size, "%s is in use by another worker; give each worker a --data directory of its own",
                  path);
@@ -161,7 +164,9 @@ int data_dir_renew(struct data_dir *dir, char *error, size_t error_size)
 
 void data_dir_close(struct data_dir *dir)
 {
-    if (dir->lock >= 0)
+    if (dir->lock >= 0) {
+        fork_release(dir->lock);
         close(dir->lock);
+    }
     dir->lock = -1;
 }

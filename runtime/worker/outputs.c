@@ -85,6 +85,10 @@ static void worker_append(struct pdr_worker *worker, uint32_t owner, enum log_st
                           const struct engine_output *out)
 {
     uint64_t cookie;
+    if (out->partition >= worker->partition_count) { /* the journal knew before us: sent again when the log is open as it is now */
+        worker_map_asked(worker);
+        return;
+    }
     if (!cookie_take(worker, owner, out->cookie, &cookie)) {
         worker_fail(worker, PDR_NO_MEMORY, "out of memory");
         return;
@@ -339,6 +343,8 @@ static void worker_is_told(struct pdr_worker *worker, uint32_t partition, const 
     switch (out->kind) {
     case ENGINE_OUT_OWNED:
         notice_owned(worker, partition);
+        if (engine_map_version(slot->engine) > worker->log->genesis.map_version)
+            worker_map_asked(worker);
         break;
     case ENGINE_OUT_TAKEN_OVER:
         worker_taken_over(worker, partition, out->takeover);

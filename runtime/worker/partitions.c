@@ -166,6 +166,12 @@ void worker_partition_stopped(struct pdr_worker *worker, uint32_t partition, con
     struct worker_partition *slot = &worker->partitions[partition];
     if (slot->stopped)
         return;
+    if (!slot->assigned) { /* it was being given up: whoever has it now says what is wrong with it */
+        worker_notice(worker, PDR_WARNING, "partition %u, which is given up, is stopped: %s", partition, why);
+        slot->owned = false;
+        slot->standby_ends = true;
+        return;
+    }
     slot->stopped = strdup(why);
     slot->owned = false;
     if (!slot->stopped) {

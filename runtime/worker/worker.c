@@ -198,7 +198,9 @@ int worker_use_log(struct pdr_worker *worker, struct log *log)
         .revoked = on_revoked, .fault = on_fault, .row_lost = on_row_lost, .dead_lost = on_dead_lost,
     };
     log_set_handler(log, &handler);
+    pthread_mutex_lock(&worker->log_mutex);
     worker->log = log;
+    pthread_mutex_unlock(&worker->log_mutex);
     worker->partition_count = log->genesis.partitions;
     worker->partitions = calloc(worker->partition_count, sizeof *worker->partitions);
     worker->lanes = calloc(2 * (size_t)worker->partition_count, sizeof *worker->lanes);
@@ -221,6 +223,7 @@ int pdr_worker_open(const pdr_worker_options *options, pdr_worker **out)
     if (options)
         memcpy(&worker->options, options, options->size < sizeof *options ? options->size : sizeof *options);
     worker->data.lock = -1;
+    pthread_mutex_init(&worker->log_mutex, NULL);
     const char *environment = getenv("PERDURE_LOG");
     const char *uri = worker->options.log ? worker->options.log : environment ? environment : "sqlite:perdure.db";
     worker->log_uri = strdup(uri);
@@ -304,12 +307,13 @@ static bool worker_has_partitions(const struct pdr_worker *worker)
     return false;
 }
 
-static bool worker_run_engine(struct pdr_worker *worker, uint32_t partition, int64_t wall, int64_t monotonic, bool bring_back)
+/* By the clock as it is now: the one before may have run a job for seconds, and a proof of ownership is judged by its age. */
+static bool worker_run_engine(struct pdr_worker *worker, uint32_t partition, bool bring_back)
 {
     struct engine *engine = worker->partitions[partition].engine;
     if (!engine)
         return false;
-    engine_on_time(engine, wall, monotonic);
+    engine_on_time(engine, worker_wall_ms(), worker_monotonic_ms());
     engine_run(engine, bring_back);
     return worker_carry_out(worker, partition);
 }
@@ -321,11 +325,10 @@ static bool worker_turn(struct pdr_worker *worker)
     bool any = false, again = true;
     worker->chance = worker->chance * 1664525 + 1013904223; /* Numerical Recipes' generator: its upper bits */
     uint32_t first = worker->chance >> 16;
-    int64_t wall = worker_wall_ms(), monotonic = worker_monotonic_ms();
     for (int round = 0; again && round < 1000 && !worker->failed; round++) {
         again = false;
         for (uint32_t i = 0; i < worker->partition_count; i++)
-            again = worker_run_engine(worker, (first + i) % worker->partition_count, wall, monotonic, false) || again;
+            again = worker_run_engine(worker, (first + i) % worker->partition_count, false) || again;
         any = any || again;
         again = again && worker->memory.used < worker->memory.budget; /* else first of all what can leave memory does */
     }
@@ -344,7 +347,7 @@ static bool worker_bring_back(struct pdr_worker *worker, bool *any)
         uint32_t p = worker->next_brought_back++ % worker->partition_count;
         if (!worker->partitions[p].engine || !engine_has_due(worker->partitions[p].engine))
             continue;
-        *any = worker_run_engine(worker, p, worker_wall_ms(), now, true) || *any;
+        *any = worker_run_engine(worker, p, true) || *any;
         now = worker_monotonic_ms();
     }
     return false;
@@ -387,7 +390,9 @@ static void worker_save_if_due(struct pdr_worker *worker)
 static void pool_wake(void *context)
 {
     struct pdr_worker *worker = context;
+    pthread_mutex_lock(&worker->log_mutex); /* a namespace that grows is opened anew: see worker_change_log() */
     worker->log->operations->wake(worker->log);
+    pthread_mutex_unlock(&worker->log_mutex);
 }
 
 static void worker_loop(struct pdr_worker *worker)

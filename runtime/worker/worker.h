@@ -6,6 +6,7 @@
 #define PERDURE_WORKER_H
 
 #include <perdure/perdure.h>
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "engine/engine.h"
@@ -65,6 +66,7 @@ struct pdr_worker {
     struct data_dir data;
     bool data_is_open;
     struct log *log;
+    pthread_mutex_t log_mutex; /* of the pointer: threads of the pool wake the log */
     struct store *store; /* NULL: there is none now */
     bool store_in_log;
     bool store_ill;      /* and that was said */

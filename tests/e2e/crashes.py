@@ -17,6 +17,7 @@ WAYS = { # job: (what its crashes are called, where, the signal)
     "recurses": ("stack overflow", "deeper", 11),
     "loops": ("no await for 1.0 s", "loops", 24),
     "exits": ("it called exit(3)", "exits", 0),
+    "traps": ("SIGTRAP", "traps", 5),
     "on_signal": ("SIGSEGV at address 0x0", "on_signal", 11),
     "in_step": ("SIGSEGV at address 0x0", "step_segfault", 11),
     "in_step_exit": ("it called exit(0)", "step_exit", 0),
@@ -92,6 +93,12 @@ def main(kind):
     log.start("in_step_twice", "in_step_twice", repair)
     done = log.run("result", "in_step_twice", "--wait", "60s", "--json")
     check(json.loads(done.stdout)["error"]["type"] == "Crashed", done.stdout)
+
+    # No handler sees _exit(): it is the code's own when nothing else ran.
+    log.start("quits", "quits", repair)
+    wait_until("it is quarantined", lambda: log.state("quits") == "quarantined")
+    counted = [event["reason"] for event in crashes_of(log, "quits") if event["count"] > 0]
+    check(len(counted) == 3 and all("exit(4)" in reason for reason in counted), str(crashes_of(log, "quits")))
 
     # Put aside, over a restart too: it absorbs, and does not run.
     check(log.run("signal", "segfault", "poison", "--input", '"b"').returncode == 0, "signal to a quarantined job")

@@ -121,8 +121,43 @@ def stopped_before_it_serves():
     log.remove()
 
 
+def forked():
+    """What a step has forked and left behind does not keep the data directory from the next worker."""
+    log = Log(KIND, partitions=2)
+    release = os.path.join(log.folder, "released")
+    worker = Worker(log, "crashes", supervised=True)
+    worker.wait_for("is ours")
+    log.start("forks", "forks", release)
+    log.result("forks")
+    child = worker.child()
+    worker.kill()
+    wait_until("its child is gone", lambda: not os.path.exists("/proc/%d" % child))
+    again = Worker(log, "crashes", supervised=True)
+    again.wait_for("is ours")
+    check(again.stop() == 0, again.text())
+    with open(release, "w"):
+        pass
+    log.remove()
+
+
+def children_ignored():
+    """Started by somebody who ignores SIGCHLD, a supervisor sees the end of its child all the same."""
+    log = Log(KIND, partitions=2)
+    worker = Worker(log, "hello", supervised=True, wrap=("env", "--ignore-signal=CHLD"))
+    worker.wait_for("is ours")
+    first = worker.child()
+    os.kill(first, signal.SIGKILL)
+    worker.child(other_than=first)
+    log.start("hello", "greeting", "world")
+    check("world" in log.result("greeting"), worker.text())
+    check(worker.stop() == 0, worker.text())
+    log.remove()
+
+
 def main():
-    for part in sys.argv[2:] or (["health", "at_rest", "stopped_before_it_serves"] if KIND == "sqlite" else ["member_taken", "partition_stopped", "nothing_left"]):
+    parts = {"sqlite": ["health", "at_rest", "stopped_before_it_serves", "children_ignored"],
+             "kafka": ["member_taken", "partition_stopped", "nothing_left", "forked"]}
+    for part in sys.argv[2:] or parts[KIND]:
         print("----", part, flush=True)
         globals()[part]()
 

@@ -151,7 +151,8 @@ static void on_crash(int number, siginfo_t *info, void *context)
     if (ours)
         handler_note(number, info, context, CRASH_SIGNAL);
     signal(number, SIG_DFL);
-    if (info->si_code <= 0) /* sent by somebody: it will not come again by itself */
+    /* Sent by somebody, or told behind the instruction (int3, a system call that a filter forbids): it does not come again. */
+    if (info->si_code <= 0 || number == SIGTRAP || number == SIGSYS)
         raise(number);
 }
 
@@ -180,7 +181,7 @@ static void on_exit_called(int status, void *unused)
 {
     const struct crash_slot *slot = crash_slot_mine;
     (void)unused;
-    if (!slot || atomic_load(&slot->busy) == 0 || getpid() != handler_process)
+    if (!slot || atomic_load(&slot->busy) == 0 || getpid() != handler_process || !handler_is_first(0))
         return;
     handler_record->now.status = status;
     handler_note(0, NULL, NULL, CRASH_EXIT);
@@ -230,7 +231,6 @@ bool crash_handler_begin(void)
     action.sa_sigaction = on_watchdog;
     action.sa_flags |= SA_RESTART;
     sigaction(SIGXCPU, &action, NULL);
-    on_exit(on_exit_called, NULL);
     crash_record_attach(handler_record, prepare_thread);
     struct crash_now unused;
     memset(&unused, 0, sizeof unused);
@@ -278,8 +278,10 @@ static int note_module(struct dl_phdr_info *info, size_t size, void *unused)
 
 void crash_handler_note_modules(void)
 {
-    if (handler_record)
-        dl_iterate_phdr(note_module, NULL);
+    if (!handler_record)
+        return;
+    dl_iterate_phdr(note_module, NULL);
+    on_exit(on_exit_called, NULL); /* behind what the modules and their libraries have registered, so before it */
 }
 
 void crash_handler_leave(void)

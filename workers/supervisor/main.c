@@ -132,6 +132,7 @@ static int open_signals(void)
     sigaddset(&set, SIGTSTP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* ignored by who started us, nothing would be told of a child's end */
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
@@ -192,7 +193,7 @@ static void tell_manager(struct supervisor *supervisor)
         supervisor->ready_told = true;
         notify("READY=1");
     }
-    bool starts = !supervisor->served && now - supervisor->begun_ms < STARTING_MS;
+    bool starts = supervisor->restart_ms > 0 || (!supervisor->served && now - supervisor->begun_ms < STARTING_MS);
     if (heartbeat != supervisor->heartbeat || starts) {
         supervisor->heartbeat = heartbeat;
         supervisor->heartbeat_ms = now;

@@ -219,6 +219,10 @@ void report_crash(struct supervisor *supervisor, int status)
         slot = only_busy(record);
         now->reason = CRASH_SIGNAL;
         now->signal = number;
+    } else if (!handled && !supervisor->verdict && WIFEXITED(status)) { /* _exit(), which no handler sees */
+        slot = only_busy(record);
+        now->reason = CRASH_EXIT;
+        now->status = WEXITSTATUS(status);
     }
     if (slot >= 0 && slot < CRASH_THREADS) {
         report_culprit(supervisor, slot, handled);
@@ -236,8 +240,8 @@ unsigned reports_done(struct supervisor *supervisor)
     unsigned done = 0;
     for (size_t i = 0; i < CRASH_REPORTS; i++)
         if (atomic_load(&supervisor->record->report[i].state) == CRASH_REPORT_DONE) {
+            done += supervisor->record->report[i].counts != 0;
             atomic_store(&supervisor->record->report[i].state, CRASH_REPORT_FREE);
-            done++;
         }
     return done;
 }

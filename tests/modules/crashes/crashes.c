@@ -14,6 +14,7 @@ PDR_STEP(step_segfault, pdr_text, pdr_text, .backoff_ms = 20)
 PDR_STEP(step_twice, pdr_text, pdr_text, .max_attempts = 2, .backoff_ms = 20)
 PDR_STEP(step_exit, pdr_text, pdr_text, .backoff_ms = 20)
 PDR_STEP(step_overflow, pdr_text, pdr_text, .backoff_ms = 20)
+PDR_STEP(step_forks, pdr_text, pdr_text)
 PDR_STEP(step_hang, pdr_text, pdr_text, .max_attempts = 3, .timeout_ms = 300, .backoff_ms = 20)
 PDR_SIGNAL(poison, pdr_text)
 PDR_JOB(segfault, pdr_text, pdr_text)
@@ -23,6 +24,9 @@ PDR_JOB(divides, pdr_text, pdr_text)
 PDR_JOB(recurses, pdr_text, pdr_text)
 PDR_JOB(loops, pdr_text, pdr_text)
 PDR_JOB(exits, pdr_text, pdr_text)
+PDR_JOB(quits, pdr_text, pdr_text)
+PDR_JOB(traps, pdr_text, pdr_text)
+PDR_JOB(forks, pdr_text, pdr_text)
 PDR_JOB(on_signal, pdr_text, pdr_text)
 PDR_JOB(in_step, pdr_text, pdr_text)
 PDR_JOB(in_step_twice, pdr_text, pdr_text)
@@ -45,6 +49,18 @@ AS_IT_IS static int null_pointer(const char *path)
 {
     volatile int *volatile nowhere = NULL;
     return repaired(path) ? 0 : *nowhere;
+}
+
+/* Where the processor has such an instruction its signal comes behind it: who returns from that goes on. */
+AS_IT_IS static void trap(const char *path)
+{
+    if (repaired(path))
+        return;
+#if defined(__x86_64__) || defined(__i386__)
+    __asm__ volatile("int3");
+#else
+    raise(SIGTRAP);
+#endif
 }
 
 AS_IT_IS static int no_number(const char *path)
@@ -81,6 +97,8 @@ CRASHING_JOB(aborts, if (!repaired(path->chars)) abort())
 CRASHING_JOB(divides, no_number(path->chars))
 CRASHING_JOB(recurses, deeper(path->chars, 0))
 CRASHING_JOB(exits, if (!repaired(path->chars)) exit(3))
+CRASHING_JOB(quits, if (!repaired(path->chars)) _exit(4))
+CRASHING_JOB(traps, trap(path->chars))
 CRASHING_JOB(good, )
 
 /* Before anything of it is logged. */
@@ -121,6 +139,7 @@ JOB_OF_STEP(in_step, step_segfault)
 JOB_OF_STEP(in_step_twice, step_twice)
 JOB_OF_STEP(in_step_exit, step_exit)
 JOB_OF_STEP(in_step_overflow, step_overflow)
+JOB_OF_STEP(forks, step_forks)
 JOB_OF_STEP(hangs, step_hang)
 
 /* ---- steps ------------------------------------------------------------------------------------------------- */
@@ -157,6 +176,17 @@ int step_overflow(pdr_attempt *attempt, const pdr_text *path, pdr_text *out)
     return ended(attempt, path->chars, out);
 }
 
+/* Leaves a process behind that is no program of its own. */
+int step_forks(pdr_attempt *attempt, const pdr_text *path, pdr_text *out)
+{
+    if (fork() == 0) {
+        while (!repaired(path->chars))
+            usleep(10000);
+        _exit(0);
+    }
+    return ended(attempt, path->chars, out);
+}
+
 int step_hang(pdr_attempt *attempt, const pdr_text *path, pdr_text *out)
 {
     while (!repaired(path->chars))
@@ -166,6 +196,6 @@ int step_hang(pdr_attempt *attempt, const pdr_text *path, pdr_text *out)
 
 PDR_MODULE(crashes, PDR_RUNS(segfault), PDR_RUNS(at_start), PDR_RUNS(aborts), PDR_RUNS(divides), PDR_RUNS(recurses),
            PDR_RUNS(loops), PDR_RUNS(exits), PDR_RUNS(on_signal), PDR_RUNS(in_step), PDR_RUNS(in_step_twice),
-           PDR_RUNS(in_step_exit), PDR_RUNS(in_step_overflow), PDR_RUNS(hangs), PDR_RUNS(good), PDR_RUNS(echo),
+           PDR_RUNS(in_step_exit), PDR_RUNS(in_step_overflow), PDR_RUNS(quits), PDR_RUNS(traps), PDR_RUNS(forks), PDR_RUNS(hangs), PDR_RUNS(good), PDR_RUNS(echo),
            PDR_RUNS(step_segfault), PDR_RUNS(step_twice), PDR_RUNS(step_exit), PDR_RUNS(step_overflow),
-           PDR_RUNS(step_hang));
+           PDR_RUNS(step_forks), PDR_RUNS(step_hang));
