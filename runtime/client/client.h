@@ -122,6 +122,18 @@ int client_describe(struct client *client, const char *job, Status **out);
 /* All of them, in no order; `visit` returns false to stop. */
 int client_list(struct client *client, bool (*visit)(void *context, const Status *status), void *context);
 
+/* A partition, as its journal and inbox stand. */
+struct owner {
+    uint32_t partition;
+    bool owned;               /* by `worker`; else that one was the last, and gave it up. It need not live */
+    char *worker, *version;   /* NULL: nobody has ever owned it */
+    int64_t since, last;      /* the log's time of its claim, and of what it wrote last: at rest it writes nothing; 0: never */
+    int64_t journal_start, journal_end; /* offsets */
+    int64_t inbox_start, inbox_end, inbox_done; /* `inbox_done`: what is below was taken, as far as was told */
+};
+/* All partitions, in order; `visit` returns false to stop. EXIT_OK, or another with client_error(). */
+int client_owners(struct client *client, bool (*visit)(void *context, const struct owner *owner), void *context);
+
 struct registrations {
     size_t count;
     Registration **items;

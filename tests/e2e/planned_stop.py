@@ -44,13 +44,18 @@ def main():
     wait_until("it owns all again", lambda: ours(again) == PARTITIONS, seconds=SESSION - 5)
     wait_until("all jobs are in a step again", lambda: busy(ledger, again, JOBS))
 
-    # For good: the other one goes on at once.
+    # For good: the other one goes on at once. Who owns what can be asked from outside.
+    check([line["owned"] for line in log.lines("workers")] == [True] * PARTITIONS, "not all are owned")
+    before = {line["worker"] for line in log.lines("workers")}
+    check(len(before) == 1, "it owns all: %s" % before)
     other = Worker(log, "chores", data=os.path.join(log.folder, "other"), **options)
     wait_until("it joined", lambda: ours(other) > 0)
     left = time.time()
     again.send(signal.SIGUSR1)
     again.wait_ended(0, "steps may end", seconds=60)
     wait_until("the other owns all", lambda: ours(other) >= PARTITIONS, seconds=SESSION - 10)
+    after = {line["worker"] for line in log.lines("workers")}
+    check(len(after) == 1 and after != before, "owners: %s, before: %s" % (after, before))
     print("left, and all taken over, in %.1f s" % (time.time() - left), flush=True)
 
     for job, result in log.results(jobs):
