@@ -62,8 +62,8 @@ void takeover_claimed(struct engine *engine, int64_t append_ms)
         takeover->cause = TAKEOVER_FIRST;
     else if (before->released)
         takeover->cause = TAKEOVER_PLANNED;
-    else if (strcmp(before->owner, engine->config.worker ? engine->config.worker : "") == 0)
-        takeover->cause = TAKEOVER_RESTART;
+    else if (!engine->config.hands_over || strcmp(before->owner, engine->config.worker ? engine->config.worker : "") == 0)
+        takeover->cause = TAKEOVER_RESTART; /* of an embedded file there is one worker at a time, named by its process */
     else
         takeover->cause = TAKEOVER_UNPLANNED;
 }

@@ -356,6 +356,8 @@ static void worker_is_told(struct pdr_worker *worker, uint32_t partition, const 
         hand_back_steps(worker, partition, out);
         break;
     case ENGINE_OUT_RELEASED:
+        if (slot->owned && !worker->draining)
+            worker_notice(worker, PDR_INFO, "partition %u is not ours any more", partition);
         slot->owned = false;
         break;
     case ENGINE_OUT_REPLAYED:

@@ -38,15 +38,13 @@ static void types_free(struct registrations *registrations)
     registrations->count = 0;
 }
 
-static bool remember_type(struct registrations *registrations, const char *module, const char *job)
+static bool remember_type(struct registrations *registrations, const char *type)
 {
-    char name[512];
-    snprintf(name, sizeof name, "%s/%s", module, job);
     char **types = realloc(registrations->types, (registrations->count + 1) * sizeof *types);
     if (!types)
         return false;
     registrations->types = types;
-    types[registrations->count] = strdup(name);
+    types[registrations->count] = strdup(type);
     return types[registrations->count] && ++registrations->count;
 }
 
@@ -56,7 +54,7 @@ static bool visit_registration(void *context, const char *key, const void *data,
     Registration *registration = perdure__v1__registration__unpack(NULL, size, data);
     (void)key;
     for (size_t i = 0; registration && i < registration->n_jobs; i++)
-        if (!remember_type(registrations, registration->module, registration->jobs[i]))
+        if (!remember_type(registrations, registration->jobs[i]))
             registrations->whole = false;
     if (registration)
         perdure__v1__registration__free_unpacked(registration, NULL);
@@ -94,6 +92,25 @@ static int put_registration(struct pdr_worker *worker, size_t index)
     return code;
 }
 
+/* Its partitions come to this worker like all others. */
+static void tell_absent(struct pdr_worker *worker)
+{
+    char names[400] = "", last[256] = "";
+    const struct registrations *registrations = worker->registrations;
+    for (size_t i = 0; i < registrations->count; i++) {
+        const char *type = registrations->types[i];
+        size_t length = strcspn(type, "/"), used = strlen(names);
+        if (registry_job(worker->registry, type) || length >= sizeof last || used + length + 3 > sizeof names ||
+            (strncmp(last, type, length) == 0 && !last[length]))
+            continue;
+        snprintf(last, sizeof last, "%.*s", (int)length, type);
+        snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", last);
+    }
+    if (names[0])
+        worker_notice(worker, PDR_WARNING, "other workers of this log have had modules that this one lacks: %s; their jobs wait while "
+                      "this worker owns their partition", names);
+}
+
 int worker_register(struct pdr_worker *worker)
 {
     worker->registrations = calloc(1, sizeof *worker->registrations);
@@ -106,6 +123,7 @@ int worker_register(struct pdr_worker *worker)
         return PDR_UNREACHABLE;
     }
     worker->registrations->read_ms = worker_monotonic_ms();
+    tell_absent(worker);
     for (size_t i = 0; i < registry_count(worker->registry); i++) {
         int code = put_registration(worker, i);
         if (code != PDR_OK) {

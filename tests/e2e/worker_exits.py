@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from harness import Log, Worker, check, processor_seconds, wait_until
+from harness import PERDURE, Log, Worker, check, module, processor_seconds, wait_until
 
 KIND = sys.argv[1]
 
@@ -140,6 +140,22 @@ def forked():
     log.remove()
 
 
+def tried_out():
+    """`perdure dev` has a supervisor too: one job that crashes it does not end it."""
+    log = Log(KIND)
+    process = subprocess.Popen([PERDURE, "dev", "--module", module("crashes"), "--module", module("hello"), "--log", log.uri],
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_until("it serves", lambda: log.run("start", "hello", "--id", "first", "--input", '"x"').returncode == 0)
+    log.start("segfault", "bad", "never")
+    wait_until("it is put aside", lambda: log.state("bad") == "quarantined")
+    log.start("hello", "greeting", "world")
+    check("world" in log.result("greeting"), "the neighbour does not go on")
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[0]
+    check(process.returncode == 0 and "null_pointer" in said, "exit %d: %s" % (process.returncode, said))
+    log.remove()
+
+
 def children_ignored():
     """Started by somebody who ignores SIGCHLD, a supervisor sees the end of its child all the same."""
     log = Log(KIND, partitions=2)
@@ -155,7 +171,7 @@ def children_ignored():
 
 
 def main():
-    parts = {"sqlite": ["health", "at_rest", "stopped_before_it_serves", "children_ignored"],
+    parts = {"sqlite": ["health", "at_rest", "stopped_before_it_serves", "children_ignored", "tried_out"],
              "kafka": ["member_taken", "partition_stopped", "nothing_left", "forked"]}
     for part in sys.argv[2:] or parts[KIND]:
         print("----", part, flush=True)

@@ -1,5 +1,5 @@
 /*
- * perdure worker: a worker under its supervisor; perdure dev: one in this process.
+ * perdure worker: a worker under its supervisor; perdure dev: the same on an embedded log, for trying.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -140,15 +140,18 @@ static void worker_takeover(void *context, const pdr_takeover *takeover)
      "the control group's limit, or a quarter of the machine's)", false}, \
     {"quiet", NULL, "print warnings and errors only", false}
 
+#define FLAGS_OF_SUPERVISION \
+    {"watchdog", "DURATION", "a job that runs so long without an await ends its worker (default: 10s; 0s: never)", false}, \
+    {"crash-limit", "N", "a job that crashed the worker so often in a row is quarantined (default: 3)", false}, \
+    {"no-supervisor", NULL, "run in this process: a crash ends it, and no job is told apart for it", false}
+
 static const struct flag worker_flags[] = {
     FLAGS_OF_BOTH,
     {"queue", "NAME", "a step worker: runs no jobs, but the steps that wait in this queue, --threads at a time (Kafka only)",
      false},
     {"standby", "N", "Kafka: follow N partitions of other workers, so that taking them over is quick (default: 0)", false},
     {"leave", NULL, "Kafka: SIGTERM and SIGINT leave for good: others take over at once (SIGUSR1 does so always)", false},
-    {"watchdog", "DURATION", "a job that runs so long without an await ends its worker (default: 10s; 0s: never)", false},
-    {"crash-limit", "N", "a job that crashed the worker so often in a row is quarantined (default: 3)", false},
-    {"no-supervisor", NULL, "run in this process: a crash ends it, and no job is told apart for it", false},
+    FLAGS_OF_SUPERVISION,
     {NULL, NULL, NULL, false},
 };
 
@@ -274,22 +277,27 @@ static int worker_supervise(struct arguments *arguments)
     return session_fail(arguments, EXIT_USAGE, "%s", why);
 }
 
-static int worker_run(struct arguments *arguments)
+static int worker_run_in(struct arguments *arguments, bool supervised, FILE *file)
 {
-    bool supervised = crash_handler_begin();
+    int64_t limit;
     if (!supervised && !arguments_get(arguments, "no-supervisor"))
         return worker_supervise(arguments);
-    int64_t limit;
     if (!arguments_number(arguments, "crash-limit", 1, 1000, 0, &limit))
         return EXIT_USAGE;
     crash_limit_set((uint32_t)limit);
-    int code = worker_start(arguments, stderr);
+    int code = worker_start(arguments, file);
     crash_handler_leave();
     return code;
 }
 
+static int worker_run(struct arguments *arguments)
+{
+    return worker_run_in(arguments, crash_handler_begin(), stderr);
+}
+
 static const struct flag dev_flags[] = {
     FLAGS_OF_BOTH,
+    FLAGS_OF_SUPERVISION,
     {NULL, NULL, NULL, false},
 };
 
@@ -318,20 +326,22 @@ static int dev_run(struct arguments *arguments)
     if (strncmp(arguments->log, "sqlite:", 7) != 0)
         return arguments_wrong(arguments, "works on an embedded log, sqlite:PATH, not on %s; there, use `perdure worker`",
                                arguments->log);
-    if (!arguments->json)
+    bool supervised = crash_handler_begin();
+    if (!supervised && !arguments->json)
         printf("log %s; start a job from another terminal: perdure start TYPE --id ID --input JSON --log %s\n"
                "Ctrl-C ends it; what was begun goes on with the next start.\n",
                arguments->log, arguments->log);
     fflush(stdout);
-    return worker_start(arguments, stdout);
+    return worker_run_in(arguments, supervised, stdout);
 }
 
 const struct verb verb_dev = {
     .name = "dev",
     .synopsis = "--module FILE.so [--module FILE.so ...] [options]",
-    .summary = "try jobs out: embedded log and worker in one process",
+    .summary = "try jobs out: an embedded log and its worker",
     .help = "Creates the embedded log if it is not there, runs a worker on it and prints to standard output what happens.\n"
-            "Start, signal and watch jobs from another terminal.",
+            "Start, signal and watch jobs from another terminal. A job that crashes it again and again is quarantined, as by\n"
+            "`perdure worker`; --no-supervisor runs it in this process, for a debugger.",
     .flags = dev_flags,
     .run = dev_run,
 };
