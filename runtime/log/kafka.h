@@ -52,6 +52,18 @@ int kafka_namespace_check(const char *uri, bool dev, char *text, size_t text_siz
 bool kafka_queue_name_valid(const char *queue);
 int kafka_queue_create(const char *uri, const char *queue, uint32_t partitions, bool dev, char *text, size_t text_size);
 
+/* A queue of remote steps, as the brokers tell of it. */
+struct kafka_queue_state {
+    const char *queue;
+    int partitions;
+    int64_t waiting; /* tasks that no worker has reported yet: those that run and those that nobody has taken */
+    char **workers;  /* step workers in its group: client id and address */
+    size_t worker_count;
+};
+/* Each queue of the namespace; `visit` returns false to stop. The exit code, and the text of what is wrong. */
+int kafka_queues_each(const char *uri, bool (*visit)(void *context, const struct kafka_queue_state *state), void *context,
+                      char *text, size_t text_size);
+
 /* The address, as it was typed, holds a secret: says so in `text`, without it. */
 bool kafka_address_has_secret(const char *uri, char *text, size_t size);
 /* Where settings come from besides the address. The command's flags set the first two, so that what it starts has them. */

@@ -3,7 +3,7 @@ import os
 import signal
 import time
 
-from harness import Log, Worker, check, module, processor_seconds
+from harness import Log, Worker, check, module, processor_seconds, wait_until
 from step_workers import Owner, check_grown, marks, wire
 
 
@@ -115,6 +115,25 @@ def check_ends(log, owner, ledger):
     print("stopped and killed: nothing taken is lost")
 
 
+def check_seen(log, owner):
+    """What waits in a queue, and who serves it, is seen from outside."""
+    def state():
+        found = {line["queue"]: line for line in log.lines("queues")}["seen"]
+        return found["waiting"], len(found["workers"]), found["partitions"]
+    owner.queue = "seen"
+    check(state() == (0, 0, 4), "an empty queue: %s" % (state(),))
+    keys = [owner.put("slow", "0") for _ in range(5)]
+    wait_until("five wait for nobody", lambda: state() == (5, 0, 4))
+    workers = [begin(log, "seen") for _ in range(2)]
+    for key in keys:
+        owner.wait(key, "end")
+    wait_until("two serve it, and nothing waits", lambda: state() == (0, 2, 4))
+    check("seen " in log.run("queues").stdout, "as a table")
+    for worker in workers:
+        check(worker.stop(60) == 0, "the worker failed: " + worker.text())
+    print("queues: what waits, who serves")
+
+
 def check_full(log, owner):
     """A worker that holds as many tasks as it may waits for them; told to stop, it gives them back and takes no others."""
     owner.queue = "full"
@@ -168,7 +187,7 @@ def check_limits(log, owner):
 
 def main():
     log = Log("kafka", partitions=1)
-    for queue in ("q", "gone", "killed", "slowly", "full", "stopped"):
+    for queue in ("q", "gone", "killed", "slowly", "full", "stopped", "seen"):
         check(log.run("namespace", "queue", "create", queue, "--partitions", "4").returncode == 0, "queue create")
     ledger = os.path.join(log.folder, "ledger")
     owner = Owner(log, "q")
@@ -179,6 +198,7 @@ def main():
     check_grown(log, owner)
     check(worker.stop(60) == 0, "the worker failed: " + worker.text())
     check_ends(log, owner, ledger)
+    check_seen(log, owner)
     check_full(log, owner)
     check_limits(log, owner)
     log.refused(2, "queue", "worker", "--queue", "a b", "--no-supervisor", "--module", module("courier"))

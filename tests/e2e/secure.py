@@ -147,6 +147,8 @@ def work(cluster):
     check(viewer.state("one") == "completed" and len(viewer.lines("history", "one")) > 2 and len(viewer.lines("list")) == 2,
           "what the viewer sees")
     check(viewer.run("verify").returncode == 0, "verify by the viewer")
+    check(all(line["owned"] for line in viewer.lines("workers")), "the owners, for the viewer")
+    check([line["queue"] for line in viewer.lines("queues")] == ["mail", "post"], "the queues, for the viewer")
     done = viewer.run("check")
     check(done.returncode == 1 and "not authorised to read the settings (DescribeConfigs) of shop.inbox as User:viewer" in
           done.stdout, done.stdout)
