@@ -1,7 +1,7 @@
 /*
  * What the worker before this one left in the memory that its supervisor keeps: each crash goes to the engine of its
  * job's partition, which journals it once it owns that. If another worker owns it by then, nobody does: that one runs
- * the job, and counts what it sees itself.
+ * the job, and counts what it sees itself. A step worker tells the owner: queue_crashes.c.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -62,20 +62,26 @@ static void report_tell(struct pdr_worker *worker, struct engine *engine, struct
     free(crash.trace);
 }
 
-void worker_tell_crashes(struct pdr_worker *worker, uint32_t partition)
+bool crash_report_pending(size_t index, struct crash_report *copy)
 {
     struct crash_record *record = crash_record_attached();
-    for (size_t i = 0; record && i < CRASH_REPORTS; i++) {
-        struct crash_report *report = &record->report[i];
-        if (atomic_load(&report->state) != CRASH_REPORT_PENDING)
-            continue;
-        struct crash_report copy = *report;
-        report_bound(&copy);
-        if (worker_wall_ms() - copy.at_ms > CRASH_REPORT_LIFE_MS)
-            atomic_store(&report->state, CRASH_REPORT_DONE);
-        else if (partition_of(copy.job, worker->partition_count) == partition)
+    struct crash_report *report = record ? &record->report[index] : NULL;
+    if (!report || atomic_load(&report->state) != CRASH_REPORT_PENDING)
+        return false;
+    *copy = *report;
+    report_bound(copy);
+    if (worker_wall_ms() - copy->at_ms <= CRASH_REPORT_LIFE_MS)
+        return true;
+    atomic_store(&report->state, CRASH_REPORT_DONE);
+    return false;
+}
+
+void worker_tell_crashes(struct pdr_worker *worker, uint32_t partition)
+{
+    struct crash_report copy;
+    for (size_t i = 0; i < CRASH_REPORTS; i++)
+        if (crash_report_pending(i, &copy) && partition_of(copy.job, worker->partition_count) == partition)
             report_tell(worker, worker->partitions[partition].engine, &copy);
-    }
 }
 
 void worker_crash_done(uint64_t id)

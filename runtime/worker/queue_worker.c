@@ -51,10 +51,11 @@ static uint64_t task_key(const Perdure__V1__Task *task)
     return hash64(text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
 }
 
-static struct taken *task_taken(const struct queue_worker *queue, uint64_t key)
+static struct taken *task_taken(const struct queue_worker *queue, const struct taken *again)
 {
     for (struct taken *taken = queue->all; taken; taken = taken->next)
-        if (taken->key == key && (taken->state != TAKEN_OVER || taken->reports > 0))
+        if ((taken->key == again->key && (taken->state != TAKEN_OVER || taken->reports > 0)) ||
+            taken_is_crash_of(taken, again->record->task))
             return taken;
     return NULL;
 }
@@ -92,7 +93,7 @@ static void queue_clean(struct queue_worker *queue)
 {
     for (struct taken **link = &queue->all; *link;) {
         struct taken *taken = *link;
-        if (taken->state == TAKEN_OVER && taken->reports == 0) {
+        if (taken->state == TAKEN_OVER && taken->reports == 0 && taken->crash == 0) {
             *link = taken->next;
             taken_free(taken);
         } else {
@@ -141,7 +142,7 @@ static void on_task(void *context, const struct log_record *found)
         lane->next = found->offset + 1;
     if (!taken || !lane)
         return;
-    struct taken *first = task_taken(queue, taken->key);
+    struct taken *first = task_taken(queue, taken);
     if (first) { /* delivered again: its reports are those of the first time, and until one of them has arrived it may come again */
         first->lane = taken->lane;
         first->offset = taken->offset;
@@ -238,7 +239,7 @@ static void queue_fill_slots(struct queue_worker *queue)
     }
 }
 
-static Error failure_of(const char *type, const char *message, bool final)
+Error failure_of(const char *type, const char *message, bool final)
 {
     Error error;
     perdure__v1__error__init(&error);
@@ -424,6 +425,7 @@ int queue_worker_run(struct pdr_worker *worker)
     worker_notice(worker, PDR_INFO, "worker %s on %s serves queue %s with %zu threads", worker->name, worker->log_uri,
                   worker->options.queue, queue.slot_count);
     crash_serving();
+    queue_tell_crashes(&queue);
     queue_loop(&queue);
     queue_give_back(&queue);
     memset(&worker->log->handler, 0, sizeof worker->log->handler);

@@ -1,6 +1,6 @@
 /*
  * A step worker: `perdure worker --queue NAME`. Takes tasks, runs their steps in the pool, reports to the jobs' owners. The
- * contract, the same for every language, is docs/remote-steps.md. What its two files share.
+ * contract, the same for every language, is docs/remote-steps.md. What its files share.
  */
 #ifndef PERDURE_QUEUE_WORKER_H
 #define PERDURE_QUEUE_WORKER_H
@@ -36,6 +36,7 @@ struct taken {
     uint64_t beats;
     uint64_t correlation;
     uint64_t key;       /* hash of idempotency key, attempt and dispatch */
+    uint64_t crash;     /* no task: an attempt that ended the worker before this one, by the crash's id; kept to the end */
 };
 
 struct report {
@@ -81,6 +82,10 @@ void reports_send(struct queue_worker *queue);
 void report_delivered(struct queue_worker *queue, uint64_t cookie, enum log_delivery delivery, int64_t offset);
 void reports_free(struct queue_worker *queue);
 
+/* queue_crashes.c */
+void queue_tell_crashes(struct queue_worker *queue); /* before it takes tasks */
+bool taken_is_crash_of(const struct taken *taken, const Perdure__V1__Task *task);
+
 /* queue_limits.c: those of `taken` on steps, and of the whole worker */
 bool taken_is_admitted(struct queue_worker *queue, struct taken *taken); /* asked for with a slot that is free */
 void taken_leaves_limits(struct queue_worker *queue, struct taken *taken);
@@ -89,6 +94,7 @@ int queue_limits_timeout(const struct queue_worker *queue, int timeout_ms); /* t
 
 /* queue_worker.c */
 void taken_reported(struct queue_worker *queue, struct taken *taken);
+Error failure_of(const char *type, const char *message, bool final);
 int queue_worker_run(struct pdr_worker *worker);
 
 #endif

@@ -142,6 +142,8 @@ void worker_memory_begin(struct pdr_worker *worker);
 bool worker_evict(struct pdr_worker *worker); /* if the budget is used up; true: there is room now */
 
 /* crashes.c */
+struct crash_report;
+bool crash_report_pending(size_t index, struct crash_report *copy); /* false: none there, or too old to matter */
 void worker_tell_crashes(struct pdr_worker *worker, uint32_t partition); /* to its engine, which is new */
 void worker_crash_done(uint64_t id);
 

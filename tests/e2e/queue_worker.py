@@ -1,4 +1,5 @@
 """`perdure worker --queue NAME`: steps in C, served by the same contract as those in Python; no owner is there."""
+import json
 import os
 import signal
 import time
@@ -7,8 +8,8 @@ from harness import Log, Worker, check, module, processor_seconds, wait_until
 from step_workers import Owner, check_grown, marks, wire
 
 
-def begin(log, queue, *arguments, ledger=None):
-    worker = Worker(log, "courier", arguments=["--queue", queue, *arguments],
+def begin(log, queue, *arguments, ledger=None, supervised=False):
+    worker = Worker(log, "courier", arguments=["--queue", queue, *arguments], supervised=supervised,
                     environment={"PERDURE_EFFECT_LEDGER": ledger} if ledger else None)
     worker.wait_for("serves queue")
     return worker
@@ -134,6 +135,50 @@ def check_seen(log, owner):
     print("queues: what waits, who serves")
 
 
+def poison(owner, seconds):
+    """A task that crashes its worker; keys of what is said of it as a task, and as a crash."""
+    number = owner.count + 1
+    name = "%016x-%d" % (1000 + number, number)
+    return owner.put("poison", seconds, idempotency_key=name), name + "-1-0"
+
+
+def check_crashes(log, owner, ledger):
+    """A step that crashes its worker ends that attempt, told before its owner could wonder; the task, should it come again, is not begun."""
+    owner.queue = "crashed"
+    worker = begin(log, "crashed", "--threads", "2", ledger=ledger, supervised=True)
+    before = len(marks(ledger, "begin"))
+    for seconds in ("0", "0.4"): # before it was reported to have begun, so that it comes again; after
+        task, crash = poison(owner, seconds)
+        failed = owner.wait(crash, "end").failed
+        check((failed.type, failed.final) == ("Crashed", False), "how it failed: %s" % failed)
+        check("crashed its worker: SIGSEGV, in " in failed.message, "why it failed: %s" % failed)
+        check(owner.of(crash, "end")[0].command.task_report.attempt == 1, "which attempt it was")
+        check(bool(owner.of(task, "started")) == (seconds != "0"), "whether it had begun")
+        check(owner.wait(owner.put("upper", "x", dispatch=8), "end").completed.data == b"X", "what comes behind it")
+    owner.read(1)
+    check(len(marks(ledger, "begin")) - before == 4, "begun: %s" % marks(ledger, "begin")[before:])
+    check(worker.text().count("crashed the worker") == 2, "crashes:\n" + worker.text())
+    check(worker.stop(60) == 0, "the worker failed: " + worker.text())
+    print("a step that crashes its worker is told, and not begun again")
+
+
+def check_crashing_job(log):
+    """Through a real owner: as often as the step may be tried, and the job hears why."""
+    jobs = Worker(log, "courier")
+    jobs.wait_for("is ours")
+    worker = begin(log, "courier", supervised=True)
+    log.start("drinks", "drinks", "0")
+    done = log.run("result", "drinks", "--wait", "120s", "--json", timeout=180)
+    error = json.loads(done.stdout)["error"]
+    check(error["type"] == "Crashed" and "SIGSEGV" in error["message"], "how the job failed: " + done.stdout)
+    events = log.lines("history", "drinks")
+    failed = [event for event in events if event["type"] in ("attempt_failed", "step_failed")]
+    check([(event["attempt"], event["error"]["type"]) for event in failed] == [(i, "Crashed") for i in (1, 2, 3)], "history: %s" % failed)
+    check(worker.text().count("crashed the worker") == 3, "crashes:\n" + worker.text())
+    check(worker.stop(60) == 0 and jobs.stop() == 0, "a worker failed: " + worker.text())
+    print("a job whose step crashes its workers fails after as many attempts as the step may have")
+
+
 def check_full(log, owner):
     """A worker that holds as many tasks as it may waits for them; told to stop, it gives them back and takes no others."""
     owner.queue = "full"
@@ -181,6 +226,7 @@ def check_limits(log, owner):
     courier = ("worker", "--no-supervisor", "--module", module("courier"), "--queue", "slowly")
     log.refused(2, 'queue rate of "other": this worker serves queue slowly alone', *courier, "--queue-rate", "other=1/s")
     log.refused(2, 'step rate of "slwo": no module of this worker has that step', *courier, "--step-rate", "slwo=1/s")
+    log.refused(2, "--crash-limit is for a worker that runs jobs", *courier, "--crash-limit", "2")
     log.refused(2, "--job-rate is for a worker that runs jobs", *courier, "--job-rate", "x=1/s")
     print("rates and limits of a step worker: what finds no room in time goes to others")
 
@@ -188,6 +234,8 @@ def check_limits(log, owner):
 def main():
     log = Log("kafka", partitions=1)
     for queue in ("q", "gone", "killed", "slowly", "full", "stopped", "seen"):
+=======
+    for queue in ("q", "gone", "killed", "slowly", "full", "stopped", "crashed", "courier"):
         check(log.run("namespace", "queue", "create", queue, "--partitions", "4").returncode == 0, "queue create")
     ledger = os.path.join(log.folder, "ledger")
     owner = Owner(log, "q")
@@ -199,11 +247,14 @@ def main():
     check(worker.stop(60) == 0, "the worker failed: " + worker.text())
     check_ends(log, owner, ledger)
     check_seen(log, owner)
+=======
+    check_crashes(log, owner, ledger)
     check_full(log, owner)
     check_limits(log, owner)
     log.refused(2, "queue", "worker", "--queue", "a b", "--no-supervisor", "--module", module("courier"))
     log.refused(2, "embedded log", "worker", "--queue", "q", "--no-supervisor", "--module", module("courier"), "--log",
                 "sqlite:" + os.path.join(log.folder, "x.db"))
+    check_crashing_job(log)
     log.remove()
 
 

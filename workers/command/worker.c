@@ -202,7 +202,7 @@ static int worker_serve(const struct arguments *arguments, pdr_worker *worker)
 static bool flags_fit_queue(const struct arguments *arguments)
 {
     static const char *const of_jobs[] = { "job-rate", "queue-limit", "standby", "accept-lost-commands", "memory", "keep", "life",
-                                           "retention", "retention-age", "session-timeout" };
+                                           "retention", "retention-age", "session-timeout", "crash-limit" };
     if (!arguments_get(arguments, "queue"))
         return true;
     for (size_t i = 0; i < sizeof of_jobs / sizeof *of_jobs; i++)

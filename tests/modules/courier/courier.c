@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +17,11 @@ PDR_STEP(upper, pdr_text, pdr_text, .queue = "courier", .heartbeat_ms = 3000, .b
 PDR_STEP(slow, pdr_text, pdr_text, .queue = "courier")
 PDR_STEP(patient, pdr_text, pdr_text, .queue = "courier", .timeout_ms = 600000, .backoff_ms = 50)
 PDR_STEP(fail, pdr_text, pdr_text, .queue = "courier")
+PDR_STEP(poison, pdr_text, pdr_text, .queue = "courier", .max_attempts = 3, .backoff_ms = 50)
 PDR_STEP(reverse, pdr_bytes, pdr_bytes)
 PDR_STEP(echo_json, pdr_json, pdr_json)
 PDR_JOB(relay, pdr_text, pdr_text)
+PDR_JOB(drinks, pdr_text, pdr_text)
 
 static void note(pdr_attempt *attempt, const char *what)
 {
@@ -84,6 +87,24 @@ int fail(pdr_attempt *attempt, const pdr_text *how, pdr_text *out)
     return pdr_attempt_fail(attempt, "RuntimeError", "try again");
 }
 
+/* Ends its process, after so many seconds. */
+int poison(pdr_attempt *attempt, const pdr_text *seconds, pdr_text *out)
+{
+    note(attempt, "begin");
+    usleep((useconds_t)(strtod(seconds->chars, NULL) * 1e6));
+    raise(SIGSEGV);
+    out->chars = "survived";
+    return PDR_OK;
+}
+
+int drinks(pdr_job *job, const pdr_text *seconds, pdr_text *out)
+{
+    pdr_text *got;
+    PDR_TRY(pdr_await(job, poison, seconds, &got));
+    out->chars = got->chars;
+    return PDR_OK;
+}
+
 /* As many, one after the other, as its input says. */
 int relay(pdr_job *job, const pdr_text *count, pdr_text *out)
 {
@@ -116,4 +137,5 @@ int echo_json(pdr_attempt *attempt, const pdr_json *in, pdr_json *out)
     return PDR_OK;
 }
 
-PDR_MODULE(courier, PDR_RUNS(relay), PDR_RUNS(upper), PDR_RUNS(slow), PDR_RUNS(patient), PDR_RUNS(fail), PDR_RUNS(reverse), PDR_RUNS(echo_json));
+PDR_MODULE(courier, PDR_RUNS(relay), PDR_RUNS(drinks), PDR_RUNS(poison),
+           PDR_RUNS(upper), PDR_RUNS(slow), PDR_RUNS(patient), PDR_RUNS(fail), PDR_RUNS(reverse), PDR_RUNS(echo_json));
