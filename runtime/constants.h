@@ -158,6 +158,12 @@
 /* A task that nobody has begun is dispatched again after this: a topic may have lost it, or a worker that died just when the
  * owner changed. Its older copy is dropped by whoever finds it then. */
 #define TASK_REDISPATCH_MS (INT64_C(3600) * 1000)
+/* A task that was declined at once goes to the next worker so long after it went to this one, doubled each time: each such round
+ * is an event. One that waited there for a slot as long, which workers do, goes at once. */
+#define TASK_DECLINED_MS INT64_C(100)
+#define TASK_DECLINED_MAX_MS INT64_C(10000)
+/* Of what a worker says why. */
+#define TASK_DECLINED_BYTES 200
 /* Clocks of step workers and owners: what may no longer be begun is dispatched again only after this. */
 #define TASK_SKEW_MS INT64_C(60000)
 /* What a heartbeat said is journaled at most so often. */

@@ -357,7 +357,7 @@ static enum task_fate task_fate(struct engine *engine, const struct outbox_entry
     if (!run || run->run != task->run || !run_is_open(run))
         return TASK_IS_OVER;
     if (task->not_before > engine->monotonic_ms) {
-        if (!engine->task_alarm.place)
+        if (!engine->task_alarm.place || task->not_before < engine->task_alarm.due)
             alarm_set(&engine->alarms, &engine->task_alarm, task->not_before);
         return TASK_WAITS;
     }

@@ -38,6 +38,7 @@ void remote_free(struct step *step)
     remote_let_report_go(step);
     queue_unhold(step);
     queue_leave(step);
+    free(remote->declined);
     free(remote->worker);
     free(remote->second);
     free(remote->request);
@@ -160,17 +161,18 @@ void remote_scheduled(struct active *active, const Event *event)
     remote_arm(step);
 }
 
-void remote_ask(struct step *step, const char *reason, struct input *input)
+/* NULL: no memory; told. */
+static Perdure__V1__StepDispatched *dispatched_make(struct step *step, const char *reason, struct input **input)
 {
     struct engine *engine = step->active->engine;
     Perdure__V1__StepDispatched *dispatched = calloc(1, sizeof *dispatched);
-    if (!input)
-        input = input_of_inside();
-    if (!input || !input->event || !dispatched) {
-        input_free(input);
+    if (!*input)
+        *input = input_of_inside();
+    if (!*input || !(*input)->event || !dispatched) {
+        input_free(*input);
         free(dispatched);
         engine_stop(engine, "out of memory");
-        return;
+        return NULL;
     }
     perdure__v1__step_dispatched__init(dispatched);
     dispatched->name = strdup(step->name);
@@ -178,9 +180,40 @@ void remote_ask(struct step *step, const char *reason, struct input *input)
     dispatched->attempt = step->attempt;
     dispatched->dispatch = step->remote ? step->remote->dispatch + 1 : 1;
     dispatched->reason = strdup(reason);
-    input->event->op = step->op;
-    input->event->kind_case = PERDURE__V1__EVENT__KIND_STEP_DISPATCHED;
-    input->event->step_dispatched = dispatched;
+    (*input)->event->op = step->op;
+    (*input)->event->kind_case = PERDURE__V1__EVENT__KIND_STEP_DISPATCHED;
+    (*input)->event->step_dispatched = dispatched;
+    return dispatched;
+}
+
+void remote_ask(struct step *step, const char *reason, struct input *input)
+{
+    if (!dispatched_make(step, reason, &input))
+        return;
+    step->state = STEP_ASKED;
+    input_push(step->active, input);
+}
+
+/* From when it went there: what waited there for long is not held back here too. */
+static int64_t declined_until(const struct step *step)
+{
+    int64_t now = step->active->engine->wall_ms, wait = TASK_DECLINED_MS;
+    for (uint32_t i = 1; i < step->remote->dispatch && wait < TASK_DECLINED_MAX_MS; i++)
+        wait *= 2;
+    if (wait > TASK_DECLINED_MAX_MS)
+        wait = TASK_DECLINED_MAX_MS;
+    if (step->remote->dispatched_ms > now) /* by the clock of another owner */
+        return now + wait;
+    return step->remote->dispatched_ms + wait > now ? step->remote->dispatched_ms + wait : 0;
+}
+
+void remote_ask_again(struct step *step, const char *declined, struct input *input)
+{
+    Perdure__V1__StepDispatched *dispatched = dispatched_make(step, DISPATCH_DECLINED, &input);
+    if (!dispatched)
+        return;
+    dispatched->not_before = declined_until(step);
+    dispatched->declined = strdup(declined);
     step->state = STEP_ASKED;
     input_push(step->active, input);
 }
@@ -200,7 +233,9 @@ void remote_dispatched(struct active *active, const Event *event)
         return;
     step->state = STEP_OUT;
     remote->dispatch = event->step_dispatched->dispatch;
-    remote->dispatched_ms = event->t;
+    remote->dispatched_ms = event_dispatched_ms(event);
+    free(remote->declined);
+    remote->declined = event->step_dispatched->declined[0] ? strdup(event->step_dispatched->declined) : NULL;
     remote->begun = !remote->queue;
     remote->begun_ms = remote->queue ? 0 : event->t;
     remote->noted = remote->detailed = 0;

@@ -24,7 +24,7 @@ struct remote {
     struct queue *queue;   /* NULL: whoever has the token */
     int64_t scheduled_ms;  /* t of its StepScheduled */
     int64_t since_ms;      /* from when this attempt was to be begun */
-    int64_t dispatched_ms; /* t of what dispatched it last */
+    int64_t dispatched_ms; /* when it went, or is to go: follows from t of what dispatched it last */
     uint32_t dispatch;     /* how often it was */
     int64_t judged_from;   /* monotonic: no limit is judged before; who has just begun to listen has not read what came meanwhile */
     int64_t trusted;       /* monotonic: not judged by silence before, for the same reason */
@@ -40,6 +40,7 @@ struct remote {
     int64_t report;        /* inbox offset + 1 of what says that it has begun, kept until the history does; 0: none */
     char *second;          /* another worker that was told to stop: what it ends with does not count; NULL: none */
     bool ended_by_worker;  /* it knows */
+    char *declined;        /* who gave it back last, and why; NULL: nobody, or not known to this owner */
     char *worker;
     bool has_reply_to;
     ReplyTo reply_to;
@@ -85,6 +86,8 @@ void remote_park_report(const struct step *step);
 void remote_noted(struct active *active, const Event *event);
 /* Asks for the event that dispatches it. `input`: what of the inbox leads to it; NULL: nothing. */
 void remote_ask(struct step *step, const char *reason, struct input *input);
+/* The same for one that was declined, "WORKER: WHY": a while after it was dispatched. */
+void remote_ask_again(struct step *step, const char *declined, struct input *input);
 void remote_stop(struct step *step);
 void remote_stop_all(struct active *active);
 void stops_flush(struct active *active);

@@ -279,6 +279,7 @@ static bool step_from_events(struct step *step, struct remote *remote, Event *co
             step->policy.backoff_max_ms = scheduled->backoff_max_ms;
             step->first_started_ms = event->t;
             remote->dispatch = scheduled->queue[0] && !scheduled->held ? 1 : 0;
+            remote->dispatched_ms = event->t;
             out = true;
             break;
         }
@@ -286,6 +287,7 @@ static bool step_from_events(struct step *step, struct remote *remote, Event *co
             step->name = event->step_dispatched->name;
             step->input_digest = event->step_dispatched->input_digest;
             remote->dispatch = event->step_dispatched->dispatch;
+            remote->dispatched_ms = event_dispatched_ms(event);
             remote->begun = false;
             out = true;
             break;
@@ -337,13 +339,28 @@ static bool take_begun(const struct command_context *c, struct step *step, struc
     return true;
 }
 
+/* Whose worker's word it is, so it may be long. Cut, it is UTF-8 still. */
+static void declined_ask_again(const struct command_context *c, struct step *step, struct input *input)
+{
+    const Perdure__V1__TaskReport *report = report_of(c);
+    const char *reason = report->declined->reason;
+    char text[2 * TASK_DECLINED_BYTES + 8];
+    size_t size = strnlen(reason, TASK_DECLINED_BYTES), name = strnlen(report->worker, TASK_DECLINED_BYTES);
+    while (size > 0 && ((unsigned char)reason[size] & 0xc0) == 0x80)
+        size--;
+    while (name > 0 && ((unsigned char)report->worker[name] & 0xc0) == 0x80)
+        name--;
+    snprintf(text, sizeof text, "%.*s%s%.*s", (int)name, report->worker, name > 0 && size > 0 ? ": " : "", (int)size, reason);
+    remote_ask_again(step, text, input);
+}
+
 static bool take_declined(const struct command_context *c, struct step *step, struct remote *remote)
 {
     uint32_t dispatch = report_of(c)->dispatch;
     if (remote->begun || remote->dispatch == 0 || (dispatch > 0 && dispatch != remote->dispatch))
         return false;
     step->remote = remote;
-    remote_ask(step, DISPATCH_DECLINED, report_input(c));
+    declined_ask_again(c, step, report_input(c));
     return true;
 }
 
@@ -353,7 +370,7 @@ static void report_begun_unknown(const struct command_context *c, struct active 
         inbox_done(c->engine, c->at->offset);
 }
 
-/* Shutting down, before it began: to another worker, by another lane. */
+/* Before it began, by one that shuts down, has no room or no such step: to another worker, by another lane. */
 static void report_declined(const struct command_context *c, struct active *active, struct step *step)
 {
     const Perdure__V1__TaskReport *report = report_of(c);
@@ -364,7 +381,7 @@ static void report_declined(const struct command_context *c, struct active *acti
                    (report->dispatch == 0 || report->dispatch == remote->dispatch);
     struct input *input = current ? report_input(c) : NULL;
     if (input)
-        remote_ask(step, DISPATCH_DECLINED, input);
+        declined_ask_again(c, step, input);
     else
         inbox_done(c->engine, c->at->offset);
 }

@@ -65,6 +65,8 @@ static void waiting_add_remote(const struct active *active, const struct step *s
     bool held = step->state == STEP_UNLOGGED || step->state == STEP_HELD || step->state == STEP_ASKED;
     set_text(&waiting->phase, held ? "held" : !remote->queue ? "outside" : remote->begun ? "started" : "dispatched");
     set_text(&waiting->executor, remote->worker);
+    if (!remote->begun)
+        set_text(&waiting->declined, remote->declined);
     waiting->heard = remote->heard_ms;
     if (remote->progress)
         waiting->progress = payload_copy(remote->progress);

@@ -114,6 +114,8 @@ void task_collect(struct engine *engine, struct run *run, const Event *event, in
         if (strcmp(dispatched->reason, DISPATCH_LATER) == 0)
             return;
         task = outbox_task_new("", run->run, event->op, dispatched->attempt, dispatched->dispatch);
+        if (task && dispatched->not_before > 0)
+            task->not_before = engine_due(engine, dispatched->not_before);
     }
     if (!task)
         engine_stop(engine, "out of memory");
@@ -137,7 +139,7 @@ static bool source_of(struct task_source *source, Event *const *events, size_t c
         case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
             dispatched = event->step_dispatched->attempt == source->attempt &&
                          event->step_dispatched->dispatch == source->dispatch;
-            source->dispatched_ms = event->t;
+            source->dispatched_ms = event_dispatched_ms(event);
             break;
         case PERDURE__V1__EVENT__KIND_STEP_PROGRESS:
             if (event->step_progress->detail)

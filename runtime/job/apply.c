@@ -117,7 +117,7 @@ static void apply_dispatched(pdr_job *job, const Event *event)
     const Perdure__V1__StepDispatched *dispatched = event->step_dispatched;
     op->dispatched = dispatched->attempt;
     op->dispatch = dispatched->dispatch;
-    op->dispatched_ms = event->t;
+    op->dispatched_ms = event_dispatched_ms(event);
     op->begun = false;
     op->later = strcmp(dispatched->reason, DISPATCH_LATER) == 0;
 }

@@ -47,6 +47,12 @@ const char *event_kind_name(const Event *event)
     return field != NULL ? field->name : "unknown";
 }
 
+int64_t event_dispatched_ms(const Event *event)
+{
+    int64_t not_before = event->step_dispatched->not_before;
+    return not_before > event->t ? not_before : event->t;
+}
+
 const char *event_name(const Event *event)
 {
     switch (event->kind_case) {

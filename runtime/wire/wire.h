@@ -125,6 +125,8 @@ const char *event_kind_name(const Event *event); /* "started", "step_completed" 
 #define DISPATCH_DECLINED "declined"
 #define DISPATCH_LOST "lost"         /* nobody began it */
 #define DISPATCH_LATER "later"       /* its function said PDR_LATER: no task */
+/* When the attempt that a StepDispatched hands out went, or is to go, to its worker. */
+int64_t event_dispatched_ms(const Event *event);
 const char *event_name(const Event *event);      /* step, signal, child type ...; "" where there is none */
 
 /* ---- digests -------------------------------------------------------------------------------- */

@@ -252,13 +252,21 @@ static void beat(struct trial *trial, const Perdure__V1__Task *task, const char 
     report(trial, task, worker, what, &message);
 }
 
-static void decline(struct trial *trial, const Perdure__V1__Task *task)
+static void decline_for(struct trial *trial, const Perdure__V1__Task *task, const char *reason)
 {
     Perdure__V1__TaskReport message = PERDURE__V1__TASK_REPORT__INIT;
     Perdure__V1__TaskDeclined declined = PERDURE__V1__TASK_DECLINED__INIT;
+    declined.reason = (char *)(uintptr_t)reason;
     message.kind_case = PERDURE__V1__TASK_REPORT__KIND_DECLINED;
     message.declined = &declined;
     report(trial, task, "w", "declined", &message);
+}
+
+/* After it waited there for a slot. */
+static void decline(struct trial *trial, const Perdure__V1__Task *task)
+{
+    trial_advance(trial, TASK_DECLINED_MAX_MS);
+    decline_for(trial, task, "");
 }
 
 static void complete(struct trial *trial, const Perdure__V1__Task *task, const char *worker, const char *text)
@@ -799,6 +807,57 @@ static void declined(void **state)
     trial_free(trial);
 }
 
+/* Nobody has the step: it goes around more and more slowly, and the history does not grow without end. */
+static void declined_at_once(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    int64_t end = trial->wall_ms + 60000, wait = TASK_DECLINED_MS, sent = trial->wall_ms;
+    Status *status = NULL;
+    (void)state;
+    start(trial, "f", "film");
+    for (size_t done = 0; trial->wall_ms < end; trial_advance(trial, 10), trial_settle(trial)) {
+        if (worker->task_count == done)
+            continue;
+        if (done > 0) { /* when it says it goes is when it went */
+            assert_in_range(trial->wall_ms - sent, wait, wait + 20);
+            assert_in_range(trial->wall_ms - task_of(worker, done)->task->dispatched, 0, 20);
+            wait = wait * 2 < TASK_DECLINED_MAX_MS ? wait * 2 : TASK_DECLINED_MAX_MS;
+        }
+        sent = trial->wall_ms;
+        decline_for(trial, task_of(worker, done++)->task, "this worker has no step film");
+    }
+    assert_in_range(worker->task_count, 10, 13);
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_DISPATCHED), worker->task_count);
+    const Waiting *waiting = waiting_of(trial, "f", &status);
+    assert_string_equal(waiting->phase, "dispatched");
+    assert_string_equal(waiting->declined, "w: this worker has no step film");
+    status_free(status);
+    trial_free(trial);
+}
+
+/* The next owner keeps to it. */
+static void declined_and_taken_over(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    start(trial, "f", "film");
+    for (size_t done = 0; done < 7; trial_advance(trial, 10), trial_settle(trial))
+        if (worker->task_count > done)
+            decline_for(trial, task_of(worker, done++)->task, "");
+    assert_int_equal(worker->task_count, 7); /* the next one goes in 6.4 s */
+    int64_t declined = trial->wall_ms;
+    struct trial_worker *next = taken_over(trial);
+    while (next->task_count == 0 && trial->wall_ms < declined + 20000) {
+        trial_advance(trial, 10);
+        trial_settle(trial);
+    }
+    assert_int_equal(task_of(next, 0)->task->dispatch, 8);
+    assert_in_range(trial->wall_ms - declined, 6300, 6500);
+    trial_free(trial);
+}
+
 static void bad_queue(void **state)
 {
     struct trial_worker *worker;
@@ -1321,6 +1380,8 @@ int main(void)
         cmocka_unit_test(deadline),
         cmocka_unit_test(lost_in_its_queue),
         cmocka_unit_test(declined),
+        cmocka_unit_test(declined_at_once),
+        cmocka_unit_test(declined_and_taken_over),
         cmocka_unit_test(bad_queue),
         cmocka_unit_test(bad_result),
         cmocka_unit_test(held_back_by_priority),

@@ -34,6 +34,10 @@ static void describe_outside(struct buffer *out, const struct catalog *catalog, 
         buffer_text(out, " by ");
         show_plain(out, waiting->executor);
     }
+    if (*waiting->declined) {
+        buffer_text(out, "\n      declined by ");
+        show_plain(out, waiting->declined);
+    }
     if (waiting->heard)
         buffer_format(out, "\n      last heard of %s", time_text(waiting->heard, now, text, sizeof text));
     if (waiting->progress) {
@@ -168,7 +172,7 @@ const struct verb verb_describe = {
             "error or report where there is one. waiting is a list of\n"
             "{kind,name,since,until,attempt,last_error,site:{file,line,function},label,op}, of a step or job that a limit of\n"
             "its worker keeps from beginning also limit, of a step that is executed outside also queue token phase executor\n"
-            "heard progress. Times are milliseconds since 1970.",
+            "declined heard progress. Times are milliseconds since 1970.",
     .least = 1,
     .most = 1,
     .run = describe_run,

@@ -115,6 +115,7 @@ static void show_outside(struct buffer *out, const struct catalog *catalog, cons
     show_string(out, "token", waiting->token);
     show_string(out, "phase", waiting->phase);
     show_string(out, "executor", waiting->executor);
+    show_string(out, "declined", waiting->declined);
     show_key(out, "heard");
     if (waiting->heard)
         buffer_json_int64(out, waiting->heard);

@@ -159,6 +159,7 @@ static void event_fields(const struct event_view *view, const Event *event)
         show_uint(out, "attempt", event->step_dispatched->attempt);
         show_uint(out, "dispatch", event->step_dispatched->dispatch);
         show_string(out, "reason", event->step_dispatched->reason);
+        show_string(out, "declined", event->step_dispatched->declined);
         break;
     case PERDURE__V1__EVENT__KIND_TIMER_STARTED:
         show_string(out, "purpose", event->timer_started->purpose);
@@ -284,6 +285,7 @@ static void text_remote(const struct event_view *view, const Event *event)
         if (event->step_dispatched->attempt > 1)
             buffer_format(view->out, "attempt %" PRIu32 "  ", event->step_dispatched->attempt);
         text_plain(view, "", event->step_dispatched->reason);
+        text_plain(view, " by ", event->step_dispatched->declined);
     }
 }
 
