@@ -312,6 +312,48 @@ const char *registry_step_names(const struct registry *registry, char *text, siz
     return text;
 }
 
+/* That it is declared for; NULL: none. */
+static const char *registry_queue(const struct callable *callable)
+{
+    const pdr_decl *decl = callable->entry->decl;
+    const pdr_step_options *defaults = decl->kind == PDR_KIND_STEP ? decl->defaults : NULL;
+    bool queued = defaults != NULL && defaults->size > offsetof(pdr_step_options, queue) && defaults->queue != NULL;
+    return queued && defaults->queue[0] != '\0' ? defaults->queue : NULL;
+}
+
+const char *registry_calls(const struct registry *registry, const char *queue)
+{
+    for (size_t i = 0; i < registry->sorted_count; i++) {
+        const char *name = registry_queue(registry->sorted[i]);
+        if (name != NULL && strcmp(name, queue) == 0 && registry_runs(registry->sorted[i]) == NULL)
+            return registry->sorted[i]->name;
+    }
+    return NULL;
+}
+
+static const char *registry_queue_run(const struct callable *callable)
+{
+    return registry_runs(callable) != NULL ? registry_queue(callable) : NULL;
+}
+
+bool registry_serves(const struct registry *registry, const char *queue, char *others, size_t size)
+{
+    size_t length = 0;
+    others[0] = '\0';
+    for (size_t i = 0; i < registry->sorted_count; i++) {
+        const char *name = registry_queue_run(registry->sorted[i]), *before = NULL;
+        if (name == NULL)
+            continue;
+        if (strcmp(name, queue) == 0)
+            return true;
+        for (size_t k = 0; k < i && (before == NULL || strcmp(before, name) != 0); k++)
+            before = registry_queue_run(registry->sorted[k]);
+        if ((before == NULL || strcmp(before, name) != 0) && length < size)
+            length += (size_t)snprintf(others + length, size - length, "%s%s", length > 0 ? ", " : "", name);
+    }
+    return false;
+}
+
 /* MODULE/NAME of what a job of `module` calls `name`: its own module first. NULL: unknown here. */
 const char *registry_qualify(const struct registry *registry, const pdr_module *module, enum pdr_kind kind,
                              const char *name)

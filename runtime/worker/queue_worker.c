@@ -398,6 +398,24 @@ static void queue_give_back(struct queue_worker *queue)
     }
 }
 
+/* Who has none of a queue's steps would decline them all. One that is declared for another queue may be sent here by a call. */
+static bool queue_has_steps(struct pdr_worker *worker)
+{
+    const char *queue = worker->options.queue, *called = registry_calls(worker->registry, queue);
+    char steps[300], others[300];
+    if (registry_serves(worker->registry, queue, others, sizeof others))
+        return true;
+    const char *but = *others ? "those that do are declared for " : "none is declared for another queue";
+    if (called || !*registry_step_names(worker->registry, steps, sizeof steps)) {
+        worker_fail(worker, PDR_INVALID, "queue %s: no step of it runs here (%s%s); %s%s", queue, called ? called : "its modules run no step",
+                    called ? " has no function in its module" : "", but, others);
+        return false;
+    }
+    worker_notice(worker, PDR_WARNING, "queue %s: no step that runs here is declared for it (%s%s); it gets only what a call sends "
+                  "there by .queue", queue, but, others);
+    return true;
+}
+
 int queue_worker_run(struct pdr_worker *worker)
 {
     struct queue_worker queue = { .worker = worker, .log = worker->log };
@@ -410,6 +428,8 @@ int queue_worker_run(struct pdr_worker *worker)
         worker_fail(worker, PDR_INVALID, "queue rate of \"%s\": this worker serves queue %s alone", other, worker->options.queue);
         return worker->code;
     }
+    if (!queue_has_steps(worker))
+        return worker->code;
     queue.slot_count = (size_t)(worker->options.step_threads > 0 ? worker->options.step_threads : STEP_THREADS);
     queue.slots = calloc(queue.slot_count, sizeof *queue.slots);
     perdure__v1__reply_to__init(&queue.reply_to);

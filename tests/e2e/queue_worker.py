@@ -167,6 +167,7 @@ def check_crashing_job(log):
     jobs = Worker(log, "courier")
     jobs.wait_for("is ours")
     worker = begin(log, "courier", supervised=True)
+    check("is declared for" not in worker.text(), "it runs steps of that queue:\n" + worker.text())
     log.start("drinks", "drinks", "0")
     done = log.run("result", "drinks", "--wait", "120s", "--json", timeout=180)
     error = json.loads(done.stdout)["error"]
@@ -240,6 +241,7 @@ def main():
     ledger = os.path.join(log.folder, "ledger")
     owner = Owner(log, "q")
     worker = begin(log, "q", "--threads", "2", ledger=ledger)
+    check("queue q: no step that runs here is declared for it (those that do are declared for courier)" in worker.text(), "a queue that no step names:\n" + worker.text())
     check_reports(owner)
     check_running(owner, ledger)
     check_progress(log, owner, log.folder)
@@ -252,6 +254,7 @@ def main():
     check_full(log, owner)
     check_limits(log, owner)
     log.refused(2, "queue", "worker", "--queue", "a b", "--no-supervisor", "--module", module("courier"))
+    log.refused(2, ["no step of it runs here", "survey/statistics has no function in its module"], "worker", "--queue", "python", "--no-supervisor", "--module", module("survey"))
     log.refused(2, "embedded log", "worker", "--queue", "q", "--no-supervisor", "--module", module("courier"), "--log",
                 "sqlite:" + os.path.join(log.folder, "x.db"))
     check_crashing_job(log)
