@@ -62,11 +62,12 @@ static void report_tell(struct pdr_worker *worker, struct engine *engine, struct
     free(crash.trace);
 }
 
-bool crash_report_pending(size_t index, struct crash_report *copy)
+bool crash_report_take(size_t index, struct crash_report *copy)
 {
     struct crash_record *record = crash_record_attached();
     struct crash_report *report = record ? &record->report[index] : NULL;
-    if (!report || atomic_load(&report->state) != CRASH_REPORT_PENDING)
+    uint32_t state = report ? atomic_load(&report->state) : CRASH_REPORT_FREE;
+    if (state != CRASH_REPORT_PENDING && state != CRASH_REPORT_TOLD)
         return false;
     *copy = *report;
     report_bound(copy);
@@ -80,14 +81,18 @@ void worker_tell_crashes(struct pdr_worker *worker, uint32_t partition)
 {
     struct crash_report copy;
     for (size_t i = 0; i < CRASH_REPORTS; i++)
-        if (crash_report_pending(i, &copy) && partition_of(copy.job, worker->partition_count) == partition)
+        if (crash_report_take(i, &copy) && partition_of(copy.job, worker->partition_count) == partition)
             report_tell(worker, worker->partitions[partition].engine, &copy);
 }
 
-void worker_crash_done(uint64_t id)
+static void report_becomes(uint64_t id, uint32_t state)
 {
     struct crash_record *record = crash_record_attached();
     for (size_t i = 0; record && i < CRASH_REPORTS; i++)
         if (atomic_load(&record->report[i].state) == CRASH_REPORT_PENDING && record->report[i].id == id)
-            atomic_store(&record->report[i].state, CRASH_REPORT_DONE);
+            atomic_store(&record->report[i].state, state);
 }
+
+void worker_crash_done(uint64_t id) { report_becomes(id, CRASH_REPORT_DONE); }
+
+void worker_crash_told(uint64_t id) { report_becomes(id, CRASH_REPORT_TOLD); }

@@ -1,6 +1,7 @@
 /*
  * Attempts that ended the step worker before this one: their owners hear it from here, at once and whether or not the task
- * comes again (where it had begun to be reported, it does not). Should it come, it is known: it is not begun a second time.
+ * comes again (where it had begun to be reported, it does not). Should it come, it is known: it is not begun a second time, nor
+ * by those that follow when others crash them too.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -53,9 +54,31 @@ static Record *task_of_crash(const struct log *log, const struct crash_report *c
     return copy;
 }
 
-static void crash_tell(struct queue_worker *queue, const struct crash_report *crash)
+/* "function+0x12 (module.so+0x1139)": the innermost place that is not libc's, which raise(), abort() and assert() are in. */
+static int crash_place(const struct crash_report *crash, const char **place)
+{
+    size_t length = 0;
+    for (*place = crash->trace;; *place += length + 1) {
+        const char *libc = strstr(*place, "libc.so");
+        length = strcspn(*place, "\n");
+        if (!libc || libc > *place + length || (*place)[length] == '\0')
+            return length < 200 ? (int)length : 200;
+    }
+}
+
+static void crash_tell(struct queue_worker *queue, const struct crash_report *crash, struct taken *taken)
 {
     char message[CRASH_NAME_BYTES + 240];
+    const char *place;
+    int length = crash_place(crash, &place);
+    snprintf(message, sizeof message, "the attempt crashed its worker: %s%s%.*s", crash->reason, length > 0 ? ", in " : "", length,
+             place);
+    Error error = failure_of("Crashed", message, false);
+    taken_report_end(queue, taken, NULL, &error);
+}
+
+static void crash_keep(struct queue_worker *queue, const struct crash_report *crash)
+{
     struct taken *taken = calloc(1, sizeof *taken);
     if (!taken || !(taken->record = task_of_crash(queue->log, crash))) {
         free(taken);
@@ -68,21 +91,19 @@ static void crash_tell(struct queue_worker *queue, const struct crash_report *cr
     taken->correlation = ++queue->next_correlation;
     taken->next = queue->all;
     queue->all = taken;
-    int frame = (int)strcspn(crash->trace, "\n");
-    snprintf(message, sizeof message, "the attempt crashed its worker: %s%s%.*s", crash->reason, frame > 0 ? ", in " : "",
-             frame < 200 ? frame : 200, crash->trace);
-    Error error = failure_of("Crashed", message, false);
-    taken_report_end(queue, taken, NULL, &error);
+    taken->reported = crash->state == CRASH_REPORT_TOLD;
+    if (!taken->reported)
+        crash_tell(queue, crash, taken);
 }
 
 void queue_tell_crashes(struct queue_worker *queue)
 {
     struct crash_report crash;
     for (size_t i = 0; i < CRASH_REPORTS; i++) {
-        if (!crash_report_pending(i, &crash))
+        if (!crash_report_take(i, &crash))
             continue;
         if (crash.counts && crash.kind == CRASH_IN_STEP)
-            crash_tell(queue, &crash);
+            crash_keep(queue, &crash);
         else
             worker_crash_done(crash.id); /* only there when the worker was killed: its silence says so */
     }

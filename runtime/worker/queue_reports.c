@@ -188,7 +188,7 @@ void report_delivered(struct queue_worker *queue, uint64_t cookie, enum log_deli
     }
     taken_reported(queue, report->taken);
     if (report->taken->crash != 0)
-        worker_crash_done(report->taken->crash);
+        worker_crash_told(report->taken->crash);
     report->taken->reports--;
     *link = report->next;
     report_free(report);

@@ -143,9 +143,10 @@ bool worker_evict(struct pdr_worker *worker); /* if the budget is used up; true:
 
 /* crashes.c */
 struct crash_report;
-bool crash_report_pending(size_t index, struct crash_report *copy); /* false: none there, or too old to matter */
+bool crash_report_take(size_t index, struct crash_report *copy); /* pending or told; false: none there, or too old to matter */
 void worker_tell_crashes(struct pdr_worker *worker, uint32_t partition); /* to its engine, which is new */
 void worker_crash_done(uint64_t id);
+void worker_crash_told(uint64_t id);
 
 /* standby.c */
 void worker_standby(struct pdr_worker *worker);

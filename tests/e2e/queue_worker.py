@@ -151,7 +151,7 @@ def check_crashes(log, owner, ledger):
         task, crash = poison(owner, seconds)
         failed = owner.wait(crash, "end").failed
         check((failed.type, failed.final) == ("Crashed", False), "how it failed: %s" % failed)
-        check("crashed its worker: SIGSEGV, in " in failed.message, "why it failed: %s" % failed)
+        check("crashed its worker: SIGSEGV, in poison" in failed.message, "why it failed: %s" % failed)
         check(owner.of(crash, "end")[0].command.task_report.attempt == 1, "which attempt it was")
         check(bool(owner.of(task, "started")) == (seconds != "0"), "whether it had begun")
         check(owner.wait(owner.put("upper", "x", dispatch=8), "end").completed.data == b"X", "what comes behind it")
