@@ -190,12 +190,27 @@ def check_minimal(log, owner):
 
 
 def check_bad_calls(log):
-    for arguments, words in ((["--slots", "0"], "--slots"), (["--log", "kafka://127.0.0.1"], "no address of a log"),
-                             (["--log", log.uri + "x"], "there is no namespace"),
-                             (["--log", "kafka://192.0.2.1:9092/shop"], "is on another machine")):
+    for code, arguments, words in ((2, ["--slots", "0"], "--slots"), (2, ["--log", "kafka://127.0.0.1"], "no address of a log"),
+                                   (3, ["--log", log.uri + "x"], "there is no namespace"),
+                                   (2, ["--log", "kafka://192.0.2.1:9092/shop"], "is on another machine"),
+                                   (2, ["--module", "nope.py"], "there is no file nope.py"),
+                                   (2, ["--module", "nope"], "there is no module nope"),
+                                   (2, ["--queue", "py thon"], "no name of a queue"),
+                                   (2, ["--rate", "0"], "--rate"), (2, ["--hold", "nan"], "--hold"),
+                                   (2, ["--kafka-config", "nope.properties"], "nope.properties"),
+                                   (2, ["--log", log.uri + "?linger.mss=1"], "linger.mss")):
         worker = StepWorker(log, "q", *arguments, wait=False)
         worker.process.wait(60)
-        check(worker.process.returncode != 0 and words in worker.text(), "%s: %s" % (arguments, worker.text()))
+        check(worker.process.returncode == code and words in worker.text() and len(worker.text().splitlines()) == 1,
+              "%s: exit %d: %s" % (arguments, worker.process.returncode, worker.text()))
+    begun = time.time()
+    worker = StepWorker(log, "q", "--log", "kafka://127.0.0.1:1/shop", wait=False)
+    worker.process.wait(60)
+    lines = worker.text().splitlines()
+    check(worker.process.returncode == 5 and "no Kafka broker at 127.0.0.1:1 answered" in lines[-1], "no broker: " + worker.text())
+    check(len(lines) <= 4 and "%3|" not in worker.text() and time.time() - begun < 28, "no broker: " + worker.text())
+    least = StepWorker(log, "py thon", wait=False, program="minimal_worker.py")
+    check(least.process.wait(60) == 2 and "no name of a queue" in least.text(), "the minimal worker: " + least.text())
     print("bad calls: said clearly")
 
 

@@ -3,7 +3,6 @@
 translating into other languages; step_worker.py is for use. Called like it.
 """
 import argparse
-import importlib.util
 import itertools
 import random
 import signal
@@ -12,14 +11,12 @@ import threading
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
 
 import perdure_wire as wire
-from perdure_steps import STEPS, Context
+from perdure_steps import STEPS, Context, load
 
 parser = argparse.ArgumentParser()
-for name in ("--log", "--queue", "--module", "--name"):
-    parser.add_argument(name, required=True)
+for name, kind in (("--log", str), ("--queue", wire.queue_name), ("--module", load), ("--name", str)):
+    parser.add_argument(name, type=kind, required=True)
 options = parser.parse_args()
-spec = importlib.util.spec_from_file_location("steps", options.module)
-spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 namespace, settings = wire.kafka_settings(options.log)
 topic = "%s.tasks.%s" % (namespace, options.queue)

@@ -10,6 +10,10 @@
             return {}
         raise Final("NoSuchFile", path)         # any other exception: the owner tries again
 """
+import argparse
+import importlib
+import os
+import sys
 import threading
 
 STEPS = {}
@@ -24,6 +28,20 @@ def step(name, input=None, result=None):
         STEPS[name] = (function, input, result)
         return function
     return register
+
+
+def load(name):
+    """A type for argparse: a module of steps, by its name or its file. What goes wrong in its own code is raised as it is."""
+    folder, file = os.path.split(os.path.abspath(name))
+    module = file[:-3] if name.endswith(".py") else name
+    if module != name:
+        sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in (module, module.partition(".")[0]):
+            raise
+        raise argparse.ArgumentTypeError("there is no %s %s" % ("module" if module == name else "file", name))
 
 
 class Final(Exception):

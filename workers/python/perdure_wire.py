@@ -2,11 +2,13 @@
 
 The code of the messages is made from proto/ by protoc, once, into the user's cache (or beforehand: `perdure_wire.py DIR`).
 """
+import argparse
 import hashlib
 import ipaddress
 import json
 import os
 import pathlib
+import re
 import socket
 import struct
 import subprocess
@@ -163,6 +165,13 @@ def error_of(error):
 FIXED = ("bootstrap.servers metadata.broker.list group.id group.instance.id group.protocol enable.auto.commit "
          "enable.auto.offset.store auto.offset.reset isolation.level check.crcs acks enable.idempotence transactional.id "
          "message.max.bytes allow.auto.create.topics partition.assignment.strategy").split()
+
+
+def queue_name(text):
+    """A type for argparse."""
+    if not re.fullmatch("[A-Za-z0-9._-]{1,100}", text):
+        raise argparse.ArgumentTypeError("'%s' is no name of a queue: letters, digits, '.', '_' and '-', at most 100" % text)
+    return text
 
 
 def kafka_settings(log, config=None):

@@ -7,7 +7,6 @@ The contract is docs/remote-steps.md; steps are written as perdure_steps.py says
 """
 import argparse
 import collections
-import importlib
 import json
 import os
 import pathlib
@@ -58,9 +57,11 @@ class Worker:
         self.options = options
         self.namespace, self.settings = wire.kafka_settings(options.log, options.kafka_config)
         self.broken = None                 # a fatal error of the producer: whoever started us starts us again
-        self.settings.update({"client.id": options.name, "socket.nagle.disable": True, "allow.auto.create.topics": False})
+        self.settings.update({"client.id": options.name, "socket.nagle.disable": True, "allow.auto.create.topics": False,
+                              "error_cb": client_error})
+        self.settings.setdefault("log_level", 2)  # what librdkafka would print by itself, the callbacks say
         self.producer = Producer({**self.settings, "enable.idempotence": True, "acks": "all", "linger.ms": 0,
-                                  "topic.metadata.refresh.interval.ms": 5000, "error_cb": self.client_error})
+                                  "topic.metadata.refresh.interval.ms": 5000, "error_cb": self.producer_error})
         topic = "%s.tasks.%s" % (self.namespace, options.queue)
         # auto.commit sends what store_offsets() was told: tasks whose first report is acknowledged.
         self.consumer = Consumer({
@@ -273,7 +274,8 @@ class Worker:
             for lane in lost:
                 self.lanes.pop(lane, None)
 
-    def client_error(self, error):
+    def producer_error(self, error):
+        client_error(error)
         if error.fatal():
             self.broken = error
 
@@ -304,10 +306,10 @@ class Worker:
         """Owners tell here that nobody waits for an attempt any more."""
         topic, said = self.namespace + ".replies", []
         listener = Consumer({**self.settings, "group.id": topic, "enable.auto.commit": False, "fetch.wait.max.ms": 50,
-                             "auto.offset.reset": "latest", "error_cb": lambda error: said.append(error.str())})
+                             "auto.offset.reset": "latest", "error_cb": said.append})
         found = self.topic_of(listener, topic, said)
         if found.error and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise OSError("there is no namespace '%s' in Kafka at %s" % (self.namespace, self.settings["bootstrap.servers"]))
+            raise LookupError("there is no namespace '%s' in Kafka at %s" % (self.namespace, self.settings["bootstrap.servers"]))
         if found.error or not found.partitions:
             return say("%s cannot be read (%s): a cancel will not reach what runs here", topic, found.error)
         partition = TopicPartition(topic, random.randrange(len(found.partitions)))
@@ -317,16 +319,19 @@ class Worker:
         threading.Thread(target=self.keep_listening, args=(listener,), daemon=True).start()
 
     def topic_of(self, listener, topic, said):
-        """Asked again for half a minute: librdkafka waits for the one broker that it asked, which may just have died."""
-        deadline = time.monotonic() + 30
+        """Asked again for half a minute: librdkafka waits for the one broker that it asked, which may just have died. For ten
+        seconds when none can be connected to."""
+        begun = time.monotonic()
         while True:
             try:
                 return listener.list_topics(topic, timeout=3).topics[topic]
             except KafkaException:
                 listener.poll(0)
-                if time.monotonic() > deadline:
+                none = any(error.code() == KafkaError._ALL_BROKERS_DOWN for error in said)
+                if time.monotonic() - begun > (10 if none else 30):
+                    why = [error.str() for error in said if error.code() != KafkaError._ALL_BROKERS_DOWN]
                     raise OSError("no Kafka broker at %s answered: %s" %
-                                  (self.settings["bootstrap.servers"], " ".join(said[-1:])))
+                                  (self.settings["bootstrap.servers"], " ".join(why[-1:])))
 
     @staticmethod
     def end_of(listener, partition):
@@ -402,33 +407,53 @@ def say_once(text, *values, said={}):
         say("%s", line)
 
 
-def load(name):
-    """A module by its name, or a file."""
-    if name.endswith(".py"):
-        sys.path.insert(0, os.path.dirname(os.path.abspath(name)))
-        name = os.path.basename(name)[:-3]
-    importlib.import_module(name)
+def client_error(error):
+    say_once("Kafka: %s", error.str().partition(" (after")[0])
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, "step_worker: %s (see --help)\n" % message)
+
+
+def number(kind, least, most=float("inf")):
+    """A type for argparse."""
+    def read(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if least <= value <= most:
+            return value
+        raise argparse.ArgumentTypeError("'%s' is no number from %g to %g" % (text, least, most) if most < float("inf") else
+                                         "'%s' is no number from %g on" % (text, least))
+    return read
+
+
+def exit_code(error):
+    """As of `perdure worker`: 2 a wrong setting, 3 no such namespace, 5 Kafka cannot be reached."""
+    if isinstance(error, KafkaException):
+        return 2 if error.args[0].code() == KafkaError._INVALID_ARG else 5
+    if isinstance(error, LookupError):
+        return 3
+    return 2 if isinstance(error, (ValueError, FileNotFoundError, PermissionError)) else 5
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Runs steps of Perdure jobs that wait in a queue.")
+    parser = Parser(description="Runs steps of Perdure jobs that wait in a queue.")
     parser.add_argument("--log", default=os.environ.get("PERDURE_LOG"), help="kafka://HOST:PORT/NAMESPACE (or PERDURE_LOG)")
-    parser.add_argument("--queue", required=True)
-    parser.add_argument("--module", required=True, action="append", help="Python module or file with steps; repeatable")
-    parser.add_argument("--slots", type=int, default=4, help="steps at the same time (default: 4)")
-    parser.add_argument("--rate", type=float, default=0, help="steps begun a second, at most (default: no limit)")
-    parser.add_argument("--hold", type=float, default=0.5, help="seconds a task waits here for a slot before it goes to another "
+    parser.add_argument("--queue", type=wire.queue_name, required=True)
+    parser.add_argument("--module", type=perdure_steps.load, required=True, action="append", help="Python module or file with steps; repeatable")
+    parser.add_argument("--slots", type=number(int, 1, 1024), default=4, help="steps at the same time (default: 4)")
+    parser.add_argument("--rate", type=number(float, 0.001), help="steps begun a second, at most (default: no limit)")
+    parser.add_argument("--hold", type=number(float, 0), default=0.5, help="seconds a task waits here for a slot before it goes to another "
                         "worker; doubled each time, up to 60 (default: 0.5)")
-    parser.add_argument("--drain", type=float, default=30, help="seconds that steps have to end at SIGTERM (default: 30)")
+    parser.add_argument("--drain", type=number(float, 0), default=30, help="seconds that steps have to end at SIGTERM (default: 30)")
     parser.add_argument("--name", default="%s-%d" % (socket.gethostname(), os.getpid()), help="shown by `perdure describe`")
     parser.add_argument("--kafka-config", help="file with Kafka settings, NAME=VALUE a line (or PERDURE_KAFKA_CONFIG)")
     options = parser.parse_args()
     if not options.log:
         parser.error("--log is missing: which namespace?")
-    if options.slots < 1:
-        parser.error("--slots: at least 1")
-    for name in options.module:
-        load(name)
     if not perdure_steps.STEPS:
         parser.error("no module declares a step")
     try:
@@ -436,8 +461,8 @@ def main():
         signal.signal(signal.SIGTERM, worker.stop)
         signal.signal(signal.SIGINT, worker.stop)
         worker.run()
-    except (KafkaException, ValueError, OSError) as error:
-        sys.exit("step_worker: %s" % error)
+    except (KafkaException, ValueError, LookupError, OSError) as error:
+        parser.exit(exit_code(error), "step_worker: %s\n" % error)
 
 
 if __name__ == "__main__":
