@@ -158,8 +158,8 @@
 /* A task that nobody has begun is dispatched again after this: a topic may have lost it, or a worker that died just when the
  * owner changed. Its older copy is dropped by whoever finds it then. */
 #define TASK_REDISPATCH_MS (INT64_C(3600) * 1000)
-/* A task that was declined at once goes to the next worker so long after it went to this one, doubled each time: each such round
- * is an event. One that waited there for a slot as long, which workers do, goes at once. */
+/* A task that was declined at once goes to the next worker so long after it went to this one, doubled each time: each such
+ * round is an event. One that waited there for a slot as long, which workers do, goes at once. */
 #define TASK_DECLINED_MS INT64_C(100)
 #define TASK_DECLINED_MAX_MS INT64_C(10000)
 /* Of what a worker says why. */

@@ -72,8 +72,8 @@ struct crash_module {
     char path[CRASH_PATH_BYTES];
 };
 
-/* What is to be journaled of a crash: the supervisor writes it, the next worker takes it. TOLD: a step worker's that its owner
- * knows of; its task may come again for a while. */
+/* What is to be journaled of a crash: the supervisor writes it, the next worker takes it. TOLD: a step worker's that its
+ * owner knows of; its task may come again for a while. */
 enum { CRASH_REPORT_FREE, CRASH_REPORT_PENDING, CRASH_REPORT_DONE, CRASH_REPORT_TOLD };
 struct crash_report {
     _Atomic uint32_t state;

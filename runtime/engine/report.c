@@ -350,7 +350,8 @@ static void declined_ask_again(const struct command_context *c, struct step *ste
         size--;
     while (name > 0 && ((unsigned char)report->worker[name] & 0xc0) == 0x80)
         name--;
-    snprintf(text, sizeof text, "%.*s%s%.*s", (int)name, report->worker, name > 0 && size > 0 ? ": " : "", (int)size, reason);
+    snprintf(text, sizeof text, "%.*s%s%.*s", (int)name, report->worker, name > 0 && size > 0 ? ": " : "", (int)size,
+             reason);
     remote_ask_again(step, text, input);
 }
 

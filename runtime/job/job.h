@@ -41,8 +41,8 @@ const struct callable *registry_step(const struct registry *registry, const char
 const char *registry_job_names(const struct registry *registry);
 /* The same of the steps that run here, cut where `text` ends. Returns `text`. */
 const char *registry_step_names(const struct registry *registry, char *text, size_t size);
-/* A step that runs here is declared for this queue (a call may name another). False: `others` are the queues that such steps
- * are declared for; "": none. */
+/* A step that runs here is declared for this queue (a call may name another). False: `others` are the queues that such
+ * steps are declared for; "": none. */
 bool registry_serves(const struct registry *registry, const char *queue, char *others, size_t size);
 /* A step that is declared for this queue and is only called here (PDR_CALLS); NULL: there is none. */
 const char *registry_calls(const struct registry *registry, const char *queue);

@@ -1,7 +1,7 @@
 /*
- * Attempts that ended the step worker before this one: their owners hear it from here, at once and whether or not the task
- * comes again (where it had begun to be reported, it does not). Should it come, it is known: it is not begun a second time, nor
- * by those that follow when others crash them too.
+ * Attempts that ended the step worker before this one: their owners hear it from here, at once and whether or not the
+ * task comes again (where it had begun to be reported, it does not). Should it come, it is known: it is not begun a second
+ * time, nor by those that follow when others crash them too.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -54,7 +54,7 @@ static Record *task_of_crash(const struct log *log, const struct crash_report *c
     return copy;
 }
 
-/* "function+0x12 (module.so+0x1139)": the innermost place that is not libc's, which raise(), abort() and assert() are in. */
+/* "function+0x12 (module.so+0x1139)": the innermost place that is not libc's, which raise() and abort() are in. */
 static int crash_place(const struct crash_report *crash, const char **place)
 {
     size_t length = 0;
@@ -71,8 +71,8 @@ static void crash_tell(struct queue_worker *queue, const struct crash_report *cr
     char message[CRASH_NAME_BYTES + 240];
     const char *place;
     int length = crash_place(crash, &place);
-    snprintf(message, sizeof message, "the attempt crashed its worker: %s%s%.*s", crash->reason, length > 0 ? ", in " : "", length,
-             place);
+    snprintf(message, sizeof message, "the attempt crashed its worker: %s%s%.*s", crash->reason,
+             length > 0 ? ", in " : "", length, place);
     Error error = failure_of("Crashed", message, false);
     taken_report_end(queue, taken, NULL, &error);
 }
@@ -112,6 +112,6 @@ void queue_tell_crashes(struct queue_worker *queue)
 bool taken_is_crash_of(const struct taken *taken, const Perdure__V1__Task *task)
 {
     const Perdure__V1__Task *crashed = taken->record->task;
-    return taken->crash != 0 && crashed->run == task->run && crashed->op == task->op && crashed->attempt == task->attempt &&
-           strcmp(crashed->job, task->job) == 0;
+    return taken->crash != 0 && crashed->run == task->run && crashed->op == task->op &&
+           crashed->attempt == task->attempt && strcmp(crashed->job, task->job) == 0;
 }

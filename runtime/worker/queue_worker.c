@@ -398,7 +398,8 @@ static void queue_give_back(struct queue_worker *queue)
     }
 }
 
-/* Who has none of a queue's steps would decline them all. One that is declared for another queue may be sent here by a call. */
+/* Who has none of a queue's steps would decline them all. One that is declared for another queue may be sent here by a
+ * call. */
 static bool queue_has_steps(struct pdr_worker *worker)
 {
     const char *queue = worker->options.queue, *called = registry_calls(worker->registry, queue);
@@ -407,12 +408,13 @@ static bool queue_has_steps(struct pdr_worker *worker)
         return true;
     const char *but = *others ? "those that do are declared for " : "none is declared for another queue";
     if (called || !*registry_step_names(worker->registry, steps, sizeof steps)) {
-        worker_fail(worker, PDR_INVALID, "queue %s: no step of it runs here (%s%s); %s%s", queue, called ? called : "its modules run no step",
-                    called ? " has no function in its module" : "", but, others);
+        worker_fail(worker, PDR_INVALID, "queue %s: no step of it runs here (%s%s); %s%s", queue,
+                    called ? called : "its modules run no step", called ? " has no function in its module" : "", but,
+                    others);
         return false;
     }
-    worker_notice(worker, PDR_WARNING, "queue %s: no step that runs here is declared for it (%s%s); it gets only what a call sends "
-                  "there by .queue", queue, but, others);
+    worker_notice(worker, PDR_WARNING, "queue %s: no step that runs here is declared for it (%s%s); it gets only what a "
+                  "call sends there by .queue", queue, but, others);
     return true;
 }
 

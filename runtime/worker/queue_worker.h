@@ -36,7 +36,7 @@ struct taken {
     uint64_t beats;
     uint64_t correlation;
     uint64_t key;       /* hash of idempotency key, attempt and dispatch */
-    uint64_t crash;     /* no task: an attempt that ended the worker before this one, by the crash's id; kept to the end */
+    uint64_t crash;     /* no task: an attempt that ended the worker before this one, by the crash's id; kept */
 };
 
 struct report {

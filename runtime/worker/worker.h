@@ -143,7 +143,8 @@ bool worker_evict(struct pdr_worker *worker); /* if the budget is used up; true:
 
 /* crashes.c */
 struct crash_report;
-bool crash_report_take(size_t index, struct crash_report *copy); /* pending or told; false: none there, or too old to matter */
+/* One that is pending or told; false: none there, or too old to matter. */
+bool crash_report_take(size_t index, struct crash_report *copy);
 void worker_tell_crashes(struct pdr_worker *worker, uint32_t partition); /* to its engine, which is new */
 void worker_crash_done(uint64_t id);
 void worker_crash_told(uint64_t id);
