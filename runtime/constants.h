@@ -16,6 +16,10 @@
 #define JOB_ID_LIMIT_BYTES 255
 /* REQUESTS_KEPT of them stand in a terminal event, beside a result of PAYLOAD_LIMIT_BYTES. */
 #define REQUEST_ID_LIMIT_BYTES 128
+/* Of a signal that comes from outside: names are shown in columns, a longer one is no name. */
+#define SIGNAL_NAME_LIMIT_BYTES 255
+/* Why somebody cancels, terminates or resumes: it stands in one event beside REQUESTS_KEPT request ids. */
+#define REASON_LIMIT_BYTES 16384
 
 /* An append that is neither confirmed nor failed for so long is in doubt (rule 5, H16). */
 #define APPEND_DEADLINE_MS INT64_C(30000)

@@ -236,7 +236,52 @@ const char *client_job_id_error(const char *id)
     for (const unsigned char *c = (const unsigned char *)id; *c; c++)
         if (*c < 0x20 || *c == 0x7f)
             return "a job id must not contain control characters";
-    return NULL;
+    return utf8_valid(id, length) ? NULL : "a job id must be UTF-8";
+}
+
+static bool client_utf8(struct client *client, const char *what, const char *text)
+{
+    if (utf8_valid(text, strlen(text)))
+        return true;
+    client_fail(client, EXIT_USAGE, "%s is not UTF-8", what);
+    return false;
+}
+
+static bool client_reason_fits(struct client *client, const char *reason)
+{
+    size_t length = strlen(reason);
+    if (length <= REASON_LIMIT_BYTES)
+        return client_utf8(client, "the reason", reason);
+    client_fail(client, EXIT_USAGE, "the reason has %zu bytes, at most %d are allowed", length, REASON_LIMIT_BYTES);
+    return false;
+}
+
+/* A record with a string that is not UTF-8 is unreadable to everyone but us, and stays so: no copy of it can be repaired. */
+static bool client_texts_fit(struct client *client, const Command *command)
+{
+    const Error *error;
+    switch (command->kind_case) {
+    case PERDURE__V1__COMMAND__KIND_START:
+        return client_utf8(client, "the job type", command->start->type);
+    case PERDURE__V1__COMMAND__KIND_SIGNAL:
+        if (name_valid(command->signal->name, strlen(command->signal->name), SIGNAL_NAME_LIMIT_BYTES))
+            return true;
+        client_fail(client, EXIT_USAGE, "the name of a signal has 1 to %d bytes of UTF-8 without control characters",
+                    SIGNAL_NAME_LIMIT_BYTES);
+        return false;
+    case PERDURE__V1__COMMAND__KIND_CANCEL:
+        return client_reason_fits(client, command->cancel->reason);
+    case PERDURE__V1__COMMAND__KIND_TERMINATE:
+        return client_reason_fits(client, command->terminate->reason);
+    case PERDURE__V1__COMMAND__KIND_RESUME:
+        return client_reason_fits(client, command->resume->reason);
+    case PERDURE__V1__COMMAND__KIND_TASK_REPORT:
+        error = command->task_report->kind_case == PERDURE__V1__TASK_REPORT__KIND_FAILED ? command->task_report->failed : NULL;
+        return !error || (client_utf8(client, "the type of the error", error->type) &&
+                          client_utf8(client, "the message of the error", error->message));
+    default:
+        return true;
+    }
 }
 
 static const char *client_command_name(const Command *command)
@@ -375,6 +420,8 @@ static struct question *client_ask_at(struct client *client, const char *job, ui
                     REQUEST_ID_LIMIT_BYTES);
         return NULL;
     }
+    if (!client_utf8(client, "the request id", command->request ? command->request : "") || !client_texts_fit(client, command))
+        return NULL;
     struct question *question = calloc(1, sizeof *question);
     if (question)
         question->job = strdup(job);

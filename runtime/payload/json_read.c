@@ -479,6 +479,20 @@ static int json_read_builtin(struct json_reader *reader, enum builtin builtin, c
     }
 }
 
+/* In words of the user's, not of the parser's options. */
+static const char *json_read_why(const json_error_t *where)
+{
+    switch (json_error_code(where)) {
+    case json_error_invalid_utf8:
+        return "there are bytes here that are not UTF-8";
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+        return "\\u0000 is not allowed: texts end at a zero";
+    default:
+        return where->text;
+    }
+}
+
 /* `*out` NULL with PDR_OK: there is no text at all. */
 static int json_read_text(struct json_reader *reader, const char *json, bool any_number, json_t **out)
 {
@@ -493,7 +507,7 @@ static int json_read_text(struct json_reader *reader, const char *json, bool any
     if (json_error_code(&where) == json_error_out_of_memory)
         return PDR_NO_MEMORY;
     bool large = json_error_code(&where) == json_error_numeric_overflow;
-    snprintf(reader->error, reader->error_size, "line %d, column %d: %s%s", where.line, where.column, where.text,
+    snprintf(reader->error, reader->error_size, "line %d, column %d: %s%s", where.line, where.column, json_read_why(&where),
              large ? "; write a number above 9223372036854775807 as a string" : "");
     return PDR_FAILED;
 }

@@ -54,19 +54,24 @@ static size_t utf8_sequence(const uint8_t *at, size_t left)
     return overlong || surrogate || beyond ? 0 : size;
 }
 
+bool utf8_valid(const char *text, size_t size)
+{
+    const uint8_t *at = (const uint8_t *)text;
+    for (size_t step; size > 0; at += step, size -= step)
+        if ((step = utf8_sequence(at, size)) == 0)
+            return false;
+    return true;
+}
+
+bool name_valid(const char *name, size_t size, size_t limit)
+{
+    for (size_t i = 0; i < size; i++)
+        if ((uint8_t)name[i] < 0x20 || name[i] == 0x7f)
+            return false;
+    return size > 0 && size <= limit && utf8_valid(name, size);
+}
+
 bool job_id_valid(const char *job, size_t size)
 {
-    if (size == 0 || size > JOB_ID_LIMIT_BYTES)
-        return false;
-    const uint8_t *at = (const uint8_t *)job;
-    while (size > 0) {
-        size_t step = 1;
-        if (*at < 0x20 || *at == 0x7f)
-            return false;
-        if (*at >= 0x80 && (step = utf8_sequence(at, size)) == 0)
-            return false;
-        at += step;
-        size -= step;
-    }
-    return true;
+    return name_valid(job, size, JOB_ID_LIMIT_BYTES);
 }

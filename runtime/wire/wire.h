@@ -161,6 +161,9 @@ uint32_t murmur2(const void *data, size_t size);
 uint32_t slot_of(const char *job);
 /* By a slot map of so many partitions (rule 24). */
 uint32_t partition_of(const char *job, uint32_t partitions);
+bool utf8_valid(const char *text, size_t size);
+/* 1 to `limit` bytes of UTF-8 without NUL and other control characters. */
+bool name_valid(const char *name, size_t size, size_t limit);
 /* 1 to JOB_ID_LIMIT_BYTES bytes of UTF-8 without NUL and other control characters. */
 bool job_id_valid(const char *job, size_t size);
 /* Standard CRC32C: "123456789" gives 0xE3069283. */

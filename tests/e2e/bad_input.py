@@ -37,6 +37,9 @@ def inputs(log):
     start(log, 2, ["255"], "chain", '"1"', job="x" * 256)
     start(log, 2, ["empty"], "chain", '"1"', job="")
     start(log, 2, ["control"], "chain", '"1"', job="a\tb")
+    start(log, 2, ["UTF-8"], "chain", '"1"', job=b"\xff\xfe")
+    start(log, 2, ["line 1", "not UTF-8"], "chain", b'"\xff"')
+    start(log, 2, ["line 1", "\\u0000 is not allowed: "], "chain", '"a\\u0000b"')
     log.refused(2, "--id", "start", "chain", "--input", '"1"')
     log.refused(3, "wrong", "describe", "wrong")
 
@@ -80,6 +83,12 @@ def commands(log):
     log.refused(2, ["open", "another input"], "start", "collect", "--id", "open", "--input", '"2"')
     log.refused(2, ["open", "chores/collect"], "start", "chain", "--id", "open", "--input", '"1"')
     log.refused(2, "line 1", "signal", "open", "item", "--input", "{bad")
+    for name in ("", "a\nb", b"\xff", "n" * 256):
+        log.refused(2, "signal", "signal", "open", name)
+    log.refused(2, "UTF-8", "signal", b"\xff\xfe", "item")
+    for verb in ("cancel", "terminate", "resume"):
+        log.refused(2, "reason is not UTF-8", verb, "open", "--reason", b"\xff")
+    log.refused(2, "request id is not UTF-8", "signal", "open", "item", "--input", '"1"', "--request", b"\xff")
     log.refused(3, "nobody", "signal", "nobody", "item", "--input", '"1"')
     log.refused(3, "nobody", "cancel", "nobody")
     log.refused(3, "nobody", "terminate", "nobody")

@@ -282,9 +282,60 @@ static void test_job_ids(void **state)
     assert_non_null(client_job_id_error("a\nb"));
     assert_non_null(client_job_id_error("type:shop"));
     assert_null(client_job_id_error("order 17/\xc3\xa9"));
+    assert_string_equal(client_job_id_error("\xff\xfe"), "a job id must be UTF-8");
+    assert_non_null(client_job_id_error("cut \xc3"));
     struct client *client = begin();
     assert_null(ask_to_cancel(client, ""));
     assert_int_equal(client_error_exit(client), EXIT_USAGE);
+    client_close(client);
+}
+
+/* What no other reader of the log could decode is not written. */
+static void test_texts(void **state)
+{
+    (void)state;
+    struct client *client = begin();
+    char name[SIGNAL_NAME_LIMIT_BYTES + 2], reason[REASON_LIMIT_BYTES + 2];
+    const char *const bad[] = {"", "a\nb", "\xff", "cut \xe2\x82", name};
+    Perdure__V1__Signal signal = PERDURE__V1__SIGNAL__INIT;
+    Perdure__V1__Terminate terminate = PERDURE__V1__TERMINATE__INIT;
+    Perdure__V1__TaskReport report = PERDURE__V1__TASK_REPORT__INIT;
+    Error error = PERDURE__V1__ERROR__INIT;
+    Command command = PERDURE__V1__COMMAND__INIT;
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    command.kind_case = PERDURE__V1__COMMAND__KIND_SIGNAL;
+    command.signal = &signal;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        signal.name = (char *)bad[i];
+        assert_null(client_ask(client, "j", &command));
+        assert_non_null(strstr(client_error(client), "1 to 255 bytes of UTF-8 without control characters"));
+    }
+    signal.name = name + 1;
+    assert_non_null(client_ask(client, "j", &command));
+    command.request = (char *)"\xc0\x80";
+    assert_null(client_ask(client, "j", &command));
+    assert_string_equal(client_error(client), "the request id is not UTF-8");
+    command.request = (char *)"";
+    command.kind_case = PERDURE__V1__COMMAND__KIND_TERMINATE;
+    command.terminate = &terminate;
+    terminate.reason = (char *)"\xed\xa0\x80";
+    assert_null(client_ask(client, "j", &command));
+    assert_string_equal(client_error(client), "the reason is not UTF-8");
+    memset(reason, 'r', sizeof reason - 1);
+    reason[sizeof reason - 1] = '\0';
+    terminate.reason = reason;
+    assert_null(client_ask(client, "j", &command));
+    assert_non_null(strstr(client_error(client), "the reason has 16385 bytes, at most 16384"));
+    terminate.reason = reason + 1;
+    assert_non_null(client_ask(client, "j", &command));
+    command.kind_case = PERDURE__V1__COMMAND__KIND_TASK_REPORT;
+    command.task_report = &report;
+    report.kind_case = PERDURE__V1__TASK_REPORT__KIND_FAILED;
+    report.failed = &error;
+    error.message = (char *)"\xff";
+    assert_null(client_ask(client, "j", &command));
+    assert_string_equal(client_error(client), "the message of the error is not UTF-8");
     client_close(client);
 }
 
@@ -297,6 +348,7 @@ static void test_too_large(void **state)
     Payload payload = PERDURE__V1__PAYLOAD__INIT;
     payload.data.len = PAYLOAD_LIMIT_BYTES + 1;
     payload.data.data = calloc(1, payload.data.len);
+    signal.name = (char *)"s";
     signal.payload = &payload;
     command.kind_case = PERDURE__V1__COMMAND__KIND_SIGNAL;
     command.signal = &signal;
@@ -523,6 +575,7 @@ int main(void)
         cmocka_unit_test(test_nobody_answers),
         cmocka_unit_test(test_fatal_log),
         cmocka_unit_test(test_job_ids),
+        cmocka_unit_test(test_texts),
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_result_from_the_owner),
         cmocka_unit_test(test_result_from_the_status),
