@@ -25,6 +25,8 @@
 #define APPEND_DEADLINE_MS INT64_C(30000)
 /* A Mark follows this long after something changed: bounds how much inbox a takeover reads again. */
 #define MARK_INTERVAL_MS INT64_C(3000)
+/* A start that is refused is told to the worker's log at most so often: a client that retries is no flood. */
+#define REFUSAL_TELL_MS INT64_C(200)
 /* After being fenced: wait, doubling, before claiming again (rule 4). */
 #define CLAIM_BACKOFF_MS INT64_C(5000)
 #define CLAIM_BACKOFF_MAX_MS INT64_C(60000)

@@ -117,7 +117,8 @@ bool client_state_is_terminal(const char *state);
 
 /* The status record. EXIT_OK, EXIT_NOT_FOUND, or another with client_error(). */
 int client_status(struct client *client, const char *job, Status **out);
-/* Like client_status(), but a start that no worker has taken yet is found too: state "queued". */
+/* Like client_status(), but a start that no worker has taken yet is found too: state "queued". EXIT_NOT_FOUND says so when
+ * a worker has refused it. */
 int client_describe(struct client *client, const char *job, Status **out);
 /* All of them, in no order; `visit` returns false to stop. */
 int client_list(struct client *client, bool (*visit)(void *context, const Status *status), void *context);
@@ -159,6 +160,7 @@ struct history {
     struct history_record *records;
     bool unowned;          /* the journal ends without an owner */
     int64_t end;           /* as of this journal offset */
+    int64_t in_pos;        /* client_journal(): owners have dealt with every inbox record below */
 };
 
 /* The newest run of `job`. EXIT_NOT_FOUND when nothing of it counted. */

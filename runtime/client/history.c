@@ -154,7 +154,7 @@ static void history_read_record(void *context, const struct log_record *record)
         reader->reader.done = true;
 }
 
-/* Reads the whole journal of the partition. */
+/* Reads the whole journal of the partition. EXIT_NOT_FOUND: the job has ended, and its events are gone. */
 static int history_scan(struct client *client, struct history *history)
 {
     struct log *log = client->log;
@@ -175,6 +175,7 @@ static int history_scan(struct client *client, struct history *history)
         code = client_read(client, &reader.reader, start, HISTORY_TIMEOUT_MS);
     history->end = end;
     history->unowned = !reader.judge->owned;
+    history->in_pos = reader.judge->in_pos.offset;
     judge_free(reader.judge);
     if (reader.code == EXIT_OK && code == EXIT_OK && history->count == 0 && reader.stub[0])
         return client_fail(client, EXIT_NOT_FOUND, "job \"%s\" is %s; its events are no longer kept, only its outcome: see "
@@ -229,18 +230,38 @@ static bool history_from_index(struct client *client, struct history *history)
     return done;
 }
 
-int client_history(struct client *client, const char *job, struct history **out)
+static struct history *history_new(struct client *client, const char *job)
 {
-    *out = NULL;
     struct history *history = calloc(1, sizeof *history);
     if (history)
         history->job = strdup(job);
     if (!history || !history->job) {
         free(history);
-        return client_fail(client, EXIT_UNREACHABLE, "out of memory");
+        client_fail(client, EXIT_UNREACHABLE, "out of memory");
+        return NULL;
     }
     history->genesis = client->log->genesis;
     history->genesis.namespace_ = (char *)protobuf_c_empty_string;
+    return history;
+}
+
+int client_journal(struct client *client, const char *job, struct history **out)
+{
+    struct history *history = *out = history_new(client, job);
+    int code = history ? history_scan(client, history) : client->error_exit;
+    if (code != EXIT_OK) {
+        history_free(history);
+        *out = NULL;
+    }
+    return code;
+}
+
+int client_history(struct client *client, const char *job, struct history **out)
+{
+    *out = NULL;
+    struct history *history = history_new(client, job);
+    if (!history)
+        return client->error_exit;
     int code = history_from_index(client, history) ? EXIT_OK : history_scan(client, history);
     if (code == EXIT_OK && history->count == 0)
         code = client_fail(client, EXIT_NOT_FOUND, "the journal has no events of a job \"%s\"", job);

@@ -35,5 +35,7 @@ int client_fail(struct client *client, int exit_code, const char *format, ...) _
 int client_log_failed(struct client *client);
 /* Polls until the reader is done, at most `timeout_ms`. EXIT_OK or another. */
 int client_read(struct client *client, struct client_reader *reader, int64_t from, int64_t timeout_ms);
+/* All that the journal says of `job`, which may be no event at all: `count` is 0 then. */
+int client_journal(struct client *client, const char *job, struct history **out);
 
 #endif

@@ -124,7 +124,9 @@ void registrations_free(struct registrations *registrations)
 
 struct read_queue {
     const char *job;
-    Status *found;
+    Status *found;   /* by the first start */
+    int64_t offset;  /* of it */
+    bool of_a_job;   /* which waits for its child */
 };
 
 static void read_queued_start(void *context, const struct log_record *record)
@@ -144,8 +146,58 @@ static void read_queued_start(void *context, const struct log_record *record)
         status.updated = decoded->header->born;
         status.input = command->start->input;
         queue->found = status_copy(&status);
+        queue->offset = record->offset;
+        queue->of_a_job = decoded->header->sender && *decoded->header->sender->job;
     }
     record_free(decoded);
+}
+
+/* The first start of the job in the inbox from `from` on. */
+static int read_queue(struct client *client, struct read_queue *queue, int64_t from)
+{
+    struct client_reader reader = {
+        .stream = LOG_INBOX,
+        .partition = partition_of(queue->job, client->log->genesis.partitions),
+        .record = read_queued_start,
+        .context = queue,
+    };
+    int64_t start = 0, end = 0;
+    struct log *log = client->log;
+    status_free(queue->found);
+    queue->found = NULL;
+    if (log->operations->bounds(log, LOG_INBOX, reader.partition, &start, &end) != LOG_OK)
+        return client_log_failed(client);
+    if (from < start)
+        from = start;
+    return end > from ? client_read(client, &reader, from, READ_TIMEOUT_MS) : EXIT_OK;
+}
+
+/* A job that has begun, and whose status record is still on its way. */
+static void read_begun(Status *status, const struct history *history)
+{
+    const Header *last = history->records[history->count - 1].record->header;
+    free(status->state);
+    status->state = strdup("running");
+    status->run = last->run;
+    status->events = last->seq + last->count - 1;
+    status->updated = last->t;
+}
+
+/* The start that was found may be one that an owner has dealt with: the inbox is kept for a while behind it. */
+static int read_judge_queue(struct client *client, struct read_queue *queue)
+{
+    struct history *history;
+    bool of_a_job = queue->of_a_job;
+    int code = client_journal(client, queue->job, &history);
+    if (code != EXIT_OK)
+        return code;
+    if (history->count > 0)
+        read_begun(queue->found, history);
+    else if (queue->offset < history->in_pos && (code = read_queue(client, queue, history->in_pos)) == EXIT_OK && !queue->found)
+        code = client_fail(client, EXIT_NOT_FOUND, "there is no job \"%s\": its start was refused; %s says why", queue->job,
+                           of_a_job ? "the history of the job that started it" : "the log of the worker that did");
+    history_free(history);
+    return code;
 }
 
 int client_describe(struct client *client, const char *job, Status **out)
@@ -154,22 +206,16 @@ int client_describe(struct client *client, const char *job, Status **out)
     if (code != EXIT_NOT_FOUND || client->log->genesis.partitions == 0)
         return code;
     struct read_queue queue = {.job = job};
-    struct client_reader reader = {
-        .stream = LOG_INBOX,
-        .partition = partition_of(job, client->log->genesis.partitions),
-        .record = read_queued_start,
-        .context = &queue,
-    };
-    int64_t start = 0, end = 0;
-    struct log *log = client->log;
-    if (log->operations->bounds(log, LOG_INBOX, reader.partition, &start, &end) != LOG_OK)
-        return client_log_failed(client);
-    if (end > start && (code = client_read(client, &reader, start, READ_TIMEOUT_MS)) != EXIT_OK) {
+    code = read_queue(client, &queue, 0);
+    if (code == EXIT_OK && !queue.found)
+        code = client_fail(client, EXIT_NOT_FOUND, "there is no job \"%s\"", job);
+    if (code == EXIT_OK)
+        code = read_judge_queue(client, &queue);
+    if (code == EXIT_OK && !queue.found->state)
+        code = client_fail(client, EXIT_UNREACHABLE, "out of memory");
+    if (code == EXIT_OK)
+        *out = queue.found;
+    else
         status_free(queue.found);
-        return code;
-    }
-    if (!queue.found)
-        return client_fail(client, EXIT_NOT_FOUND, "there is no job \"%s\"", job);
-    *out = queue.found;
-    return EXIT_OK;
+    return code;
 }

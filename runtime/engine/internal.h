@@ -434,6 +434,8 @@ struct engine {
     Position confirmed_in_pos;
     struct held_reply *held_replies;
     struct held_refusal *held_refusals;
+    int64_t refusal_told_ms;     /* monotonic: of a start, to the worker's log */
+    size_t refusals_untold;
     bool mark_wanted;
     bool mark_first;
     bool changed_since_mark;

@@ -117,6 +117,21 @@ static void refuse_job(struct engine *engine, int64_t offset, const Header *head
     }
 }
 
+/* Who sent it may be gone: then nothing else says why there is no such job. */
+static void refuse_tell_start(struct engine *engine, const char *job, const char *code, const char *text)
+{
+    if (engine->refusal_told_ms && engine->monotonic_ms - engine->refusal_told_ms < REFUSAL_TELL_MS) {
+        engine->refusals_untold++;
+        return;
+    }
+    char more[64] = "";
+    if (engine->refusals_untold > 0)
+        snprintf(more, sizeof more, " (%zu others were refused before it)", engine->refusals_untold);
+    engine_note(engine, "the start of job \"%s\" was refused, %s: %s%s", job, code, text, more);
+    engine->refusal_told_ms = engine->monotonic_ms;
+    engine->refusals_untold = 0;
+}
+
 void inbox_refuse(struct engine *engine, int64_t offset, const Header *header, const Command *command,
                   const char *code, const char *format, ...)
 {
@@ -125,6 +140,8 @@ void inbox_refuse(struct engine *engine, int64_t offset, const Header *header, c
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    if (command->kind_case == PERDURE__V1__COMMAND__KIND_START)
+        refuse_tell_start(engine, header->job, code, text);
     if (header->sender && header->sender->job[0]) {
         bool answers = command->kind_case == PERDURE__V1__COMMAND__KIND_START ||
                        command->kind_case == PERDURE__V1__COMMAND__KIND_SIGNAL;

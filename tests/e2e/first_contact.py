@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from harness import Log, Worker, check
+from harness import Log, Worker, check, wait_until
 
 ORDER = {"id": "o1", "article": "lamp", "cents": 1250, "address": "Elm Street 1"}
 STATES = {"running", "waiting", "completed", "failed", "cancelled", "terminated", "diverged", "quarantined", "queued"}
@@ -80,6 +80,17 @@ def queued(log):
     check(status["id"] == "early" and status["state"] == "queued", "describe says %s" % status)
     check(call(log, 4, "result", "early", "--json")["state"] == "queued", "result of a queued job")
     call(log, 2, "start", "checkout", "--id", "broken", "--input", '{"id":')
+    # Nobody knows the type yet: the worker judges it.
+    answer = call(log, 0, "start", "checkout", "--id", "wrong", "--input", '{"id":17}', "--json")
+    check(answer["state"] == "queued" and log.state("wrong") == "queued", "answer %s" % answer)
+
+
+def refused(log, worker):
+    """A queued start that the worker has refused is queued no more; the worker's log says why."""
+    worker.wait_for('the start of job "wrong" was refused, BadInput: id: expected a string')
+    wait_until("the refusal stands", lambda: log.run("describe", "wrong").returncode == 3)
+    log.refused(3, ['no job "wrong"', "its start was refused", "the log of the worker"], "describe", "wrong")
+    log.refused(3, 'no job "wrong"', "result", "wrong")
 
 
 def waits(log):
@@ -93,6 +104,7 @@ def waits(log):
         time.sleep(0.1)
     check_describe(status, "early", "shop/checkout", "waiting")
     check_waiting(status["waiting"][0])
+    refused(log, worker)
 
     # The same start again is the same job, also in the spelling of the full type; anything else is refused.
     for kind in ("checkout", "shop/checkout"):
@@ -105,6 +117,7 @@ def waits(log):
     check(call(log, 4, "result", "early", "--wait", "300ms", "--json")["state"] == "waiting", "result with --wait")
     check(worker.stop() == 0, "the worker failed: " + worker.text())
 
+    log.refused(3, "its start was refused", "describe", "wrong")
     status = call(log, 0, "describe", "early", "--json")
     check_describe(status, "early", "shop/checkout", "waiting")
     check_waiting(status["waiting"][0])
