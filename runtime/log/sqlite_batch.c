@@ -64,6 +64,14 @@ struct sqlite_op *sqlite_batch_add(struct sqlite_batch *batch, enum sqlite_op_ki
     return op;
 }
 
+/* A request id is known within a job (rule 13): another job's command under the same one is no repetition. Job ids have no
+ * line end. NULL: no memory. */
+static char *request_key(const char *request, const char *job)
+{
+    char *key;
+    return asprintf(&key, "%s\n%s", request, job != NULL ? job : "") < 0 ? NULL : key;
+}
+
 struct sqlite_op *sqlite_batch_append(struct sqlite_batch *batch, enum log_stream stream, uint32_t partition,
                                       const char *key, const void *data, size_t size, const Header *header)
 {
@@ -73,10 +81,12 @@ struct sqlite_op *sqlite_batch_append(struct sqlite_batch *batch, enum log_strea
     if ((kind == SQLITE_OP_INBOX || header == NULL) && record_decode(data, size, &record) == WIRE_OK)
         header = record->header;
     const Command *command = kind == SQLITE_OP_INBOX && record != NULL ? record->command : NULL;
-    const char *request = command != NULL && command->request[0] != '\0' ? command->request : NULL;
     if (header != NULL && header->job[0] != '\0')
         key = header->job;
-    struct sqlite_op *op = sqlite_batch_add(batch, kind, partition, key, request, data, size);
+    bool named = command != NULL && command->request[0] != '\0';
+    char *request = named ? request_key(command->request, key) : NULL;
+    struct sqlite_op *op = named && request == NULL ? NULL : sqlite_batch_add(batch, kind, partition, key, request, data, size);
+    free(request);
     if (op != NULL && header != NULL) {
         op->run = header->run;
         op->seq = header->seq;
@@ -156,11 +166,9 @@ static int find_request(struct sqlite_db *db, struct sqlite_op *op)
     bind_text(statement, 1, op->text);
     int rc = sqlite3_step(statement);
     if (rc == SQLITE_ROW) {
-        const char *job = (const char *)sqlite3_column_text(statement, 2);
         op->offset = sqlite3_column_int64(statement, 0);
         op->append_ms = sqlite3_column_int64(statement, 1);
         op->repeated = true;
-        op->refused = strcmp(job != NULL ? job : "", op->key != NULL ? op->key : "") != 0;
     }
     sqlite3_reset(statement);
     return rc == SQLITE_ROW ? SQLITE_OK : rc == SQLITE_DONE ? SQLITE_CORRUPT : rc;
@@ -169,7 +177,7 @@ static int find_request(struct sqlite_db *db, struct sqlite_op *op)
 static int insert_inbox(struct sqlite_db *db, struct sqlite_op *op, int64_t offset)
 {
     sqlite3_stmt *statement = db->statements[SQLITE_STMT_INBOX];
-    op->repeated = op->refused = false;
+    op->repeated = false;
     op->offset = offset;
     sqlite3_bind_int64(statement, 1, op->offset);
     sqlite3_bind_int64(statement, 2, op->partition);
@@ -187,7 +195,7 @@ static int write_inbox(struct sqlite_db *db, struct sqlite_op *op, int64_t ends[
 {
     int64_t now = op->append_ms;
     int rc = insert_inbox(db, op, ends[LOG_INBOX]);
-    if (rc == SQLITE_OK && op->repeated && !op->refused && op->offset < op->heard_below) {
+    if (rc == SQLITE_OK && op->repeated && op->offset < op->heard_below) {
         sqlite3_bind_int64(db->statements[SQLITE_STMT_ASKED_AGAIN], 1, op->offset);
         rc = statement_run(db->statements[SQLITE_STMT_ASKED_AGAIN]);
         op->append_ms = now;

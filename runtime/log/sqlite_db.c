@@ -86,7 +86,7 @@ static const char *const statement_text[SQLITE_STATEMENTS] = {
     [SQLITE_STMT_JOURNAL] = "INSERT INTO journal VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     [SQLITE_STMT_INBOX] = "INSERT INTO inbox VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT(request) DO NOTHING",
     [SQLITE_STMT_ASKED_AGAIN] = "UPDATE inbox SET request = NULL WHERE offset = ?1",
-    [SQLITE_STMT_REQUEST] = "SELECT offset, append_ms, job FROM inbox WHERE request = ?1",
+    [SQLITE_STMT_REQUEST] = "SELECT offset, append_ms FROM inbox WHERE request = ?1",
     [SQLITE_STMT_STATUS] = "INSERT OR REPLACE INTO status VALUES(?1, ?2)",
     [SQLITE_STMT_STATUS_DROP] = "DELETE FROM status WHERE key = ?1",
     [SQLITE_STMT_DEAD] = "INSERT INTO dead VALUES(NULL, ?1, ?2, ?3, ?4, ?5)",

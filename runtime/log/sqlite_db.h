@@ -129,12 +129,11 @@ struct sqlite_op {
     int64_t append_ms;
     uint64_t run, seq;
     const char *key;         /* job, or key of a status */
-    const char *text;        /* INBOX: request id; DEAD: reason */
+    const char *text;        /* INBOX: request id and job; DEAD: reason */
     const void *data;
     size_t size;
     bool repeated;           /* INBOX: the request id was there already, at `offset` */
     int64_t heard_below;     /* INBOX: where it was there already below this, its owner has read it, and is asked again */
-    bool refused;            /* INBOX: the request id belongs to another job's command */
     bool drop;               /* STATUS: delete it */
     uint64_t cookie;         /* who waits: of append() ... */
     uint64_t connection;     /* ... or a client's connection and frame; 0: none */

@@ -120,9 +120,6 @@ bool sqlite_frame_put_failure(struct sqlite_buffer *buffer, uint64_t id, enum sq
 
 bool sqlite_frame_put_submitted(struct sqlite_buffer *buffer, uint64_t id, const struct sqlite_op *op)
 {
-    if (op->refused)
-        return sqlite_frame_put_failure(buffer, id, SQLITE_FAILURE_REFUSED,
-                                        "the request id was used for a command to another job");
     SocketFrame frame = PERDURE__V1__SOCKET_FRAME__INIT;
     Perdure__V1__SocketSubmitted submitted = PERDURE__V1__SOCKET_SUBMITTED__INIT;
     submitted.offset = op->offset;

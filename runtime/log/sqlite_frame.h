@@ -22,7 +22,6 @@ typedef Perdure__V1__SocketFrame SocketFrame;
 enum sqlite_failure {
     SQLITE_FAILURE_OTHER_FILE = 1,
     SQLITE_FAILURE_MALFORMED = 2,
-    SQLITE_FAILURE_REFUSED = 3,
     SQLITE_FAILURE_BROKEN = 4,
 };
 

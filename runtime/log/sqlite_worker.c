@@ -109,8 +109,7 @@ static void tell_delivered(struct sqlite_worker *worker, const struct sqlite_bat
     const struct log_handler *handler = &worker->log.handler;
     for (const struct sqlite_op *op = batch->first; op != NULL && handler->delivered != NULL; op = op->next)
         if (op->connection == 0 && (op->kind == SQLITE_OP_JOURNAL || op->kind == SQLITE_OP_INBOX))
-            handler->delivered(handler->context, op->cookie, op->refused ? LOG_NOT_PERSISTED : LOG_PERSISTED,
-                               op->refused ? -1 : op->offset);
+            handler->delivered(handler->context, op->cookie, LOG_PERSISTED, op->offset);
 }
 
 /* The rows just committed, to those followers who had everything before them. */

@@ -92,6 +92,12 @@ expect 1 '"state":"terminated"' "$perdure" result c3 --wait 20s --json
 expect 2 "has ended" "$perdure" signal c3 approved --input '{"ok":true}'
 expect 1 '"error":' "$perdure" start checkout --id c4 --input '{"id":"o4"}' --wait 20s --json
 
+# ---- a request is one job's
+expect 0 "started" "$perdure" start hello --id q1 --input '"x"' --request R
+expect 0 "was started before" "$perdure" start hello --id q1 --input '"y"' --request R
+expect 0 "started" "$perdure" start hello --id q2 --input '"y"' --request R
+expect 0 "Hello, y" "$perdure" result q2 --wait 20s
+
 # ---- one start of many at once
 for _ in $(seq 16); do
     "$perdure" start hello --id many --input '"x"' >>"$here/many" &
