@@ -59,7 +59,8 @@ static const struct flag signal_flags[] = {
     {NULL, NULL, NULL, false},
 };
 
-/* Checked here if the job's module declares the signal; otherwise the job decodes the JSON when it receives it. */
+/* Checked here if the job's module registers the signal, which none of this version does; otherwise the job decodes the JSON
+ * when it receives it. */
 static int signal_payload(struct session *session, const char *id, const char *name, char **text, Payload *payload)
 {
     Status *status = NULL;
@@ -122,7 +123,8 @@ const struct verb verb_signal = {
     .name = "signal",
     .synopsis = "ID NAME [--input JSON|@FILE] [--json]",
     .summary = "send a signal to a job",
-    .help = "Sends the signal NAME to the job ID. It is kept in order until the job receives it.\n\n"
+    .help = "Sends the signal NAME to the job ID. It is kept in order until the job receives it. That it is JSON is checked;\n"
+            "whether it fits the signal's message, the job finds out: its receive fails (BadPayload) if it does not.\n\n"
             "--json prints {\"id\",\"answer\"}; the answer is \"accepted\", or \"queued\" while no worker is there.",
     .flags = signal_flags,
     .least = 2,
