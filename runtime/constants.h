@@ -18,6 +18,8 @@
 #define REQUEST_ID_LIMIT_BYTES 128
 /* Of a signal that comes from outside: names are shown in columns, a longer one is no name. */
 #define SIGNAL_NAME_LIMIT_BYTES 255
+/* Of a worker: it stands in claims and statuses; Kafka takes member ids up to 249. */
+#define WORKER_NAME_LIMIT_BYTES 127
 /* Why somebody cancels, terminates or resumes: it stands in one event beside REQUESTS_KEPT request ids. */
 #define REASON_LIMIT_BYTES 16384
 

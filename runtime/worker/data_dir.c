@@ -108,6 +108,10 @@ static int data_dir_take(struct data_dir *dir, const char *path, const char *nam
         snprintf(error, error_size, "the path of the data directory is too long");
         return -1;
     }
+    if (name && strlen(name) >= sizeof dir->worker) { /* cut short it could be another one's */
+        snprintf(error, error_size, "the name of a worker has at most %d bytes, this one has %zu", WORKER_NAME_LIMIT_BYTES, strlen(name));
+        return -1;
+    }
     strcpy(dir->path, path);
     if (make_directories(path, error, error_size) != 0)
         return -1;

@@ -7,9 +7,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "constants.h"
+
 struct data_dir {
     char path[3072];
-    char worker[128]; /* the worker's id: kept, so that a restart is the same member */
+    char worker[WORKER_NAME_LIMIT_BYTES + 1]; /* the worker's id: kept, so that a restart is the same member */
     bool id_is_kept;  /* in a file there */
     int lock;         /* descriptor; -1: none */
 };

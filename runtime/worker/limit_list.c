@@ -35,16 +35,31 @@ static void item_refuse(const char *item, size_t length, const struct limit_list
                  list->subject, example);
 }
 
+/* Two numbers for one name: whichever counts, somebody believed in the other. */
+static bool item_is_repeated(const char *text, const char *item, const char *name)
+{
+    size_t size = strlen(name);
+    for (; text < item; text += strcspn(text, ",") + 1)
+        if (strncmp(text, name, size) == 0 && text[size] == '=')
+            return true;
+    return false;
+}
+
 bool limit_list_read(const char *text, const struct limit_list *list,
                      bool (*take)(void *context, const char *name, double number), void *context, char *error,
                      size_t error_size)
 {
     char name[LIMIT_NAME_BYTES + 1];
     double number;
+    const char *all = text;
     while (text && *text) {
         size_t length = strcspn(text, ",");
         if (!item_read(text, length, list, name, &number)) {
             item_refuse(text, length, list, error, error_size);
+            return false;
+        }
+        if (item_is_repeated(all, text, name)) {
+            snprintf(error, error_size, "%s of \"%s\" is given twice", list->what, name);
             return false;
         }
         if (!take(context, name, number)) {

@@ -34,8 +34,26 @@ expect 2 "nothing.so" "$perdure" worker --module "$here/nothing.so"
 echo "no module" >"$here/text.so"
 expect 2 "text.so" "$perdure" worker --module "$here/text.so"
 
+# ---- options of a worker that cannot be meant
+run=("$perdure" worker --module "$samples/hello.so")
+kafka=kafka://127.0.0.1:1/shop
+for wrong in 1ms 1d 0s; do
+    expect 2 "session-timeout: \"$wrong\" is not from 1s to 1h" "${run[@]}" --log $kafka --session-timeout $wrong
+done
+expect 2 "watchdog: \"1ms\" is not from 500ms to 30d" "${run[@]}" --watchdog 1ms
+expect 2 "life: \"0s\" is not from 1s to 365d" "${run[@]}" --life 0s
+expect 2 "drain-timeout: .* is not from 0s to 30d" "${run[@]}" --drain-timeout 1000000000d
+expect 2 "keep: .* is not from 1s to 36500d" "${run[@]}" --keep 100000000d
+expect 2 "keep: .* is not from 0s to 36500d" "$perdure" start hello --id x --input '"x"' --keep 100000000d
+expect 2 "job rate of \"hello\" is given twice" "${run[@]}" --no-supervisor --job-rate hello=5/s,hello=6/s
+expect 2 "1 to 127 bytes" "${run[@]}" --name "$(printf '%128s' x)"
+expect 2 "1 to 127 bytes" "${run[@]}" --name ''
+for option in "--standby 1" --leave "--queue-rate q=1/s" "--queue-limit q=5" "--session-timeout 6s"; do
+    expect 2 "${option%% *} is for a worker on Kafka" "${run[@]}" $option
+done
+
 # ---- with a worker
-worker_start "$samples/hello.so" "$samples/checkout.so"
+worker_start "$samples/hello.so" "$samples/checkout.so" --data "$here/data"
 expect 0 "Hello, Ada" "$perdure" result early --wait 20s
 expect 0 "started" "$perdure" start hello/hello --id h1 --input '"Bob"'
 same "completed" "$(json 'o["state"]' "$perdure" result h1 --wait 20s --json)"
@@ -72,6 +90,7 @@ same "['c1']" "$(json '[j["id"] for j in rows]' "$perdure" list --state waiting 
 same "['c1']" "$(json '[j["id"] for j in rows]' "$perdure" list --type checkout --json)"
 
 # describe with no worker alive
+expect 0 "" grep -q "means nothing on an embedded log" "$here/worker.out"
 worker_stop KILL
 same "waiting" "$(json 'o["state"]' "$perdure" describe c1 --json)"
 expect 0 "waits for a worker" "$perdure" signal c1 approved --input '{"ok":true,"by":"me"}'

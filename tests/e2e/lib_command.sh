@@ -25,10 +25,14 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# worker_start MODULE...: in the background; returns when it owns its partition.
+# worker_start MODULE... [--OPTION ...]: in the background; returns when it owns its partition.
 worker_start() {
     local arguments=()
-    for module in "$@"; do arguments+=(--module "$module"); done
+    while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do
+        arguments+=(--module "$1")
+        shift
+    done
+    arguments+=("$@")
     : >"$here/worker.out"
     "$perdure" worker --no-supervisor "${arguments[@]}" >>"$here/worker.out" 2>&1 &
     worker=$!

@@ -97,9 +97,9 @@ def health():
 
 
 def at_rest():
-    """A worker with nothing to do takes nothing, though it was told to follow what others own: here there are none."""
+    """A worker with nothing to do takes nothing."""
     log = Log(KIND)
-    worker = Worker(log, "hello", arguments=("--standby", "1"))
+    worker = Worker(log, "hello")
     worker.wait_for("is ours")
     time.sleep(0.5)
     before = processor_seconds(worker.process.pid)

@@ -50,6 +50,8 @@ static void written_wrong(void **state)
         assert_null(options);
         assert_non_null(strstr(error, "QUEUE=N/s"));
     }
+    assert_false(queue_options_read("gpu=5/s,mail=1/s,gpu=6/s", NULL, &options, error, sizeof error));
+    assert_string_equal(error, "queue rate of \"gpu\" is given twice");
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         assert_false(queue_options_read("gpu=5/s", limits[i], &options, error, sizeof error));
         assert_null(options);

@@ -219,6 +219,20 @@ bool arguments_duration(const struct arguments *arguments, const char *name, int
     return false;
 }
 
+bool arguments_duration_within(const struct arguments *arguments, const char *name, const char *lowest, const char *highest,
+                               int64_t otherwise, int64_t *ms)
+{
+    int64_t least = 0, most = 0;
+    if (!arguments_duration(arguments, name, otherwise, ms))
+        return false;
+    duration_parse(lowest, &least);
+    duration_parse(highest, &most);
+    if (!arguments_get(arguments, name) || (*ms >= least && *ms <= most))
+        return true;
+    arguments_wrong(arguments, "--%s: \"%s\" is not from %s to %s", name, arguments_get(arguments, name), lowest, highest);
+    return false;
+}
+
 bool arguments_number(const struct arguments *arguments, const char *name, int64_t lowest, int64_t highest,
                       int64_t otherwise, int64_t *number)
 {

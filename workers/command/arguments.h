@@ -51,6 +51,9 @@ const char *arguments_get(const struct arguments *arguments, const char *name);
 int arguments_wrong(const struct arguments *arguments, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A duration flag; `otherwise` when it is not given. False: said what is wrong. */
 bool arguments_duration(const struct arguments *arguments, const char *name, int64_t otherwise, int64_t *ms);
+/* One within bounds that are written as durations too. */
+bool arguments_duration_within(const struct arguments *arguments, const char *name, const char *lowest, const char *highest,
+                               int64_t otherwise, int64_t *ms);
 bool arguments_number(const struct arguments *arguments, const char *name, int64_t lowest, int64_t highest,
                       int64_t otherwise, int64_t *number);
 /* JSON, or the content of the file after @ ("@-": standard input); malloc'ed. NULL: said what is wrong. */

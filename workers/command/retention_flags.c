@@ -51,9 +51,9 @@ bool memory_flag(const struct arguments *arguments, pdr_worker_options *options)
 
 bool retention_flags(const struct arguments *arguments, pdr_worker_options *options)
 {
-    if (!arguments_duration(arguments, "keep", 0, &options->keep_ms) ||
-        !arguments_duration(arguments, "life", 0, &options->life_ms) ||
-        !arguments_duration(arguments, "retention-age", 0, &options->retention_age_ms) ||
+    if (!arguments_duration_within(arguments, "keep", "1s", KEEP_MOST, 0, &options->keep_ms) ||
+        !arguments_duration_within(arguments, "life", "1s", "365d", 0, &options->life_ms) ||
+        !arguments_duration_within(arguments, "retention-age", "1s", KEEP_MOST, 0, &options->retention_age_ms) ||
         !retention_size(arguments, &options->retention_bytes))
         return false;
     int64_t life = options->life_ms > 0 ? options->life_ms : LIFE_MS, least = KEEP_OF(life);

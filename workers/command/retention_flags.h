@@ -15,6 +15,8 @@
      false}, \
     {"retention-age", "DURATION", "and is cut after this, however little was written (default: as --keep)", false}
 
+#define KEEP_MOST "36500d" /* a hundred years; a time beyond is a mistake, and further still none that a clock can show */
+
 /* False: said what is wrong. */
 bool retention_flags(const struct arguments *arguments, pdr_worker_options *options);
 bool memory_flag(const struct arguments *arguments, pdr_worker_options *options);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "command/retention_flags.h"
 #include "command/session.h"
 #include "command/show.h"
 #include "payload/schema.h"
@@ -153,7 +154,7 @@ static int start_run(struct arguments *arguments)
     const char *wrong = client_job_id_error(start.id);
     if (wrong)
         return arguments_wrong(arguments, "--id: %s", wrong);
-    if (!arguments_duration(arguments, "keep", 0, &start.keep_ms) || !arguments_duration(arguments, "wait", 0, &start.wait_ms))
+    if (!arguments_duration_within(arguments, "keep", "0s", KEEP_MOST, 0, &start.keep_ms) || !arguments_duration(arguments, "wait", 0, &start.wait_ms))
         return EXIT_USAGE;
     start.text = arguments_input(arguments, "input");
     if (!start.text)

@@ -198,6 +198,11 @@ static int worker_serve(const struct arguments *arguments, pdr_worker *worker)
     return code == PDR_OK ? EXIT_OK : session_fail(arguments, worker_exit(code), "%s", pdr_worker_error(worker));
 }
 
+static bool worker_on_file(const struct arguments *arguments)
+{
+    return strncmp(arguments->log, "sqlite:", 7) == 0;
+}
+
 /* An option that would do nothing is refused: whoever gives it believes that it protects something. */
 static bool flags_fit_queue(const struct arguments *arguments)
 {
@@ -214,39 +219,75 @@ static bool flags_fit_queue(const struct arguments *arguments)
     return true;
 }
 
+/* The same of what an embedded log has not: other workers, their sessions, queues. */
+static bool flags_fit_file(const struct arguments *arguments)
+{
+    static const char *const of_kafka[] = { "session-timeout", "standby", "leave", "queue-rate", "queue-limit" };
+    if (!worker_on_file(arguments))
+        return true;
+    for (size_t i = 0; i < sizeof of_kafka / sizeof *of_kafka; i++)
+        if (arguments_get(arguments, of_kafka[i])) {
+            (void)arguments_wrong(arguments, "--%s is for a worker on Kafka; on an embedded log it means nothing: leave it out",
+                                  of_kafka[i]);
+            return false;
+        }
+    return true;
+}
+
+/* Cut short it could be another worker's. */
+static bool name_flag(const struct arguments *arguments, pdr_worker_options *options)
+{
+    const char *name = options->name = arguments_get(arguments, "name");
+    if (!name || name_valid(name, strlen(name), WORKER_NAME_LIMIT_BYTES))
+        return true;
+    (void)arguments_wrong(arguments, "--name: the name of a worker has 1 to %d bytes of UTF-8 without control characters",
+                          WORKER_NAME_LIMIT_BYTES);
+    return false;
+}
+
+/* False: said what is wrong. The bounds of a session timeout are those of any broker. */
+static bool worker_options(const struct arguments *arguments, pdr_worker_options *options)
+{
+    int64_t threads, standby;
+    if (!flags_fit_queue(arguments) || !flags_fit_file(arguments) || !name_flag(arguments, options) ||
+        !arguments_duration_within(arguments, "session-timeout", "1s", "1h", 0, &options->session_timeout_ms) ||
+        !arguments_duration_within(arguments, "drain-timeout", "0s", "30d", 0, &options->drain_timeout_ms) ||
+        !arguments_number(arguments, "standby", 0, 4096, 0, &standby) ||
+        !arguments_number(arguments, "threads", 1, 1024, 0, &threads) || !retention_flags(arguments, options) ||
+        !memory_flag(arguments, options))
+        return false;
+    options->log = arguments->log;
+    options->data = arguments_get(arguments, "data");
+    options->queue = arguments_get(arguments, "queue");
+    options->step_threads = (int)threads;
+    options->standby = (int)standby;
+    if (options->drain_timeout_ms == 0 && arguments_get(arguments, "drain-timeout"))
+        options->drain_timeout_ms = -1;
+    options->leave = arguments_get(arguments, "leave") != NULL;
+    options->accept_lost_commands = arguments_get(arguments, "accept-lost-commands") != NULL;
+    options->step_rates = arguments_get(arguments, "step-rate");
+    options->step_limits = arguments_get(arguments, "step-limit");
+    options->job_rates = arguments_get(arguments, "job-rate");
+    options->queue_rates = arguments_get(arguments, "queue-rate");
+    options->queue_limits = arguments_get(arguments, "queue-limit");
+    return true;
+}
+
 static int worker_start(struct arguments *arguments, FILE *file)
 {
     struct worker_output output = {.lock = PTHREAD_MUTEX_INITIALIZER, .file = file, .json = arguments->json};
     pdr_worker_options options = {.size = sizeof options};
-    int64_t threads, standby;
     pdr_worker *worker = NULL;
     if (arguments->repeat_count == 0)
         return arguments_wrong(arguments, "--module is missing: which jobs should it run?");
-    if (!arguments_duration(arguments, "session-timeout", 0, &options.session_timeout_ms) ||
-        !flags_fit_queue(arguments) || !arguments_duration(arguments, "drain-timeout", 0, &options.drain_timeout_ms) ||
-        !arguments_number(arguments, "standby", 0, 4096, 0, &standby) ||
-        !arguments_number(arguments, "threads", 1, 1024, 0, &threads) || !retention_flags(arguments, &options) ||
-        !memory_flag(arguments, &options))
+    if (!worker_options(arguments, &options))
         return EXIT_USAGE;
     output.least = arguments_get(arguments, "quiet") ? PDR_WARNING : PDR_INFO;
-    options.log = arguments->log;
-    options.data = arguments_get(arguments, "data");
-    options.name = arguments_get(arguments, "name");
-    options.queue = arguments_get(arguments, "queue");
-    options.step_threads = (int)threads;
-    options.standby = (int)standby;
-    if (options.drain_timeout_ms == 0 && arguments_get(arguments, "drain-timeout"))
-        options.drain_timeout_ms = -1;
-    options.leave = arguments_get(arguments, "leave") != NULL;
-    options.accept_lost_commands = arguments_get(arguments, "accept-lost-commands") != NULL;
-    options.step_rates = arguments_get(arguments, "step-rate");
-    options.step_limits = arguments_get(arguments, "step-limit");
-    options.job_rates = arguments_get(arguments, "job-rate");
-    options.queue_rates = arguments_get(arguments, "queue-rate");
-    options.queue_limits = arguments_get(arguments, "queue-limit");
     options.notice = worker_notice;
     options.notice_context = &output;
     options.takeover = worker_takeover;
+    if (options.data && worker_on_file(arguments))
+        worker_notice(&output, PDR_INFO, "--data means nothing on an embedded log: all that its worker keeps is in the file");
     int code = pdr_worker_open(&options, &worker);
     if (code != PDR_OK)
         code = session_fail(arguments, worker_exit(code), "%s", worker ? pdr_worker_error(worker) : "out of memory");
@@ -256,19 +297,21 @@ static int worker_start(struct arguments *arguments, FILE *file)
     return code;
 }
 
+/* 0: never. A job that runs for some moments without an await, on a machine that is busy, is no job that hangs. */
+static bool watchdog_flag(const struct arguments *arguments, int64_t *ms)
+{
+    return (arguments_duration(arguments, "watchdog", WATCHDOG_MS, ms) && *ms == 0) ||
+           arguments_duration_within(arguments, "watchdog", "500ms", "30d", WATCHDOG_MS, ms);
+}
+
 /* What is wrong is said before there is a supervisor. Returns only to run in this process, or with what is wrong. */
 static int worker_supervise(struct arguments *arguments)
 {
     char why[1000];
     int64_t watchdog_ms, number;
     pdr_worker_options options;
-    if (!arguments_duration(arguments, "watchdog", WATCHDOG_MS, &watchdog_ms) ||
-        !arguments_number(arguments, "crash-limit", 1, 1000, 0, &number) || !flags_fit_queue(arguments) ||
-        !arguments_number(arguments, "threads", 1, 1024, 0, &number) ||
-        !arguments_duration(arguments, "drain-timeout", 0, &number) ||
-        !arguments_number(arguments, "standby", 0, 4096, 0, &number) ||
-        !arguments_duration(arguments, "session-timeout", 0, &number) || !retention_flags(arguments, &options) ||
-        !memory_flag(arguments, &options))
+    if (!watchdog_flag(arguments, &watchdog_ms) || !arguments_number(arguments, "crash-limit", 1, 1000, 0, &number) ||
+        !worker_options(arguments, &options))
         return EXIT_USAGE;
     if (arguments->repeat_count == 0)
         return worker_start(arguments, stderr); /* it says what is missing */
