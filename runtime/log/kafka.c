@@ -258,6 +258,7 @@ void kafka_on_error(struct kafka_log *log, rd_kafka_t *client, rd_kafka_event_t 
 {
     rd_kafka_resp_err_t code = rd_kafka_event_error(event);
     const char *text = rd_kafka_event_error_string(event);
+    char refusal[900];
     switch (code) {
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
         kafka_unreachable(log, client, text);
@@ -277,6 +278,12 @@ void kafka_on_error(struct kafka_log *log, rd_kafka_t *client, rd_kafka_event_t 
         break;
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
         kafka_fault_unauthorised(log, "use", log->uri.name);
+        break;
+    case RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT:
+        snprintf(refusal, sizeof refusal, "the brokers at %s take no session timeout of %lld ms: theirs are from "
+                 "group.min.session.timeout.ms (6 s unless told otherwise) to group.max.session.timeout.ms (30 min); set "
+                 "--session-timeout", log->uri.brokers, (long long)log->session_timeout_ms);
+        kafka_tell(log, LOG_FATAL, LOG_ALL, 2, refusal);
         break;
     case RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL:
         kafka_fault(log, LOG_FATAL, LOG_ALL, "the group %s at %s has members with another assignment strategy: its workers "

@@ -234,9 +234,7 @@ def check_limits(log, owner):
 
 def main():
     log = Log("kafka", partitions=1)
-    for queue in ("q", "gone", "killed", "slowly", "full", "stopped", "seen"):
-=======
-    for queue in ("q", "gone", "killed", "slowly", "full", "stopped", "crashed", "courier"):
+    for queue in ("q", "gone", "killed", "slowly", "full", "stopped", "seen", "crashed", "courier"):
         check(log.run("namespace", "queue", "create", queue, "--partitions", "4").returncode == 0, "queue create")
     ledger = os.path.join(log.folder, "ledger")
     owner = Owner(log, "q")
@@ -249,7 +247,6 @@ def main():
     check(worker.stop(60) == 0, "the worker failed: " + worker.text())
     check_ends(log, owner, ledger)
     check_seen(log, owner)
-=======
     check_crashes(log, owner, ledger)
     check_full(log, owner)
     check_limits(log, owner)

@@ -74,6 +74,15 @@ def nothing_left():
     log.remove()
 
 
+def session_refused():
+    """A session timeout that the brokers do not take (they take 6s to 30m): to start it again would not help."""
+    log = Log(KIND, partitions=2)
+    for timeout in ("2s", "1h"):
+        worker = Worker(log, "hello", arguments=("--session-timeout", timeout), supervised=True)
+        worker.wait_ended(2, "group.min.session.timeout.ms")
+    log.remove()
+
+
 def age(path):
     return time.time() - os.stat(path).st_mtime
 
@@ -172,7 +181,7 @@ def children_ignored():
 
 def main():
     parts = {"sqlite": ["health", "at_rest", "stopped_before_it_serves", "children_ignored", "tried_out"],
-             "kafka": ["member_taken", "partition_stopped", "nothing_left", "forked"]}
+             "kafka": ["member_taken", "partition_stopped", "nothing_left", "forked", "session_refused"]}
     for part in sys.argv[2:] or parts[KIND]:
         print("----", part, flush=True)
         globals()[part]()
