@@ -1,7 +1,9 @@
 /* perdure-verify: reads a whole log, judges it by the rules alone, says what does not hold. */
+#include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "verify.h"
 
@@ -26,7 +28,7 @@ static void usage(FILE *out)
         "  --save    writes what was read into a dump\n"
         "  --kafka-config     settings for Kafka clients, NAME=VALUE lines (default: PERDURE_KAFKA_CONFIG)\n"
         "  --allow-plaintext  speak unencrypted with brokers on other machines\n"
-        "exit: 0 sound, 1 violated, 2 wrong usage, 5 the log cannot be read\n",
+        "exit: 0 sound, 1 violated, 2 wrong usage, 3 there is no such log, 5 it cannot be read\n",
         out);
 }
 
@@ -109,6 +111,11 @@ static enum read_end read_log(struct check *c, const char *log, bool spool)
     const char *rest;
     if ((rest = after(log, "kafka://")))
         return pv_read_kafka(c, rest, spool);
+    const char *path = (rest = after(log, "sqlite:")) || (rest = after(log, "dump:")) ? rest : log;
+    if (access(path, F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR)) {
+        fprintf(stderr, "perdure-verify: %s: there is no such log\n", log);
+        return READ_NONE;
+    }
     bool ok = (rest = after(log, "sqlite:")) ? pv_read_sqlite(c, rest)
               : (rest = after(log, "dump:")) ? pv_read_file(c, rest)
               : is_database(log)             ? pv_read_sqlite(c, log)
@@ -140,12 +147,12 @@ static int check_once(const struct options *o, bool spool)
     if ((!o->acked || pv_lists_acked(&c, o->acked)) && (!o->ledger || pv_lists_ledger(&c, o->ledger)) &&
         (!o->save || pv_save_open(&c, o->save))) {
         enum read_end end = read_log(&c, o->log, spool);
-        code = end == READ_AGAIN ? AGAIN : EXIT_UNREACHABLE;
+        code = end == READ_AGAIN ? AGAIN : end == READ_NONE ? EXIT_NOT_FOUND : EXIT_UNREACHABLE;
         if (end == READ_ALL && !is_empty(&c, o->log)) {
             pv_check_finish(&c);
             pv_report_end(&c, o->log, o->jobs);
             code = c.totals.violations ? EXIT_VIOLATED : EXIT_SOUND;
-        } else if (end == READ_FAILED) {
+        } else if (end == READ_FAILED || end == READ_NONE) {
             pv_report_told(c.report);
         }
     }

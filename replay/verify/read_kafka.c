@@ -111,7 +111,8 @@ static bool count_partitions(rd_kafka_t *kafka, const char *name, int32_t *count
     if (!ask_metadata(kafka, name, &all))
         return false;
     rd_kafka_resp_err_t error = all->topic_cnt == 1 ? all->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-    *count = error ? 0 : all->topics[0].partition_cnt;
+    bool none = error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    *count = none ? -1 : error ? 0 : all->topics[0].partition_cnt;
     rd_kafka_metadata_destroy(all);
     return !error || complain(name, rd_kafka_err2str(error));
 }
@@ -397,6 +398,8 @@ enum read_end pv_read_kafka(struct check *c, const char *place, bool spool)
     rd_kafka_t *kafka = connect_to(brokers, options, &trouble);
     c->spool = spool ? tmpfile() : NULL;
     enum read_end end = kafka && (c->spool || !spool) ? read_both(c, kafka, &journal, &inbox) : READ_FAILED;
+    if (end == READ_FAILED && journal.partitions < 0)
+        end = READ_NONE;
     if (spool && !c->spool)
         complain("temporary file", strerror(errno));
     else if (spool && end == READ_ALL)

@@ -36,7 +36,7 @@ typedef Perdure__V1__Sender sender_pb;
 enum { FORMAT = 1, RULE_LEVEL = 3, MAPS = 14, SLOTS = 4096, DIGEST = 16, RULES = 40 }; /* rule 24: 12 growths at most */
 enum { RECORD_MOST = 16 * 1024 * 1024, REQUESTS_KEPT = 256, PAYLOAD_MOST = 934464 };
 enum { EVENT_TABLE = 0 }; /* a law of the event table rather than of a numbered rule */
-enum exit_code { EXIT_SOUND = 0, EXIT_VIOLATED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 5 };
+enum exit_code { EXIT_SOUND = 0, EXIT_VIOLATED = 1, EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, EXIT_UNREACHABLE = 5 };
 
 static const int64_t LIFE_MS = INT64_C(24) * 3600 * 1000; /* rule 14 */
 static const int64_t BORN_AHEAD_MS = 60 * 1000;           /* rule 14 */
@@ -452,8 +452,8 @@ bool pv_save_close(struct check *c, const char *path);
 uint32_t pv_check_map(const struct check *c);
 
 /* read_*.c: what is not READ_ALL, or false: not read to the end. The reason is printed. READ_AGAIN: what was being read has
- * changed so that the check is to begin anew. */
-enum read_end { READ_ALL, READ_FAILED, READ_AGAIN };
+ * changed so that the check is to begin anew; READ_NONE: there is no such log. */
+enum read_end { READ_ALL, READ_FAILED, READ_AGAIN, READ_NONE };
 bool pv_read_sqlite(struct check *c, const char *path);
 enum read_end pv_read_kafka(struct check *c, const char *place, bool spool);
 bool pv_read_dump(struct check *c, FILE *file, const char *name);

@@ -31,8 +31,10 @@ int sqlite_log_open(const char *path, const struct log_options *options, struct 
         *option = '\0';
     }
     struct sqlite_paths paths;
-    if (sqlite_paths_resolve(&paths, name, error, error_size) != 0 ||
-        sqlite_paths_check_filesystem(&paths, error, error_size) != 0)
+    int code = sqlite_paths_resolve(&paths, name, error, error_size);
+    if (code != 0)
+        return code == 3 ? 3 : 2;
+    if (sqlite_paths_check_filesystem(&paths, error, error_size) != 0)
         return 2;
     if (options->member != NULL)
         return sqlite_worker_open(&paths, options, partitions, out, error, error_size);

@@ -63,8 +63,9 @@ int sqlite_paths_resolve(struct sqlite_paths *paths, const char *path, char *err
         snprintf(name, sizeof name, "%s", basename(copy));
         snprintf(copy, sizeof copy, "%s", path);
         if (realpath(dirname(copy), paths->folder) == NULL) {
+            int missing = errno == ENOENT || errno == ENOTDIR;
             snprintf(error, error_size, "sqlite:%s: the folder %s: %s", path, copy, strerror(errno));
-            return -1;
+            return missing ? 3 : -1;
         }
         size_t length = strlen(paths->folder);
         if (length + strlen(name) + 2 > PATH_MAX) {

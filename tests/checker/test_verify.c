@@ -355,7 +355,7 @@ static void test_program(void **state)
     assert_int_equal(run_program("--nonsense"), 2);
     assert_int_equal(run_program("/dev/null"), 5); /* nothing is not sound */
     assert_int_equal(run_program("--acked /nowhere/at/all /dev/null"), 2);
-    assert_int_equal(run_program("sqlite:/nowhere/at/all.db"), 5);
+    assert_int_equal(run_program("sqlite:/nowhere/at/all.db"), 3);
     assert_int_equal(truncate(path_of("dump"), 500), 0);
     snprintf(argument, sizeof argument, "%s/dump", folder);
     assert_int_equal(run_program(argument), 5);

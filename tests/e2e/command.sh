@@ -10,7 +10,13 @@ expect 0 "^perdure [0-9]" "$perdure" version
 for verb in dev worker start signal cancel terminate result describe list history export replay namespace version; do
     expect 0 "^usage: perdure $verb" "$perdure" $verb --help
 done
+expect 0 "^usage: perdure start" "$perdure" help start
+expect 2 "no verb" "$perdure" help frobnicate
 expect 3 "there is no log" "$perdure" list
+expect 3 "/nope" "$perdure" list --log sqlite:/nope/x.db
+expect 3 "/nope" "$perdure" worker --module "$samples/hello.so" --log sqlite:/nope/x.db
+expect 3 "there is no such log" "$perdure" verify "$PERDURE_LOG"
+expect 3 "there is no such log" "$perdure" verify sqlite:/nope/x.db
 expect 5 "" "$perdure" list --log kafka://127.0.0.1:1/shop
 expect 2 "" "$perdure" list --log nonsense:x
 expect 0 "1 partition" "$perdure" namespace create

@@ -47,7 +47,7 @@ static int main_help(FILE *out)
     for (size_t i = 0; i < MAIN_VERBS; i++)
         fprintf(out, "  %-11s %s\n", main_verbs[i]->name, main_verbs[i]->summary);
     fprintf(out, "  %-11s %s\n", "verify", "check a whole log, independently of the runtime");
-    fputs("\n`perdure VERB --help` tells more. Exit codes: 0 done, 1 the job failed, 2 wrong usage or refused,\n"
+    fputs("\n`perdure help VERB` tells more. Exit codes: 0 done, 1 the job failed, 2 wrong usage or refused,\n"
           "3 not found, 4 timed out, 5 the log cannot be reached.\n",
           out);
     return out == stdout ? EXIT_OK : EXIT_USAGE;
@@ -70,9 +70,14 @@ static int main_verify(char **argv)
 
 int main(int argc, char **argv)
 {
+    char *about[] = {argv[0], argc > 2 ? argv[2] : NULL, (char[]){"--help"}, NULL};
     const char *name = argc > 1 ? argv[1] : "";
     if (!*name)
         return main_help(stderr);
+    if (strcmp(name, "help") == 0 && argc == 3) { /* `help VERB` is `VERB --help` */
+        name = about[1];
+        argv = about;
+    }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0)
         return main_help(stdout);
     if (strcmp(name, "--version") == 0)
