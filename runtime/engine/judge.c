@@ -464,6 +464,16 @@ static int run_on_end(struct run *run, enum run_end end, const Payload *result, 
     return PDR_OK;
 }
 
+/* Why somebody stopped it is told like why it failed. */
+static int run_on_stopped(struct run *run, enum run_end end, const char *reason, const Perdure__V1__Ending *ending)
+{
+    Error error = PERDURE__V1__ERROR__INIT;
+    error.type = (char *)(end == RUN_CANCELLED ? "Cancelled" : "Terminated");
+    error.message = (char *)(uintptr_t)reason;
+    error.code = end == RUN_CANCELLED ? PDR_CANCELLED : PDR_FAILED;
+    return run_on_end(run, end, NULL, *reason ? &error : NULL, ending);
+}
+
 int run_on_event(struct judge *judge, struct run *run, const Event *event)
 {
     if (event->t > run->t)
@@ -485,9 +495,9 @@ int run_on_event(struct judge *judge, struct run *run, const Event *event)
     case PERDURE__V1__EVENT__KIND_FAILED:
         return run_on_end(run, RUN_FAILED, NULL, event->failed->error, event->failed->ending);
     case PERDURE__V1__EVENT__KIND_CANCELLED:
-        return run_on_end(run, RUN_CANCELLED, NULL, NULL, event->cancelled->ending);
+        return run_on_stopped(run, RUN_CANCELLED, event->cancelled->reason, event->cancelled->ending);
     case PERDURE__V1__EVENT__KIND_TERMINATED:
-        if (run_on_end(run, RUN_TERMINATED, NULL, NULL, event->terminated->ending) != PDR_OK)
+        if (run_on_stopped(run, RUN_TERMINATED, event->terminated->reason, event->terminated->ending) != PDR_OK)
             return PDR_NO_MEMORY;
         return request_set_add(&run->requests, event->terminated->request);
     case PERDURE__V1__EVENT__KIND__NOT_SET:

@@ -35,6 +35,7 @@ expect 2 "is no duration" "$perdure" result early --wait 10
 expect 2 "cannot read .*/nothing: No such file" "$perdure" start hello --id x --input "@$here/nothing"
 expect 2 "no option --nope" "$perdure" list --nope
 expect 2 "no state" "$perdure" list --state asleep
+expect 2 "is not listed; .*describe" "$perdure" list --state queued
 expect 2 "--module is missing" "$perdure" worker
 expect 2 "nothing.so" "$perdure" worker --module "$here/nothing.so"
 echo "no module" >"$here/text.so"
@@ -111,9 +112,12 @@ expect 0 "^SEQ +TIME +EVENT" "$perdure" history c1
 expect 0 "started" "$perdure" start checkout --id c2 --input "@$here/order.json"
 expect 0 "asked to stop" "$perdure" cancel c2 --reason "changed my mind"
 expect 1 '"state":"cancelled"' "$perdure" result c2 --wait 20s --json
+same "Cancelled: changed my mind" "$(json 'o["error"]["type"] + ": " + o["error"]["message"]' "$perdure" result c2 --json)"
+expect 0 "^c2 .* changed my mind$" "$perdure" list --state cancelled
 expect 0 "started" "$perdure" start checkout --id c3 --input "@$here/order.json"
 expect 0 "terminated" "$perdure" terminate c3
 expect 1 '"state":"terminated"' "$perdure" result c3 --wait 20s --json
+same None "$(json 'o["error"]' "$perdure" result c3 --json)"
 expect 2 "has ended" "$perdure" signal c3 approved --input '{"ok":true}'
 expect 1 '"error":' "$perdure" start checkout --id c4 --input '{"id":"o4"}' --wait 20s --json
 

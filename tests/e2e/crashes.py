@@ -82,6 +82,8 @@ def main(kind):
         check(done.returncode == 0, "start %s: exit %d %s" % (job, done.returncode, done.stderr))
     check(log.run("signal", "on_signal", "poison", "--input", '"a"').returncode == 0, "signal")
     wait_until("all are quarantined", lambda: all(log.state(job) == "quarantined" for job in WAYS), seconds=120, pause=0.3)
+    why = [line for line in log.run("list", "--state", "quarantined").stdout.splitlines() if line.startswith("segfault ")][0]
+    check("SIGSEGV" in why and "3 times in a row" in why, "list says: " + why)
     for job in WAYS:
         check_history(log, job)
     for job, result in log.results(neighbours):

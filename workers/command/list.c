@@ -61,14 +61,18 @@ static int list_newest_first(const void *a, const void *b)
     return strcmp(left->id, right->id);
 }
 
-/* What it waits for, in a few words. */
+/* Why it ended or stands still, or what it waits for, in a few words. */
 static void list_reason(const Status *status, int64_t now, char *text, size_t size)
 {
     char until[80];
     text[0] = '\0';
-    if (status->error)
+    if (status->error && strcmp(status->state, "failed") != 0) /* cancelled or terminated: the reason that was given */
+        snprintf(text, size, "%s", status->error->message);
+    else if (status->error)
         snprintf(text, size, "%s: %s", status->error->type, status->error->message);
-    if (status->n_waiting == 0)
+    else if (strcmp(status->state, "quarantined") == 0 || strcmp(status->state, "diverged") == 0)
+        snprintf(text, size, "%.*s", (int)strcspn(status->report, "\n"), status->report);
+    if (status->n_waiting == 0 || *text)
         return;
     const Waiting *waiting = status->waiting[0];
     int length = snprintf(text, size, "%s %s", waiting->kind, waiting->name);
@@ -136,7 +140,10 @@ static int list_run(struct arguments *arguments)
     struct list list = {.state = arguments_get(arguments, "state"), .type = arguments_get(arguments, "type")};
     int64_t limit;
     if (list.state && !list_state_is_known(list.state))
-        return arguments_wrong(arguments, "--state: there is no state \"%s\"", list.state);
+        return arguments_wrong(arguments, strcmp(list.state, "queued") == 0
+                                              ? "--state: a job that is still \"%s\" has no status record, and is not listed; "
+                                                "`perdure describe ID` finds it"
+                                              : "--state: there is no state \"%s\"", list.state);
     if (!arguments_number(arguments, "limit", 1, INT64_MAX, INT64_MAX, &limit))
         return EXIT_USAGE;
     int code = session_open(arguments, SESSION_READS, &list.session);
