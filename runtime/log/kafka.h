@@ -40,7 +40,7 @@ int kafka_namespace_grow(const char *uri, uint32_t partitions, bool dev, struct 
                          size_t text_size);
 
 /* Compares every setting of every topic with what Perdure needs. 0; 2 (`text` names topic, setting, value found and value
- * needed), 3 no such namespace, 5 no broker answers. `dev`: as above; a cluster of one broker is always taken for one. */
+ * needed), 3 no such namespace, 5 no broker answers. `dev`: as above. */
 int kafka_namespace_check(const char *uri, bool dev, char *text, size_t text_size);
 
 /*

@@ -116,7 +116,7 @@ static void kafka_check_replication(struct kafka_check *check, const struct rd_k
     if (least < 2 && !check->dev)
         finding_tell(check->findings, FINDING_LOSS, topic->topic,
                      "kafka-reassign-partitions.sh with three brokers for each "
-                     "partition",
+                     "partition; for a trial, check --dev",
                      "replication factor is %d, must be at least 2: what one broker alone keeps is lost with it",
                      least);
     else if (least == 2)
@@ -398,7 +398,7 @@ int kafka_check(const char *uri, const struct check_options *options, struct fin
     if (!code)
         code = kafka_check_there(&check, error, error_size);
     if (!code) {
-        check.dev = options->dev || check.uri.dev || check.metadata->broker_cnt == 1;
+        check.dev = options->dev || check.uri.dev;
         kafka_check_all(&check, options->write);
     }
     if (check.metadata)

@@ -100,7 +100,7 @@ static int kafka_namespace_refuse(const struct kafka_namespace *ns, uint32_t par
     }
     if (!ns->uri.dev && ns->shape.brokers < 2) {
         snprintf(text, text_size, "the cluster at %s has one broker, and what it alone keeps is lost with it: two are needed, "
-                 "three are better. For a trial make the namespace with the dev profile", ns->uri.brokers);
+                 "three are better. For a trial: --dev", ns->uri.brokers);
         return 2;
     }
     int there = ns->shape.partitions[KAFKA_JOURNAL];
@@ -182,6 +182,7 @@ static int kafka_namespace_open_whole(struct kafka_namespace *ns, const char *ur
     *found = NULL;
     bool member = options->member != NULL;
     int code = kafka_namespace_open(ns, uri, false, false, error, error_size);
+    ns->uri.dev = ns->uri.dev || ns->shape.brokers == 1; /* who made the namespace there has said so */
     if (!member) /* what a client, or one that only reads, does without */
         ns->shape.needless = 1u << KAFKA_DEAD | (options->read_only ? 1u << KAFKA_REPLIES : 0);
     if (!code)

@@ -249,7 +249,7 @@ static int kafka_topics_check_replicas(const struct kafka_uri *uri, const struct
         char name[KAFKA_TOPIC_NAME_BYTES];
         kafka_topic_name(uri, (enum kafka_topic)topic, name, sizeof name);
         snprintf(error, error_size, "topic %s: replication factor is %d, must be at least 2: what one broker alone keeps is "
-                 "lost with it (for a trial add ?dev=1 to the address)", name, shape->replicas[topic]);
+                 "lost with it (for a trial: --dev, for a worker ?dev=1 in the address)", name, shape->replicas[topic]);
         return 2;
     }
     return 0;
@@ -295,12 +295,12 @@ static int kafka_topics_read_settings(rd_kafka_t *client, const struct kafka_uri
 int kafka_topics_check_settings(rd_kafka_t *client, const struct kafka_uri *uri, const struct kafka_shape *shape,
                                 char *error, size_t error_size)
 {
-    bool dev = uri->dev || shape->brokers == 1, again = true;
-    int code = dev ? 0 : kafka_topics_check_replicas(uri, shape, error, error_size);
+    bool again = true;
+    int code = uri->dev ? 0 : kafka_topics_check_replicas(uri, shape, error, error_size);
     if (code)
         return code;
     for (int64_t deadline = kafka_monotonic_ms() + KAFKA_OPEN_TIMEOUT_MS; again;) {
-        code = kafka_topics_read_settings(client, uri, dev, &again, error, error_size);
+        code = kafka_topics_read_settings(client, uri, uri->dev, &again, error, error_size);
         if (kafka_monotonic_ms() > deadline)
             break;
         if (again)

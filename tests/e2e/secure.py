@@ -229,7 +229,7 @@ def main():
                  ["check", "--dev"]):
         done = maker.run("namespace", *verb)
         check(done.returncode == 0, "namespace %s: %s" % (verb, done.stderr))
-    done = maker.run("check", "--write")
+    done = maker.run("check", "--dev", "--write")
     check(done.returncode == 0 and "sasl.password=***" in done.stdout and "shop.tasks.mail" in done.stdout, done.stdout)
     connections(cluster)
     worker = work(cluster)

@@ -38,7 +38,7 @@ def refused(log, *words):
     print(worker.text().strip().splitlines()[-1][:300], flush=True)
     done = log.run("namespace", "check", "--dev")
     check(done.returncode == 2 and words[0] in done.stderr, "namespace check: exit %d %s" % (done.returncode, done.stderr))
-    done = log.run("check", "--json", "--write")
+    done = log.run("check", "--dev", "--json", "--write")
     found = [one for one in json.loads(done.stdout)["findings"] if one["level"] == "loss" and words[0] in one["text"]]
     check(done.returncode == 1 and found and words[1] == found[0]["subject"] and all(
         word in found[0]["subject"] + found[0]["text"] for word in words), "check: exit %d %s" % (done.returncode, done.stdout))
@@ -55,9 +55,15 @@ def main():
     check(log.result("one") == "2 steps", "wrong result")
     check(worker.stop() == 0, "the worker failed: " + worker.text())
     check(log.run("namespace", "check", "--dev").returncode == 0, "a good namespace is called bad")
-    done = log.run("check", "--write", "--data", worker.data)
+    done = log.run("check", "--dev", "--write", "--data", worker.data)
     check(done.returncode == 0 and all(word in done.stdout for word in ("all 2 partitions begin with log", "ms", "whole",
                                                                        "librdkafka", name + ".journal")), done.stdout)
+
+    # What one broker alone keeps is lost with it: only --dev says that this is meant.
+    log.refused(2, [".inbox: replication factor is 1, must be at least 2", "--dev"], "namespace", "check")
+    done = log.run("check", "--quiet")
+    check(done.returncode == 1 and name + ".inbox" in done.stdout and "replication factor is 1" in done.stdout and
+          "Nothing would lose data" not in done.stdout, "check: exit %d %s" % (done.returncode, done.stdout))
 
     for topic, setting, value in (("journal", "retention.ms", "604800000"), ("inbox", "cleanup.policy", "compact"),
                                   ("journal", "max.message.bytes", "1000")):
