@@ -69,13 +69,15 @@ void handover_on_alarm(struct engine *engine)
         engine_claim(engine, "assigned, the owner before does not answer");
 }
 
-/* How long may its silence last? It spoke shortly before: it lives, and only the machine is slow. */
+/* How long may its silence last? It spoke shortly before: it lives, and only the machine is slow. What it said to take is
+ * counted from the first who asked: if that one has died since, or was given something else, nobody else waits as long. */
 static void handover_asked_is_read(struct engine *engine, int64_t append_ms)
 {
     struct handover *handover = &engine->handover;
     bool recent = handover->last_ms > 0 && append_ms - handover->last_ms < engine->limits.alive_ms;
+    int64_t left = handover->first_asked_ms + handover->leaving_ms + HANDOVER_SLACK_MS - append_ms;
     if (handover->leaving_ms > 0)
-        handover_wait(engine, handover->leaving_ms + HANDOVER_SLACK_MS);
+        handover_wait(engine, left > HANDOVER_ANSWER_MS ? left : HANDOVER_ANSWER_MS);
     else
         handover_wait(engine, recent ? HANDOVER_SLACK_MS : HANDOVER_ANSWER_MS);
 }
@@ -118,7 +120,7 @@ static void handover_on_claim(struct engine *engine, const Claim *claim)
 {
     struct handover *handover = &engine->handover;
     snprintf(handover->owner, sizeof handover->owner, "%s", claim->worker);
-    handover->leaving_ms = 0;
+    handover->leaving_ms = handover->first_asked_ms = 0;
     if (engine->state == ENGINE_CATCHING_UP && handover->asked) { /* another one to be asked */
         handover->asked = false;
         alarm_clear(&engine->alarms, &handover->alarm);
@@ -133,6 +135,8 @@ void handover_on_record(struct engine *engine, const struct log_record *record, 
     bool waits = engine->state == ENGINE_CATCHING_UP && handover->asked;
     takeover_count(engine, record->size);
     if (verdict == JUDGE_FENCED && is_ask(decoded)) {
+        if (!handover->first_asked_ms)
+            handover->first_asked_ms = record->append_ms;
         if (!waits)
             handover_is_asked(engine);
         else if (decoded->header->nonce == handover->ask_nonce)
@@ -148,6 +152,7 @@ void handover_on_record(struct engine *engine, const struct log_record *record, 
     handover->last_ms = record->append_ms;
     if (verdict == JUDGE_MARK && decoded->mark->leaving > 0) {
         handover->leaving_ms = decoded->mark->leaving;
+        handover->first_asked_ms = 0;
         if (waits)
             handover_wait(engine, handover->leaving_ms + HANDOVER_SLACK_MS);
     }

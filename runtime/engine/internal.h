@@ -327,6 +327,7 @@ struct retention {
 struct handover {
     char owner[128];     /* who claimed last; "": nobody yet */
     int64_t leaving_ms;  /* it said that it is to give the partition up, in so long; 0: it did not */
+    int64_t first_asked_ms; /* the log's clock when it was first asked after it said so; 0: not yet */
     int64_t last_ms;     /* the log's clock at the last record that counted; 0: not known */
     bool released;       /* that record was its Release */
     bool asked;          /* we asked it */

@@ -35,10 +35,17 @@ class StepWorkers:
         return next((process for process in self.processes.values() if process.poll() is None),
                     next(iter(self.processes.values())))
 
+    def gave_up(self, name, code):
+        """librdkafka's producer failed for good: it says so, and ends with 5 to be started again (remote-steps.md)."""
+        with open(os.path.join(self.log.folder, name + ".log")) as file:
+            return code == 5 and "KafkaError{FATAL" in file.read().splitlines()[-1]
+
     def watch(self, name):
         """One that ended by itself is a fault; another is begun."""
         code = self.processes[name].poll()
-        if code is not None:
+        if code is not None and self.gave_up(name, code):
+            self.begin(name)
+        elif code is not None:
             self.problems.append("step worker %s ended by itself with %s: see %s.log" % (name, code, name))
             self.begin(name)
 
@@ -55,7 +62,7 @@ class StepWorkers:
     def end(self, name):
         self.processes[name].terminate()
         code = self.processes[name].wait(90)
-        if code not in (0, -15):  # -15: it had not come so far as to hear it
+        if code not in (0, -15) and not self.gave_up(name, code):  # -15: it had not come so far as to hear it
             self.problems.append("step worker %s failed on SIGTERM with %d: see %s.log" % (name, code, name))
 
     def stop(self):

@@ -404,6 +404,38 @@ static void asked_for_nothing_it_stays(void **state)
     trial_free(trial);
 }
 
+/* Told to leave it said so, and died; who asked first died too. The next ones do not wait from the beginning. */
+static void what_it_said_to_take_is_waited_for_once(void **state)
+{
+    struct trial_worker *first;
+    struct trial *trial = at_work_as(&first, true);
+    (void)state;
+    engine_on_revoked(first->engine);
+    trial_settle(trial);
+    assert_true(is_leaving_mark(trial, 1));
+    engine_free(first->engine);
+    first->engine = NULL;
+    trial_advance(trial, 60000); /* nobody wanted it yet: that is no time of its draining */
+    struct trial_worker *second = trial_worker(trial, 1, NULL);
+    engine_on_assigned(second->engine);
+    trial_settle(trial);
+    trial_advance(trial, DRAIN_MS - 1000);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(second->engine), ENGINE_CATCHING_UP);
+    engine_free(second->engine);
+    second->engine = NULL;
+    struct trial_worker *third = trial_worker(trial, 1, NULL);
+    engine_on_assigned(third->engine);
+    trial_settle(trial);
+    trial_advance(trial, 1000 + HANDOVER_SLACK_MS - 1);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(third->engine), ENGINE_CATCHING_UP);
+    trial_advance(trial, 1);
+    trial_settle(trial);
+    assert_int_equal(engine_state_of(third->engine), ENGINE_OWNER);
+    trial_free(trial);
+}
+
 /* `spoke_ms` before it was asked, the owner was last heard of: then it is dead. How long does the next one wait? */
 static void waits_for_a_dead_owner(int64_t spoke_ms, int64_t waits_ms)
 {
@@ -575,6 +607,7 @@ int main(void)
         cmocka_unit_test(revoked_it_goes_on_until_it_is_asked),
         cmocka_unit_test(asked_before_it_is_revoked),
         cmocka_unit_test(asked_for_nothing_it_stays),
+        cmocka_unit_test(what_it_said_to_take_is_waited_for_once),
         cmocka_unit_test(a_dead_owner_costs_a_moment),
         cmocka_unit_test(one_heard_of_just_now_is_waited_for),
         cmocka_unit_test(an_ask_that_is_lost_ends_too),
