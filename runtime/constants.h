@@ -58,7 +58,7 @@
 /* Records read and not stored yet: beyond, and each time they have doubled, those of runs that have ended go. */
 #define UNSAVED_PRUNE_BYTES (16 * 1024 * 1024)
 /* What was read of the registered modules so shortly before counts as what there is: a start of a type that nobody has is
- * refused without reading them again. */
+ * refused without reading them again; up to ten times as long where reading takes long. */
 #define REGISTRATIONS_FRESH_MS 1000
 /* A store whose file cannot be written, or was taken away, is looked at again after this. */
 #define STORE_RETRY_MS 10000

@@ -215,10 +215,8 @@ void engine_on_record(struct engine *engine, const struct log_record *record);
 void engine_on_end(struct engine *engine, enum log_stream stream, int64_t end);
 void engine_on_inbox_asked(struct engine *engine, int64_t end); /* as the log says since it was asked */
 void engine_on_delivered(struct engine *engine, uint64_t cookie, enum log_delivery delivery, int64_t offset);
-bool engine_has_forgotten(const struct engine *engine, const char *job); /* as its owner */
 void engine_on_types(struct engine *engine); /* type_elsewhere() knows now what it did not */
 /* The slot map of the namespace, as its newest partition's genesis tells it: told when asked, and when it was seen. */
-uint32_t engine_map_version(const struct engine *engine); /* the newest that it has heard of */
 void engine_on_map(struct engine *engine, const Genesis *genesis);
 /* What READ_SOURCE asked for, in order; NULL: from the start again. Then, once, that all of it was handed over. */
 void engine_on_source(struct engine *engine, const struct log_record *record);
@@ -238,6 +236,8 @@ bool engine_has_due(const struct engine *engine); /* some job is */
 bool engine_take(struct engine *engine, struct engine_output *out);
 /* Monotonic milliseconds at which engine_on_time() is wanted; INT64_MAX: never. */
 int64_t engine_next_wake(const struct engine *engine);
+bool engine_has_forgotten(const struct engine *engine, const char *job); /* as its owner */
+uint32_t engine_map_version(const struct engine *engine); /* the newest that it has heard of */
 
 enum engine_state engine_state_of(const struct engine *engine);
 const char *engine_state_name(enum engine_state state);

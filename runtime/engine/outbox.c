@@ -374,19 +374,21 @@ static enum task_fate task_fate(struct engine *engine, const struct outbox_entry
     return wanted ? TASK_GOES : TASK_IS_OVER;
 }
 
-static bool task_make(struct engine *engine, struct outbox_entry *entry)
+/* TASK_WAITS: its history cannot be read just now. */
+static enum task_fate task_make(struct engine *engine, struct outbox_entry *entry)
 {
+    bool over;
     if (entry->size > 0)
-        return true;
+        return TASK_GOES;
     size_t size = 0;
-    void *data = task_from_history(engine, judge_find(engine->judge, outbox_task_job(entry)), entry->task, &size);
+    void *data = task_from_history(engine, judge_find(engine->judge, outbox_task_job(entry)), entry->task, &size, &over);
     if (!data)
-        return false;
+        return over ? TASK_IS_OVER : TASK_WAITS;
     free(entry->data);
     entry->data = data;
     entry->size = size;
     entry_count(engine, entry);
-    return true;
+    return TASK_GOES;
 }
 
 static void task_not_delivered(struct engine *engine, struct outbox_entry *entry)
@@ -401,15 +403,15 @@ static bool task_send(struct engine *engine, struct outbox_entry *entry)
     struct step *step;
     uint64_t cookie;
     enum task_fate fate = task_fate(engine, entry, &step);
+    if (fate == TASK_WAITS)
+        return true;
+    if (fate == TASK_GOES && (fate = task_make(engine, entry)) == TASK_WAITS) {
+        task_not_delivered(engine, entry);
+        return true;
+    }
     if (fate == TASK_IS_OVER) {
         entry_remove(engine, entry);
         return false;
-    }
-    if (fate == TASK_WAITS)
-        return true;
-    if (!task_make(engine, entry)) { /* its history cannot be read just now */
-        task_not_delivered(engine, entry);
-        return true;
     }
     struct queued_output *queued = engine_put(engine, ENGINE_OUT_TASK);
     if (!queued || !slot_take(outbox, entry, &cookie))

@@ -109,8 +109,9 @@ void queues_free(struct engine *engine);
 
 /* task.c */
 void task_collect(struct engine *engine, struct run *run, const Event *event, int64_t offset, uint32_t index);
-/* Encodes a task from the history of its run, and fills in its queue. NULL: it is over, or no memory. */
-void *task_from_history(struct engine *engine, struct run *run, struct outbox_task *task, size_t *size);
+/* Encodes a task from the history of its run, and fills in its queue. NULL: it is `over`, or its history cannot be
+ * read just now. */
+void *task_from_history(struct engine *engine, struct run *run, struct outbox_task *task, size_t *size, bool *over);
 struct outbox_task *outbox_task_new(const char *queue, uint64_t run, uint64_t op, uint32_t attempt, uint32_t dispatch);
 void outbox_task_free(struct outbox_task *task);
 

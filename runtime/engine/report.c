@@ -352,7 +352,7 @@ static void declined_ask_again(const struct command_context *c, struct step *ste
         name--;
     snprintf(text, sizeof text, "%.*s%s%.*s", (int)name, report->worker, name > 0 && size > 0 ? ": " : "", (int)size,
              reason);
-    remote_ask_again(step, text, input);
+    remote_ask_again(step, utf8_valid(text, strlen(text)) ? text : "", input);
 }
 
 static bool take_declined(const struct command_context *c, struct step *step, struct remote *remote)

@@ -156,13 +156,14 @@ static bool source_of(struct task_source *source, Event *const *events, size_t c
     return source->step && dispatched;
 }
 
-void *task_from_history(struct engine *engine, struct run *run, struct outbox_task *task, size_t *size)
+void *task_from_history(struct engine *engine, struct run *run, struct outbox_task *task, size_t *size, bool *over)
 {
     struct active *active = active_of(engine, run);
     size_t count = 0;
     Event **events = active ? active_events(active, &count) : NULL;
     struct task_source source = { .op = task->op, .attempt = task->attempt, .dispatch = task->dispatch };
-    void *data = events && source_of(&source, events, count) ? task_encode(engine, run, &source, size) : NULL;
+    *over = events && !source_of(&source, events, count);
+    void *data = events && !*over ? task_encode(engine, run, &source, size) : NULL;
     char *queue = data ? strdup(source.step->queue) : NULL;
     if (queue) {
         free(task->queue);

@@ -214,10 +214,10 @@ struct kafka_source {
     int64_t trim_sent;  /* asked of the broker, which has not answered yet; -1 or 0: nothing */
 };
 
-/* One append between append() and delivered(); or a status that is not in the log yet. */
+/* One append between append() and delivered(); or a status, row or dead letter that is not in the log yet. */
 struct kafka_append {
     struct kafka_append *next, **link;
-    struct kafka_lane *lane; /* NULL: a status */
+    struct kafka_lane *lane; /* NULL: what is sent beside the appends */
     uint64_t cookie;
     struct log_place of; /* of a status */
     struct kafka_aside *aside; /* of what is told again when it is lost; else NULL */
@@ -268,7 +268,7 @@ struct kafka_log {
     size_t lane_count_max;
     int64_t lane_bytes_max;
     struct kafka_append *in_flight; /* all appends without a report */
-    struct kafka_append *unshown;   /* statuses without one */
+    struct kafka_append *unshown;   /* statuses, rows, dead letters without one */
     struct kafka_append *spare;
     int64_t unknown_ms;         /* since when a topic is said to be unknown; 0: not */
     size_t aside[KAFKA_TOPICS]; /* statuses, replies, dead letters in flight */
@@ -338,9 +338,11 @@ void kafka_produce_serve(struct kafka_log *log, struct kafka_source *source);
 void kafka_produce_stop(struct kafka_log *log);
 int kafka_append(struct log *base, enum log_stream stream, uint32_t partition, const struct log_message *message,
                  uint64_t cookie);
-/* Replies, dead letters, rows: sent once, nobody waits. Takes `headers` over. */
 bool kafka_has_aside(const struct kafka_log *log); /* statuses, replies, dead letters are on their way */
-int kafka_produce_dead(struct kafka_log *log, const struct log_record *record, const char *reason, rd_kafka_headers_t *headers);
+/* Takes `headers` over. One that is lost is told: log_handler's dead_lost(). */
+int kafka_produce_dead(struct kafka_log *log, const struct log_record *record, const char *reason,
+                       rd_kafka_headers_t *headers);
+/* Replies: sent once, nobody waits. Takes `headers` over. */
 int kafka_produce_aside(struct kafka_log *log, enum kafka_topic topic, int32_t partition, const char *key,
                         const void *data, size_t size, rd_kafka_headers_t *headers);
 int kafka_produce_status(struct kafka_log *log, int32_t partition, const char *key, const void *data, size_t size,

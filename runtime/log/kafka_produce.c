@@ -313,7 +313,7 @@ int64_t kafka_unshown(struct log *base, uint32_t partition)
     return offset;
 }
 
-static void kafka_status_reported(struct kafka_log *log, struct kafka_append *status, const rd_kafka_message_t *message)
+static void kafka_watched_reported(struct kafka_log *log, struct kafka_append *status, const rd_kafka_message_t *message)
 {
     const struct log_place of = status->of;
     struct kafka_aside *aside = status->aside;
@@ -367,7 +367,7 @@ static void kafka_report(struct kafka_log *log, const rd_kafka_message_t *messag
     if (!append || !append->lane) {
         kafka_aside_reported(log, message);
         if (append)
-            kafka_status_reported(log, append, message);
+            kafka_watched_reported(log, append, message);
         return;
     }
     uint64_t cookie = append->cookie;

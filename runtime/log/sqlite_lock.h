@@ -24,6 +24,7 @@ struct sqlite_paths {
     char socket_elsewhere[108];     /* where the folder's file system has no sockets */
 };
 
+/* 0; 3: its folder is not there; -1: anything else. `error` says what. */
 int sqlite_paths_resolve(struct sqlite_paths *paths, const char *path, char *error, size_t error_size);
 /* Locks of network file systems are not to be trusted: NFS and SMB are refused (rule 29). Everything else is not asked:
  * containers use overlay, 9p and virtiofs. */

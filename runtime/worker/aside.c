@@ -123,8 +123,8 @@ void worker_put_status(struct pdr_worker *worker, const char *key, const void *d
         worker_fail(worker, PDR_NO_MEMORY, "out of memory");
 }
 
-/* That a job is forgotten, or what can run here. Whether the row may still go is for who owns it now: a new run of the job
- * may have one, and may have put it behind the one that was lost. */
+/* Such a row says that a job is forgotten, or what can run here. Whether it may still go is for who owns the job now: a new run
+ * may have a row, and may have put it behind the one that was lost. */
 void worker_row_lost(struct pdr_worker *worker, const char *key)
 {
     if (worker_register_again(worker, key))

@@ -62,7 +62,7 @@ static void report_tell(struct pdr_worker *worker, struct engine *engine, struct
     free(crash.trace);
 }
 
-bool crash_report_take(size_t index, struct crash_report *copy)
+bool crash_report_read(size_t index, struct crash_report *copy)
 {
     struct crash_record *record = crash_record_attached();
     struct crash_report *report = record ? &record->report[index] : NULL;
@@ -81,7 +81,7 @@ void worker_tell_crashes(struct pdr_worker *worker, uint32_t partition)
 {
     struct crash_report copy;
     for (size_t i = 0; i < CRASH_REPORTS; i++)
-        if (crash_report_take(i, &copy) && partition_of(copy.job, worker->partition_count) == partition)
+        if (crash_report_read(i, &copy) && partition_of(copy.job, worker->partition_count) == partition)
             report_tell(worker, worker->partitions[partition].engine, &copy);
 }
 

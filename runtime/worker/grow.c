@@ -10,6 +10,15 @@
 
 void worker_map_asked(struct pdr_worker *worker) { worker->map_asked = true; }
 
+static bool journals_know_more(const struct pdr_worker *worker)
+{
+    for (uint32_t p = 0; p < worker->partition_count; p++)
+        if (worker->partitions[p].engine &&
+            engine_map_version(worker->partitions[p].engine) > worker->log->genesis.map_version)
+            return true;
+    return false;
+}
+
 static void worker_look(struct pdr_worker *worker)
 {
     struct log *log = NULL;
@@ -24,6 +33,7 @@ static void worker_look(struct pdr_worker *worker)
     }
     if (log->genesis.map_version <= worker->log->genesis.map_version) {
         log->operations->close(log);
+        worker->map_asked = journals_know_more(worker); /* a broker told us what was */
         return;
     }
     worker_notice(worker, PDR_INFO, "the namespace has grown from %u to %u partitions: giving back what is owned, joining "

@@ -100,7 +100,7 @@ void queue_tell_crashes(struct queue_worker *queue)
 {
     struct crash_report crash;
     for (size_t i = 0; i < CRASH_REPORTS; i++) {
-        if (!crash_report_take(i, &crash))
+        if (!crash_report_read(i, &crash))
             continue;
         if (crash.counts && crash.kind == CRASH_IN_STEP)
             crash_keep(queue, &crash);

@@ -13,23 +13,24 @@
 #include "constants.h"
 #include "worker/worker.h"
 
-struct registrations {
+struct known_types {
     char **types; /* MODULE/JOB */
     size_t count;
     bool whole;        /* all that were there could be read */
     int64_t read_ms;   /* monotonic */
+    int64_t fresh_ms;  /* so long it counts as all there is */
     struct reading *reading; /* NULL: nobody reads them now */
 };
 
 struct reading {
     struct pdr_worker *worker;
     pthread_t thread;
-    struct registrations found;
+    struct known_types found;
     char trouble[512];
     atomic_bool over;
 };
 
-static void types_free(struct registrations *registrations)
+static void types_free(struct known_types *registrations)
 {
     for (size_t i = 0; i < registrations->count; i++)
         free(registrations->types[i]);
@@ -38,7 +39,7 @@ static void types_free(struct registrations *registrations)
     registrations->count = 0;
 }
 
-static bool remember_type(struct registrations *registrations, const char *type)
+static bool remember_type(struct known_types *registrations, const char *type)
 {
     char **types = realloc(registrations->types, (registrations->count + 1) * sizeof *types);
     if (!types)
@@ -50,7 +51,7 @@ static bool remember_type(struct registrations *registrations, const char *type)
 
 static bool visit_registration(void *context, const char *key, const void *data, size_t size)
 {
-    struct registrations *registrations = context;
+    struct known_types *registrations = context;
     Registration *registration = perdure__v1__registration__unpack(NULL, size, data);
     (void)key;
     for (size_t i = 0; registration && i < registration->n_jobs; i++)
@@ -61,42 +62,58 @@ static bool visit_registration(void *context, const char *key, const void *data,
     return true;
 }
 
-static int registrations_read(struct registrations *registrations, struct log *log)
+/* In a large namespace reading takes long, and an inbox waits for it: less often then. */
+static int64_t fresh_for(int64_t took_ms)
 {
+    int64_t least = REGISTRATIONS_FRESH_MS, most = 10 * least, wanted = 10 * took_ms;
+    return wanted < least ? least : wanted > most ? most : wanted;
+}
+
+static int registrations_read(struct known_types *registrations, struct log *log)
+{
+    int64_t begun = worker_monotonic_ms();
     registrations->whole = true;
     int result = log->operations->each_status(log, "type:", visit_registration, registrations);
     registrations->whole = registrations->whole && result == LOG_OK;
+    registrations->fresh_ms = fresh_for(worker_monotonic_ms() - begun);
     return result;
+}
+
+/* NULL: no memory. `key` has room for 1,024 bytes. */
+static void *registration_pack(struct pdr_worker *worker, size_t index, char *key, size_t *size)
+{
+    Registration *registration = registry_registration(worker->registry, index);
+    if (!registration)
+        return NULL;
+    snprintf(key, 1024, "type:%s:%s", registration->module, registration->build);
+    registration->registered = worker_wall_ms();
+    free(registration->worker && registration->worker[0] ? registration->worker : NULL);
+    registration->worker = strdup(worker->name);
+    *size = perdure__v1__registration__get_packed_size(registration);
+    void *data = malloc(*size ? *size : 1);
+    if (data)
+        perdure__v1__registration__pack(registration, data);
+    registration_free(registration);
+    return data;
 }
 
 static int put_registration(struct pdr_worker *worker, size_t index)
 {
-    Registration *registration = registry_registration(worker->registry, index);
-    if (!registration)
-        return PDR_NO_MEMORY;
     char key[1024];
-    snprintf(key, sizeof key, "type:%s:%s", registration->module, registration->build);
-    registration->registered = worker_wall_ms();
-    free(registration->worker && registration->worker[0] ? registration->worker : NULL);
-    registration->worker = strdup(worker->name);
-    size_t size = perdure__v1__registration__get_packed_size(registration);
-    void *data = malloc(size ? size : 1);
-    int code = data ? PDR_OK : PDR_NO_MEMORY;
-    if (data) {
-        perdure__v1__registration__pack(registration, data);
-        if (worker->log->operations->put_status(worker->log, key, data, size, NULL) != LOG_OK)
-            code = PDR_UNREACHABLE;
-    }
+    size_t size;
+    void *data = registration_pack(worker, index, key, &size);
+    int code = !data ? PDR_NO_MEMORY
+             : worker->log->operations->put_status(worker->log, key, data, size, NULL) == LOG_OK ? PDR_OK
+                                                                                                : PDR_UNREACHABLE;
     free(data);
-    registration_free(registration);
     return code;
 }
 
-/* Its partitions come to this worker like all others. */
+/* The group gives us partitions whether or not we have the modules of their jobs. */
 static void tell_absent(struct pdr_worker *worker)
 {
     char names[400] = "", last[256] = "";
-    const struct registrations *registrations = worker->registrations;
+    const struct known_types *registrations = worker->registrations;
     for (size_t i = 0; i < registrations->count; i++) {
         const char *type = registrations->types[i];
         size_t length = strcspn(type, "/"), used = strlen(names);
@@ -134,13 +151,18 @@ int worker_register(struct pdr_worker *worker)
     return PDR_OK;
 }
 
-bool worker_register_again(struct pdr_worker *worker, const char *key)
+bool worker_register_again(struct pdr_worker *worker, const char *lost)
 {
-    if (strncmp(key, "type:", 5) != 0)
+    if (strncmp(lost, "type:", 5) != 0)
         return false;
-    for (size_t i = 0; i < registry_count(worker->registry); i++)
-        if (put_registration(worker, i) != PDR_OK)
-            worker_notice(worker, PDR_WARNING, "cannot register the modules again: %s", worker->log->error);
+    for (size_t i = 0; i < registry_count(worker->registry); i++) {
+        char key[1024] = "";
+        size_t size;
+        void *data = registration_pack(worker, i, key, &size);
+        if (data && strcmp(key, lost) == 0)
+            worker_put_status(worker, key, data, size, NULL);
+        free(data);
+    }
     return true;
 }
 
@@ -175,22 +197,23 @@ static bool reading_begin(struct pdr_worker *worker)
     return true;
 }
 
-static struct registrations reading_end(struct reading *reading)
+static struct known_types reading_end(struct reading *reading)
 {
     pthread_join(reading->thread, NULL);
-    struct registrations found = reading->found;
+    struct known_types found = reading->found;
     free(reading);
     return found;
 }
 
 /* What is known stays known when the reading has failed. */
-static void registrations_replace(struct registrations *registrations, struct registrations found)
+static void registrations_replace(struct known_types *registrations, struct known_types found)
 {
     if (found.whole) {
         types_free(registrations);
         *registrations = found;
     } else {
         types_free(&found);
+        registrations->fresh_ms = fresh_for(0);
         registrations->whole = false;
         registrations->reading = NULL;
     }
@@ -199,7 +222,7 @@ static void registrations_replace(struct registrations *registrations, struct re
 
 void worker_take_registrations(struct pdr_worker *worker)
 {
-    struct registrations *registrations = worker->registrations;
+    struct known_types *registrations = worker->registrations;
     if (!registrations->reading || !atomic_load(&registrations->reading->over))
         return;
     if (registrations->reading->trouble[0])
@@ -212,7 +235,7 @@ void worker_take_registrations(struct pdr_worker *worker)
 
 void worker_registrations_wait(struct pdr_worker *worker)
 {
-    struct registrations *registrations = worker->registrations;
+    struct known_types *registrations = worker->registrations;
     if (registrations && registrations->reading)
         registrations_replace(registrations, reading_end(registrations->reading));
 }
@@ -225,7 +248,7 @@ void worker_registrations_free(struct pdr_worker *worker)
     free(worker->registrations);
 }
 
-static bool type_is_registered(const struct registrations *registrations, const char *type)
+static bool type_is_registered(const struct known_types *registrations, const char *type)
 {
     for (size_t i = 0; i < registrations->count; i++) {
         const char *known = registrations->types[i], *slash = strchr(known, '/');
@@ -238,15 +261,16 @@ static bool type_is_registered(const struct registrations *registrations, const 
 enum engine_type worker_type_elsewhere(void *context, const char *type)
 {
     struct pdr_worker *worker = context;
-    struct registrations *registrations = worker->registrations;
+    struct known_types *registrations = worker->registrations;
     if (type_is_registered(registrations, type))
         return ENGINE_TYPE_KNOWN;
     if (registrations->reading)
         return ENGINE_TYPE_ASKED;
-    if (worker_monotonic_ms() - registrations->read_ms >= REGISTRATIONS_FRESH_MS) {
+    if (worker_monotonic_ms() - registrations->read_ms >= registrations->fresh_ms) {
+        /* A file's are read in place. */
         if (!worker->log->operations->history && reading_begin(worker))
             return ENGINE_TYPE_ASKED;
-        struct registrations found = { 0 };
+        struct known_types found = { 0 };
         (void)!registrations_read(&found, worker->log);
         registrations_replace(registrations, found);
     }

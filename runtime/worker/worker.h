@@ -78,7 +78,7 @@ struct pdr_worker {
     uint32_t partition_count;
     uint32_t chance;            /* who is the first in a turn */
     uint32_t next_brought_back; /* who is the next whose jobs that are due are replayed, counted on */
-    struct registrations *registrations;
+    struct known_types *registrations;
     struct cookie_slot *slots;
     size_t slot_count, slot_hint;
     struct postponed *postponed, *postponed_tail;
@@ -144,7 +144,7 @@ bool worker_evict(struct pdr_worker *worker); /* if the budget is used up; true:
 /* crashes.c */
 struct crash_report;
 /* One that is pending or told; false: none there, or too old to matter. */
-bool crash_report_take(size_t index, struct crash_report *copy);
+bool crash_report_read(size_t index, struct crash_report *copy);
 void worker_tell_crashes(struct pdr_worker *worker, uint32_t partition); /* to its engine, which is new */
 void worker_crash_done(uint64_t id);
 void worker_crash_told(uint64_t id);

@@ -7,7 +7,7 @@ expect 2 "there is no verb" "$perdure" frobnicate
 expect 2 "\`fork\` is not in this version" "$perdure" fork
 expect 0 "^verbs:" "$perdure" --help
 expect 0 "^perdure [0-9]" "$perdure" version
-for verb in dev worker start signal cancel terminate result describe list history export replay namespace version; do
+for verb in dev worker start signal complete cancel terminate resume result describe list workers queues history export replay namespace check version; do
     expect 0 "^usage: perdure $verb" "$perdure" $verb --help
 done
 expect 0 "^usage: perdure start" "$perdure" help start

@@ -154,7 +154,7 @@ def tried_out():
     log = Log(KIND)
     process = subprocess.Popen([PERDURE, "dev", "--module", module("crashes"), "--module", module("hello"), "--log", log.uri],
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    wait_until("it serves", lambda: log.run("start", "hello", "--id", "first", "--input", '"x"').returncode == 0)
+    wait_until("it serves", lambda: log.run("start", "hello", "--id", "first", "--input", '"x"', "--wait", "5s").returncode == 0)
     log.start("segfault", "bad", "never")
     wait_until("it is put aside", lambda: log.state("bad") == "quarantined")
     log.start("hello", "greeting", "world")

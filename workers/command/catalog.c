@@ -86,18 +86,6 @@ static bool catalog_is_module_of(const Registration *registration, const char *j
     return strncmp(job_type, registration->module, length) == 0 && job_type[length] == '/';
 }
 
-const Callable *catalog_signal(const struct catalog *catalog, const char *job_type, const char *name,
-                               const Registration **registration)
-{
-    for (size_t i = 0; i < catalog->registrations.count; i++) {
-        *registration = catalog->registrations.items[i];
-        const Callable *callable = catalog_callable(*registration, "signal", name);
-        if (callable && catalog_is_module_of(*registration, job_type))
-            return callable;
-    }
-    return NULL;
-}
-
 int catalog_unchecked(char **text, Payload *payload, char *error, size_t error_size)
 {
     void *data;

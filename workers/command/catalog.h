@@ -25,9 +25,6 @@ struct catalog_job {
 };
 bool catalog_job(const struct catalog *catalog, const char *type, struct catalog_job *job, char *error,
                  size_t error_size);
-/* A signal that the job's module declares; NULL: none of that name. */
-const Callable *catalog_signal(const struct catalog *catalog, const char *job_type, const char *name,
-                               const Registration **registration);
 /* JSON whose message nobody here knows, for the job to judge: only that it is JSON is checked. Takes over `*text`.
  * PDR_OK, PDR_FAILED with `error`, PDR_NO_MEMORY. */
 int catalog_unchecked(char **text, Payload *payload, char *error, size_t error_size);

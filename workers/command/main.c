@@ -30,9 +30,9 @@ static const struct verb verb_version = {
 };
 
 static const struct verb *const main_verbs[] = {
-    &verb_dev,    &verb_worker,   &verb_start, &verb_signal,  &verb_complete, &verb_cancel, &verb_terminate, &verb_resume,
-    &verb_result, &verb_describe, &verb_list,  &verb_workers, &verb_queues, &verb_history, &verb_export, &verb_replay,    &verb_namespace, &verb_check,
-    &verb_version,
+    &verb_dev,     &verb_worker,  &verb_start,     &verb_signal, &verb_complete, &verb_cancel,  &verb_terminate,
+    &verb_resume,  &verb_result,  &verb_describe,  &verb_list,   &verb_workers,  &verb_queues,  &verb_history,
+    &verb_export,  &verb_replay,  &verb_namespace, &verb_check,  &verb_version,
 };
 #define MAIN_VERBS (sizeof main_verbs / sizeof *main_verbs)
 

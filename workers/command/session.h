@@ -35,6 +35,7 @@ int session_outcome(const Status *status);
 /* ---- verbs, each in its file -------------------------------------------------------------------- */
 
 extern const struct verb verb_start, verb_signal, verb_cancel, verb_terminate, verb_resume, verb_result, verb_describe, verb_list,
-    verb_history, verb_worker, verb_dev, verb_namespace, verb_check, verb_export, verb_replay, verb_complete, verb_workers, verb_queues;
+    verb_history, verb_worker, verb_dev, verb_namespace, verb_check, verb_export, verb_replay, verb_complete,
+    verb_workers, verb_queues;
 
 #endif

@@ -59,30 +59,14 @@ static const struct flag signal_flags[] = {
     {NULL, NULL, NULL, false},
 };
 
-/* Checked here if the job's module registers the signal, which none of this version does; otherwise the job decodes the JSON
- * when it receives it. */
-static int signal_payload(struct session *session, const char *id, const char *name, char **text, Payload *payload)
+/* JSON; whether it fits, the job finds out when it receives it. */
+static int signal_payload(const struct arguments *arguments, char **text, Payload *payload)
 {
-    Status *status = NULL;
-    const Registration *registration = NULL;
-    const Callable *callable = NULL;
     char error[1000];
-    if (client_status(session->client, id, &status) == EXIT_OK)
-        callable = catalog_signal(&session->catalog, status->type, name, &registration);
-    status_free(status);
     perdure__v1__payload__init(payload);
-    void *data = NULL;
-    size_t size = 0;
-    int code = callable ? json_to_payload(registration->schema, callable->input, *text, &data, &size, error, sizeof error)
-                        : catalog_unchecked(text, payload, error, sizeof error);
-    if (code != PDR_OK)
-        return session_fail(session->arguments, EXIT_USAGE, "--input: %s", code == PDR_FAILED ? error : "out of memory");
-    if (!callable)
-        return EXIT_OK;
-    payload->type = callable->input;
-    payload->data.data = data;
-    payload->data.len = size;
-    return EXIT_OK;
+    int code = catalog_unchecked(text, payload, error, sizeof error);
+    return code == PDR_OK ? EXIT_OK
+                          : session_fail(arguments, EXIT_USAGE, "--input: %s", code == PDR_FAILED ? error : "out of memory");
 }
 
 static int signal_run(struct arguments *arguments)
@@ -93,8 +77,6 @@ static int signal_run(struct arguments *arguments)
     Perdure__V1__Signal signal = PERDURE__V1__SIGNAL__INIT;
     Command command = PERDURE__V1__COMMAND__INIT;
     Payload payload;
-    if (!*name)
-        return arguments_wrong(arguments, "the name of the signal must not be empty");
     char *text = arguments_input(arguments, "input");
     if (!text)
         return EXIT_USAGE;
@@ -103,9 +85,7 @@ static int signal_run(struct arguments *arguments)
         free(text);
         return code;
     }
-    code = session_catalog(&session);
-    if (code == EXIT_OK)
-        code = signal_payload(&session, id, name, &text, &payload);
+    code = signal_payload(arguments, &text, &payload);
     if (code == EXIT_OK) {
         signal.name = name;
         signal.payload = &payload;

@@ -29,6 +29,7 @@ static void worker_on_signal(int number)
         static const char text[] = "\nperdure: stopped at once; what was not confirmed is done again\n";
         ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
         (void)ignored;
+        crash_handler_leave(); /* nobody's crash */
         _exit(128 + number);
     }
     if (number == SIGUSR1)
@@ -127,12 +128,9 @@ static void worker_takeover(void *context, const pdr_takeover *takeover)
     {"data", "DIR", "directory of the worker's own files (default: by the log's name)", false}, \
     {"name", "NAME", "name of the worker: shown, and its member id on Kafka (default: kept in the data directory)", false}, \
     {"threads", "N", "threads that run steps (default: 16)", false}, \
-    {"session-timeout", "DURATION", "Kafka: a worker silent for so long loses its partitions (default: 10s)", false}, \
     {"step-rate", "STEP=N/s,...", "attempts of a step that begin in a second, in this worker, at most", false}, \
     {"step-limit", "STEP=N,...", "attempts of a step that run at the same time, in this worker, at most", false}, \
     {"job-rate", "TYPE=N/s,...", "jobs of a type that begin in a second, in this worker, at most; others wait in line", false}, \
-    {"queue-rate", "QUEUE=N/s,...", "remote steps that this worker dispatches, or with --queue begins, at most", false}, \
-    {"queue-limit", "QUEUE=N,...", "tasks of a partition that wait for their workers at most (default: 1000)", false}, \
     {"drain-timeout", "DURATION", "how long running steps may end before a partition is given up (default: 10s; with --queue 30s)", false}, \
     {"accept-lost-commands", NULL, "go on though the log has lost commands that no job has taken", false}, \
     RETENTION_FLAGS, \
@@ -149,6 +147,9 @@ static const struct flag worker_flags[] = {
     FLAGS_OF_BOTH,
     {"queue", "NAME", "a step worker: runs no jobs, but the steps that wait in this queue, --threads at a time (Kafka only)",
      false},
+    {"queue-rate", "QUEUE=N/s,...", "remote steps that this worker dispatches, or with --queue begins, at most", false},
+    {"queue-limit", "QUEUE=N,...", "tasks of a partition that wait for their workers at most (default: 1000)", false},
+    {"session-timeout", "DURATION", "Kafka: a worker silent for so long loses its partitions (default: 10s)", false},
     {"standby", "N", "Kafka: follow N partitions of other workers, so that taking them over is quick (default: 0)", false},
     {"leave", NULL, "Kafka: SIGTERM and SIGINT leave for good: others take over at once (SIGUSR1 does so always)", false},
     FLAGS_OF_SUPERVISION,
@@ -207,7 +208,8 @@ static bool worker_on_file(const struct arguments *arguments)
 static bool flags_fit_queue(const struct arguments *arguments)
 {
     static const char *const of_jobs[] = { "job-rate", "queue-limit", "standby", "accept-lost-commands", "memory", "keep", "life",
-                                           "retention", "retention-age", "session-timeout", "crash-limit" };
+                                           "retention", "retention-age", "session-timeout", "crash-limit",
+                                           "watchdog" };
     if (!arguments_get(arguments, "queue"))
         return true;
     for (size_t i = 0; i < sizeof of_jobs / sizeof *of_jobs; i++)

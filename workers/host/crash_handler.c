@@ -281,7 +281,7 @@ void crash_handler_note_modules(void)
     if (!handler_record)
         return;
     dl_iterate_phdr(note_module, NULL);
-    on_exit(on_exit_called, NULL); /* behind what the modules and their libraries have registered, so before it */
+    on_exit(on_exit_called, NULL); /* registered after all that modules and their libraries have, it runs before that */
 }
 
 void crash_handler_leave(void)

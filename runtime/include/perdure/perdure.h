@@ -556,7 +556,7 @@ typedef struct pdr_worker_options {
     const char *log PDR_ZERO;              /* "sqlite:PATH" or "kafka://HOST:PORT/NAMESPACE"; default: $PERDURE_LOG, then
                                               "sqlite:perdure.db" */
     const char *data PDR_ZERO;             /* directory of the worker's own files; default: by the log's name */
-    const char *name PDR_ZERO;             /* shown, and the static member id on Kafka; default: kept in `data` */
+    const char *name PDR_ZERO;             /* shown, and the static member id on Kafka; 127 bytes; default: kept in `data` */
     int step_threads PDR_ZERO;             /* default: 16 */
     int64_t session_timeout_ms PDR_ZERO;   /* Kafka: how long a silent worker keeps its partitions; default: 10 s */
     size_t live_jobs PDR_ZERO;             /* paused jobs kept with their stacks; default: 20,000 */
@@ -656,7 +656,7 @@ PDR_API void pdr_client_close(pdr_client *client);
 PDR_API int pdr_client_fail(pdr_client *client, const char *token, const char *type, const char *message,
                             bool final_) PDR_NODISCARD;
 
-/* Asks a job to stop: its awaits return PDR_CANCELLED, its compensations run. `reason` may be NULL. */
+/* Asks a job to stop: its awaits return PDR_CANCELLED, its compensations run. `reason`: UTF-8 of at most 16 KiB, or NULL. */
 PDR_API int pdr_client_cancel(pdr_client *client, const char *id, const char *reason) PDR_NODISCARD;
 /* Ends a job where it stands: none of its code runs any more. */
 PDR_API int pdr_client_terminate(pdr_client *client, const char *id, const char *reason) PDR_NODISCARD;
