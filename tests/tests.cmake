@@ -112,7 +112,7 @@ if(sim_sources)
     target_link_libraries(perdure-sim PRIVATE perdure_flags ${verify} perdure_mutations)
     math(EXPR sim_timeout "(2700 + ${PERDURE_SEEDS} / 5) * ${PERDURE_TIMEOUT_FACTOR}")
     add_test(NAME sim/seeds COMMAND perdure-sim --seeds ${PERDURE_SEEDS})
-    # Every rule of the protocol left out once: each must be missed within 2000 seeds.
+    # Every rule of the protocol left out once: each must be missed within 4000 seeds.
     add_test(NAME sim/mutations COMMAND perdure-sim --mutations)
     set_tests_properties(sim/seeds sim/mutations PROPERTIES LABELS sim TIMEOUT ${sim_timeout} ENVIRONMENT "${TEST_ENVIRONMENT}")
 endif()

@@ -4,7 +4,7 @@
  *   --seeds N       how many seeds (default 1000)          --from N     the first one (default 0)
  *   --seed N        this one only                          --trace      print what happens
  *   --without RULE  leave a rule out; exit 0 when a violation is found, 1 when not
- *   --mutations     that for every rule, each up to --seeds (default 2000)
+ *   --mutations     that for every rule, each up to --seeds (default 4000)
  *   --jobs N        processes (default 2)                  --json       one object at the end
  *   --no-faults     nothing goes wrong                     --lossy      the log may lose what it acknowledged
  */
@@ -281,7 +281,7 @@ static int run_plain(const struct request_line *line)
 }
 
 /* Those that are kept on argument only a part of the seeds: nothing is expected of them. */
-#define ARGUMENT_SEEDS_PART 8
+#define ARGUMENT_SEEDS_PART 16
 
 static int run_mutations(struct request_line line)
 {
@@ -370,6 +370,6 @@ int main(int argc, char **argv)
     if (!parse(argc, argv, &line))
         return usage();
     if (line.seeds == 0)
-        line.seeds = line.mutations || line.without != RULE_NONE ? 2000 : 1000;
+        line.seeds = line.mutations || line.without != RULE_NONE ? 4000 : 1000;
     return line.mutations ? run_mutations(line) : run_plain(&line);
 }
