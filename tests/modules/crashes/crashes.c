@@ -180,7 +180,7 @@ int step_overflow(pdr_attempt *attempt, const pdr_text *path, pdr_text *out)
 int step_forks(pdr_attempt *attempt, const pdr_text *path, pdr_text *out)
 {
     if (fork() == 0) {
-        while (!repaired(path->chars))
+        for (int i = 0; i < 6000 && !repaired(path->chars); i++) /* a test that failed releases nobody */
             usleep(10000);
         _exit(0);
     }
