@@ -63,8 +63,10 @@ static void replay_timeline(const struct replay_run *run, const struct replay_re
             buffer_byte(out, '\n');
         }
     }
-    if (!json)
+    if (!json) {
         table_print(&table, out);
+        buffer_byte(out, '\n');
+    }
 }
 
 static void replay_verdict_json(const struct replay_run *run, const struct replay_result *result, struct buffer *out)

@@ -21,8 +21,9 @@ static void owner_take_claim(struct owner_reader *found, const struct log_record
     struct owner *owner = found->owner;
     if (record->offset < found->claim)
         return;
+    if (record->offset > found->claim)
+        found->released = false;
     found->claim = record->offset;
-    found->released = false;
     owner->since = record->append_ms;
     free(owner->worker);
     free(owner->version);
@@ -80,9 +81,7 @@ static int owner_find(struct client *client, struct owner *owner)
     int code = owner_read(client, &found, tail > owner->journal_start ? tail : owner->journal_start);
     if (code == EXIT_OK && !owner->worker && found.claim >= owner->journal_start) {
         found.wanted = found.claim;
-        bool released = found.released;
         code = owner_read(client, &found, found.claim);
-        found.released = released;
     }
     if (!owner->last)
         owner->last = owner->since;

@@ -449,11 +449,12 @@ static void kafka_producer_destroy(struct kafka_log *log)
     log->producer = NULL;
 }
 
-static struct kafka_append *kafka_appends_take(struct kafka_append **list)
+static void kafka_appends_move(struct kafka_append **from, struct kafka_append **to)
 {
-    struct kafka_append *first = *list;
-    *list = NULL;
-    return first;
+    *to = *from;
+    *from = NULL;
+    if (*to)
+        (*to)->link = to;
 }
 
 /*
@@ -480,11 +481,9 @@ static void kafka_produce_replace(struct kafka_log *log)
     }
     /* Collected first: the handler may append at once. Of statuses nothing is told: who owns a partition begins anew, and so
      * shows again what no Mark says to have been shown. */
-    struct kafka_append *lost = kafka_appends_take(&log->in_flight), *unshown = kafka_appends_take(&log->unshown);
-    if (lost)
-        lost->link = &lost;
-    if (unshown)
-        unshown->link = &unshown;
+    struct kafka_append *lost, *unshown;
+    kafka_appends_move(&log->in_flight, &lost);
+    kafka_appends_move(&log->unshown, &unshown);
     kafka_fault(log, LOG_PRODUCER_REPLACED, LOG_ALL, "the Kafka producer failed for good (%s) and was replaced; what was in "
                 "flight is in doubt", reason);
     while (lost) {

@@ -472,7 +472,7 @@ bool worker_carry_out(struct pdr_worker *worker, uint32_t partition)
             break;
         }
     }
-    if (slot->engine && (slot->stopped || slot->standby_ends))
+    if (slot->engine && (slot->stopped || slot->engine_ends))
         worker_partition_close(worker, partition);
     return any;
 }

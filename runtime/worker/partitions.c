@@ -127,7 +127,7 @@ bool worker_follow(struct pdr_worker *worker, uint32_t partition)
     if (!partition_new(worker, partition))
         return false;
     worker->partitions[partition].standby = true;
-    worker->partitions[partition].standby_ends = false;
+    worker->partitions[partition].engine_ends = false;
     partition_begin(worker, partition);
     return true;
 }
@@ -169,7 +169,7 @@ void worker_partition_stopped(struct pdr_worker *worker, uint32_t partition, con
     if (!slot->assigned) { /* it was being given up: whoever has it now says what is wrong with it */
         worker_notice(worker, PDR_WARNING, "partition %u, which is given up, is stopped: %s", partition, why);
         slot->owned = false;
-        slot->standby_ends = true;
+        slot->engine_ends = true;
         return;
     }
     slot->stopped = strdup(why);
@@ -225,7 +225,7 @@ void worker_partition_close(struct pdr_worker *worker, uint32_t partition)
     worker_count_gone(worker, partition);
     engine_free(slot->engine);
     slot->engine = NULL;
-    slot->owned = slot->standby = slot->standby_ends = false;
+    slot->owned = slot->standby = slot->engine_ends = false;
 }
 
 /* Rule 3: what the store said is dropped; the journal is read from its start. A file that is wrong again goes as a whole. */

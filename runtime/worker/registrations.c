@@ -30,33 +30,33 @@ struct reading {
     atomic_bool over;
 };
 
-static void types_free(struct known_types *registrations)
+static void types_free(struct known_types *known)
 {
-    for (size_t i = 0; i < registrations->count; i++)
-        free(registrations->types[i]);
-    free(registrations->types);
-    registrations->types = NULL;
-    registrations->count = 0;
+    for (size_t i = 0; i < known->count; i++)
+        free(known->types[i]);
+    free(known->types);
+    known->types = NULL;
+    known->count = 0;
 }
 
-static bool remember_type(struct known_types *registrations, const char *type)
+static bool remember_type(struct known_types *known, const char *type)
 {
-    char **types = realloc(registrations->types, (registrations->count + 1) * sizeof *types);
+    char **types = realloc(known->types, (known->count + 1) * sizeof *types);
     if (!types)
         return false;
-    registrations->types = types;
-    types[registrations->count] = strdup(type);
-    return types[registrations->count] && ++registrations->count;
+    known->types = types;
+    types[known->count] = strdup(type);
+    return types[known->count] && ++known->count;
 }
 
 static bool visit_registration(void *context, const char *key, const void *data, size_t size)
 {
-    struct known_types *registrations = context;
+    struct known_types *known = context;
     Registration *registration = perdure__v1__registration__unpack(NULL, size, data);
     (void)key;
     for (size_t i = 0; registration && i < registration->n_jobs; i++)
-        if (!remember_type(registrations, registration->jobs[i]))
-            registrations->whole = false;
+        if (!remember_type(known, registration->jobs[i]))
+            known->whole = false;
     if (registration)
         perdure__v1__registration__free_unpacked(registration, NULL);
     return true;
@@ -69,13 +69,13 @@ static int64_t fresh_for(int64_t took_ms)
     return wanted < least ? least : wanted > most ? most : wanted;
 }
 
-static int registrations_read(struct known_types *registrations, struct log *log)
+static int known_types_read(struct known_types *known, struct log *log)
 {
     int64_t begun = worker_monotonic_ms();
-    registrations->whole = true;
-    int result = log->operations->each_status(log, "type:", visit_registration, registrations);
-    registrations->whole = registrations->whole && result == LOG_OK;
-    registrations->fresh_ms = fresh_for(worker_monotonic_ms() - begun);
+    known->whole = true;
+    int result = log->operations->each_status(log, "type:", visit_registration, known);
+    known->whole = known->whole && result == LOG_OK;
+    known->fresh_ms = fresh_for(worker_monotonic_ms() - begun);
     return result;
 }
 
@@ -113,9 +113,9 @@ static int put_registration(struct pdr_worker *worker, size_t index)
 static void tell_absent(struct pdr_worker *worker)
 {
     char names[400] = "", last[256] = "";
-    const struct known_types *registrations = worker->registrations;
-    for (size_t i = 0; i < registrations->count; i++) {
-        const char *type = registrations->types[i];
+    const struct known_types *known = worker->known_types;
+    for (size_t i = 0; i < known->count; i++) {
+        const char *type = known->types[i];
         size_t length = strcspn(type, "/"), used = strlen(names);
         if (registry_job(worker->registry, type) || length >= sizeof last || used + length + 3 > sizeof names ||
             (strncmp(last, type, length) == 0 && !last[length]))
@@ -130,16 +130,16 @@ static void tell_absent(struct pdr_worker *worker)
 
 int worker_register(struct pdr_worker *worker)
 {
-    worker->registrations = calloc(1, sizeof *worker->registrations);
-    if (!worker->registrations) {
+    worker->known_types = calloc(1, sizeof *worker->known_types);
+    if (!worker->known_types) {
         worker_fail(worker, PDR_NO_MEMORY, "out of memory");
         return PDR_NO_MEMORY;
     }
-    if (registrations_read(worker->registrations, worker->log) != LOG_OK) {
+    if (known_types_read(worker->known_types, worker->log) != LOG_OK) {
         worker_fail(worker, PDR_UNREACHABLE, "%s", worker->log->error);
         return PDR_UNREACHABLE;
     }
-    worker->registrations->read_ms = worker_monotonic_ms();
+    worker->known_types->read_ms = worker_monotonic_ms();
     tell_absent(worker);
     for (size_t i = 0; i < registry_count(worker->registry); i++) {
         int code = put_registration(worker, i);
@@ -174,7 +174,7 @@ static void *reading_thread(void *context)
     struct log_options options = { .client_name = "perdure-types", .read_only = true };
     struct log *log = NULL;
     if (log_open(reading->worker->log_uri, &options, &log, reading->trouble, sizeof reading->trouble) == 0) {
-        if (registrations_read(&reading->found, log) != LOG_OK)
+        if (known_types_read(&reading->found, log) != LOG_OK)
             snprintf(reading->trouble, sizeof reading->trouble, "%s", log->error);
         log->operations->close(log);
     }
@@ -193,7 +193,7 @@ static bool reading_begin(struct pdr_worker *worker)
         free(reading);
         return false;
     }
-    worker->registrations->reading = reading;
+    worker->known_types->reading = reading;
     return true;
 }
 
@@ -206,28 +206,28 @@ static struct known_types reading_end(struct reading *reading)
 }
 
 /* What is known stays known when the reading has failed. */
-static void registrations_replace(struct known_types *registrations, struct known_types found)
+static void known_types_replace(struct known_types *known, struct known_types found)
 {
     if (found.whole) {
-        types_free(registrations);
-        *registrations = found;
+        types_free(known);
+        *known = found;
     } else {
         types_free(&found);
-        registrations->fresh_ms = fresh_for(0);
-        registrations->whole = false;
-        registrations->reading = NULL;
+        known->fresh_ms = fresh_for(0);
+        known->whole = false;
+        known->reading = NULL;
     }
-    registrations->read_ms = worker_monotonic_ms();
+    known->read_ms = worker_monotonic_ms();
 }
 
 void worker_take_registrations(struct pdr_worker *worker)
 {
-    struct known_types *registrations = worker->registrations;
-    if (!registrations->reading || !atomic_load(&registrations->reading->over))
+    struct known_types *known = worker->known_types;
+    if (!known->reading || !atomic_load(&known->reading->over))
         return;
-    if (registrations->reading->trouble[0])
-        worker_notice(worker, PDR_WARNING, "what other workers run could not be read: %s", registrations->reading->trouble);
-    registrations_replace(registrations, reading_end(registrations->reading));
+    if (known->reading->trouble[0])
+        worker_notice(worker, PDR_WARNING, "what other workers run could not be read: %s", known->reading->trouble);
+    known_types_replace(known, reading_end(known->reading));
     for (uint32_t p = 0; p < worker->partition_count; p++)
         if (worker->partitions[p].engine)
             engine_on_types(worker->partitions[p].engine);
@@ -235,24 +235,24 @@ void worker_take_registrations(struct pdr_worker *worker)
 
 void worker_registrations_wait(struct pdr_worker *worker)
 {
-    struct known_types *registrations = worker->registrations;
-    if (registrations && registrations->reading)
-        registrations_replace(registrations, reading_end(registrations->reading));
+    struct known_types *known = worker->known_types;
+    if (known && known->reading)
+        known_types_replace(known, reading_end(known->reading));
 }
 
 void worker_registrations_free(struct pdr_worker *worker)
 {
     worker_registrations_wait(worker);
-    if (worker->registrations)
-        types_free(worker->registrations);
-    free(worker->registrations);
+    if (worker->known_types)
+        types_free(worker->known_types);
+    free(worker->known_types);
 }
 
-static bool type_is_registered(const struct known_types *registrations, const char *type)
+static bool type_is_registered(const struct known_types *known, const char *type)
 {
-    for (size_t i = 0; i < registrations->count; i++) {
-        const char *known = registrations->types[i], *slash = strchr(known, '/');
-        if (strcmp(known, type) == 0 || (slash && strcmp(slash + 1, type) == 0))
+    for (size_t i = 0; i < known->count; i++) {
+        const char *found = known->types[i], *slash = strchr(found, '/');
+        if (strcmp(found, type) == 0 || (slash && strcmp(slash + 1, type) == 0))
             return true;
     }
     return false;
@@ -261,19 +261,19 @@ static bool type_is_registered(const struct known_types *registrations, const ch
 enum engine_type worker_type_elsewhere(void *context, const char *type)
 {
     struct pdr_worker *worker = context;
-    struct known_types *registrations = worker->registrations;
-    if (type_is_registered(registrations, type))
+    struct known_types *known = worker->known_types;
+    if (type_is_registered(known, type))
         return ENGINE_TYPE_KNOWN;
-    if (registrations->reading)
+    if (known->reading)
         return ENGINE_TYPE_ASKED;
-    if (worker_monotonic_ms() - registrations->read_ms >= registrations->fresh_ms) {
+    if (worker_monotonic_ms() - known->read_ms >= known->fresh_ms) {
         /* A file's are read in place. */
         if (!worker->log->operations->history && reading_begin(worker))
             return ENGINE_TYPE_ASKED;
         struct known_types found = { 0 };
-        (void)!registrations_read(&found, worker->log);
-        registrations_replace(registrations, found);
+        (void)!known_types_read(&found, worker->log);
+        known_types_replace(known, found);
     }
     /* Kept, it can be terminated; a start that was refused because a broker is slow is lost. */
-    return type_is_registered(registrations, type) || !registrations->whole ? ENGINE_TYPE_KNOWN : ENGINE_TYPE_UNKNOWN;
+    return type_is_registered(known, type) || !known->whole ? ENGINE_TYPE_KNOWN : ENGINE_TYPE_UNKNOWN;
 }

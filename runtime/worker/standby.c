@@ -147,7 +147,7 @@ void worker_standby_stopped(struct pdr_worker *worker, uint32_t partition, const
     worker_notice(worker, PDR_WARNING, "partition %u cannot be followed, and is tried again in %d s: %s", partition,
                   STANDBY_AGAIN_MS / 1000, why);
     worker->partitions[partition].standby_from_ms = worker_monotonic_ms() + STANDBY_AGAIN_MS;
-    worker->partitions[partition].standby_ends = true;
+    worker->partitions[partition].engine_ends = true;
 }
 
 /* Rule 23. An engine that owns nothing wants none of this; should it, nobody else's partition pays for it. */

@@ -47,7 +47,7 @@ struct worker_partition {
     bool assigned;
     bool owned;
     bool standby;          /* followed, not assigned */
-    bool standby_ends;     /* it cannot be */
+    bool engine_ends;      /* when its outputs are carried out: it cannot be followed, or stopped while it was given up */
     bool read_to_end;      /* at least once since it is followed, or owned */
     bool none_to_evict;
     int64_t standby_from_ms; /* not before */
@@ -78,7 +78,7 @@ struct pdr_worker {
     uint32_t partition_count;
     uint32_t chance;            /* who is the first in a turn */
     uint32_t next_brought_back; /* who is the next whose jobs that are due are replayed, counted on */
-    struct known_types *registrations;
+    struct known_types *known_types;
     struct cookie_slot *slots;
     size_t slot_count, slot_hint;
     struct postponed *postponed, *postponed_tail;

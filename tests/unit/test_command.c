@@ -62,7 +62,7 @@ static void test_table(void **state)
     char *text = buffer_take(&out);
     assert_string_equal(text, "ID      TYPE      WHY\n"
                               "\xc3\xa9       a\\x1b[2J  x\\x0ay\n"
-                              "longer            \n");
+                              "longer            ");
     free(text);
 }
 

@@ -1196,6 +1196,55 @@ static void reported_while_put_aside(void **state)
     trial_free(trial);
 }
 
+/* Declined, it waits for its turn; its attempt ends meanwhile, and its job is put aside: it is not looked for again and again. */
+static void ended_while_it_waits_put_aside(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    (void)state;
+    fickle_turned = false;
+    start(trial, "f", "fickle");
+    assert_true(engine_evict(worker->engine));
+    fickle_turned = true;
+    trial_signal(trial, "f", "enough", "x", "r2");
+    trial_settle(trial);
+    trial_advance(trial, 1000);
+    trial_settle(trial);
+    assert_string_equal(trial_state(trial, "f"), "diverged");
+    trial->wall_ms -= 1000; /* at once, by the owner's clock */
+    decline_for(trial, task_of(worker, 0)->task, "no such step");
+    complete(trial, task_of(worker, 0)->task, "w", "shot");
+    assert_int_equal(ends_of(trial), 1);
+    trial_advance(trial, TASK_DECLINED_MAX_MS);
+    trial_settle(trial);
+    size_t asked = trial->histories_asked;
+    for (int i = 0; i < 5; i++) {
+        trial_advance(trial, TASK_RETRY_MS);
+        trial_settle(trial);
+    }
+    assert_int_equal(trial->histories_asked, asked);
+    assert_int_equal(worker->task_count, 1);
+    fickle_turned = false;
+    trial_free(trial);
+}
+
+/* What a worker says of why it declined may be any bytes: the journal takes only text. */
+static void declined_in_bytes(void **state)
+{
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker);
+    Status *status;
+    (void)state;
+    start(trial, "f", "film");
+    decline_for(trial, task_of(worker, 0)->task, "\xff\xfe");
+    trial_advance(trial, TASK_DECLINED_MAX_MS);
+    trial_settle(trial);
+    assert_int_equal(worker->task_count, 2);
+    assert_string_equal(waiting_of(trial, "f", &status)->declined, "");
+    status_free(status);
+    trial_free(trial);
+}
+
 /* A second attempt that runs is shown as running, no more as waiting for its turn. */
 static void a_retry_that_runs_is_shown(void **state)
 {
@@ -1394,6 +1443,7 @@ int main(void)
         cmocka_unit_test(a_second_copy_is_stopped),
         cmocka_unit_test(no_heartbeats),
         cmocka_unit_test(an_end_that_came_meanwhile),
+        cmocka_unit_test(ended_while_it_waits_put_aside), cmocka_unit_test(declined_in_bytes),
         cmocka_unit_test(declined_and_put_aside),
         cmocka_unit_test(reported_while_put_aside),
         cmocka_unit_test(a_retry_that_runs_is_shown),

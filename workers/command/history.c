@@ -40,7 +40,6 @@ static bool history_print(const struct session *session, const struct history *h
         }
     if (!json) {
         table_print(&table, &out);
-        out.size -= out.size > 0;
         done = show_print(&out);
     }
     buffer_free(&out);

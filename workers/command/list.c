@@ -105,8 +105,6 @@ static void list_table(const struct list *list, size_t count, struct buffer *out
         table_cell(&table, reason);
     }
     table_print(&table, out);
-    if (out->size > 0)
-        out->size--;
 }
 
 static int list_print(const struct list *list, size_t count)

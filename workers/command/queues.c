@@ -23,14 +23,8 @@ static void queues_show_json(struct queues *queues, const struct kafka_queue_sta
     show_string(out, "queue", state->queue);
     show_int(out, "partitions", state->partitions);
     show_int(out, "waiting", state->waiting);
-    show_key(out, "workers");
-    buffer_byte(out, '[');
-    for (size_t i = 0; i < state->worker_count; i++) {
-        if (i > 0)
-            buffer_byte(out, ',');
-        buffer_json_string(out, state->workers[i], strlen(state->workers[i]));
-    }
-    buffer_text(out, "]}");
+    show_strings(out, "workers", state->workers, state->worker_count);
+    buffer_byte(out, '}');
     queues->printed = queues->printed && show_print(out);
 }
 
@@ -44,8 +38,7 @@ static void queues_show_row(struct queues *queues, const struct kafka_queue_stat
     snprintf(text, sizeof text, "%d", state->partitions);
     table_cell(&queues->table, text);
     for (size_t i = 0; i < state->worker_count; i++) {
-        if (i > 0)
-            buffer_text(&names, ", ");
+        buffer_text(&names, i > 0 ? ", " : "");
         buffer_text(&names, state->workers[i]);
     }
     char *whole = buffer_take(&names);
@@ -72,16 +65,9 @@ static int queues_run(struct arguments *arguments)
     for (size_t i = 0; i < queues.table.columns && !arguments->json; i++)
         table_cell(&queues.table, heading[i]);
     int code = kafka_queues_each(arguments->log, queues_visit, &queues, text, sizeof text);
-    if (!arguments->json) {
-        table_print(&queues.table, &queues.out);
-        if (queues.out.size > 0)
-            queues.out.size--; /* the last line end is printed */
-        queues.printed = code != EXIT_OK || show_print(&queues.out);
-    }
-    buffer_free(&queues.out);
     if (code != EXIT_OK)
-        return session_fail(arguments, code, "%s", text);
-    return queues.printed ? EXIT_OK : session_output_failed(arguments);
+        code = session_fail(arguments, code, "%s", text);
+    return session_finish_rows(arguments, code, queues.printed, &queues.table, &queues.out);
 }
 
 const struct verb verb_queues = {

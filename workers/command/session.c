@@ -31,6 +31,16 @@ int session_print(const struct arguments *arguments, struct buffer *out)
     return done ? EXIT_OK : session_output_failed(arguments);
 }
 
+int session_finish_rows(const struct arguments *arguments, int code, bool printed, struct table *table, struct buffer *out)
+{
+    if (!arguments->json) {
+        table_print(table, out);
+        printed = code != EXIT_OK || show_print(out);
+    }
+    buffer_free(out);
+    return code == EXIT_OK && !printed ? session_output_failed(arguments) : code;
+}
+
 int session_outcome(const Status *status)
 {
     if (!client_state_is_terminal(status->state))

@@ -27,6 +27,10 @@ int session_fail(const struct arguments *arguments, int exit_code, const char *f
 int session_output_failed(const struct arguments *arguments);
 /* Prints the text and a line end, and frees it. EXIT_OK, or said why not. */
 int session_print(const struct arguments *arguments, struct buffer *out);
+struct table;
+/* The end of a verb that prints rows: with --json each when it came, `printed` all of them; else the table. Frees table and text;
+ * the exit code, which is `code` unless printing fails. */
+int session_finish_rows(const struct arguments *arguments, int code, bool printed, struct table *table, struct buffer *out);
 /* Waits for the owner's answer to a command, and prints it: `done` when it was accepted. The exit code. */
 int session_settle(const struct session *session, const char *id, struct question *question, const char *done);
 /* What `result` exits with: EXIT_OK, EXIT_JOB_FAILED, or EXIT_TIMED_OUT when the job has not ended. */

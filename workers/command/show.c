@@ -42,6 +42,17 @@ void show_string(struct buffer *out, const char *name, const char *value)
     buffer_json_string(out, value, strlen(value));
 }
 
+void show_strings(struct buffer *out, const char *name, char *const *values, size_t count)
+{
+    show_key(out, name);
+    buffer_byte(out, '[');
+    for (size_t i = 0; i < count; i++) {
+        buffer_text(out, i > 0 ? "," : "");
+        buffer_json_string(out, values[i], strlen(values[i]));
+    }
+    buffer_byte(out, ']');
+}
+
 void show_int(struct buffer *out, const char *name, int64_t value)
 {
     show_key(out, name);

@@ -11,6 +11,7 @@ void show_key(struct buffer *out, const char *name);
 void show_string(struct buffer *out, const char *name, const char *value);
 void show_int(struct buffer *out, const char *name, int64_t value);
 void show_uint(struct buffer *out, const char *name, uint64_t value);
+void show_strings(struct buffer *out, const char *name, char *const *values, size_t count);
 void show_bool(struct buffer *out, const char *name, bool value);
 /* null for NULL */
 void show_error(struct buffer *out, const char *name, const Error *error);
@@ -49,7 +50,8 @@ struct table {
     bool failed;
 };
 void table_cell(struct table *table, const char *text);
-/* Columns as wide as their widest cell; the last one is not padded. Frees the table. */
+/* Columns as wide as their widest cell; the last one is not padded, nor has the last row a line end: show_print() makes it. Frees
+ * the table. */
 void table_print(struct table *table, struct buffer *out);
 
 /* The heading of a timeline, and one event of it; `mark` stands before its number. */

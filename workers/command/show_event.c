@@ -106,13 +106,7 @@ static void event_crash(struct buffer *out, const Perdure__V1__JobCrashed *crash
     show_string(out, "worker", crash->worker);
     show_string(out, "build", crash->build);
     show_int(out, "at", crash->at);
-    show_key(out, "trace");
-    buffer_byte(out, '[');
-    for (size_t i = 0; i < crash->n_trace; i++) {
-        buffer_text(out, i > 0 ? "," : "");
-        buffer_json_string(out, crash->trace[i], strlen(crash->trace[i]));
-    }
-    buffer_byte(out, ']');
+    show_strings(out, "trace", crash->trace, crash->n_trace);
 }
 
 static void event_scheduled(const struct event_view *view, const Perdure__V1__StepScheduled *step)

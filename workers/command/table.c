@@ -50,6 +50,8 @@ void table_print(struct table *table, struct buffer *out)
             buffer_byte(out, '\n');
         free(table->cells[i]);
     }
+    if (table->count > 0 && out->size > 0)
+        out->size--;
     out->failed |= table->failed;
     free(table->cells);
     *table = (struct table){0};

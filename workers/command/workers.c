@@ -75,15 +75,7 @@ static int workers_run(struct arguments *arguments)
         table_cell(&workers.table, heading[i]);
     if (client_owners(session.client, workers_visit, &workers) != EXIT_OK)
         code = session_client_failed(&session);
-    if (!arguments->json) {
-        table_print(&workers.table, &workers.out);
-        if (workers.out.size > 0)
-            workers.out.size--; /* the last line end is printed */
-        workers.printed = code != EXIT_OK || show_print(&workers.out);
-    }
-    if (code == EXIT_OK && !workers.printed)
-        code = session_output_failed(arguments);
-    buffer_free(&workers.out);
+    code = session_finish_rows(arguments, code, workers.printed, &workers.table, &workers.out);
     session_close(&session);
     return code;
 }
