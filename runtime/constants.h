@@ -161,6 +161,8 @@
  * many times as often, progress or not. */
 #define CRASH_LIMIT 3
 #define CRASHES_ALL_FACTOR 10
+/* What the failure of a crashed attempt says, before the reason; also in a step worker's report of it. */
+#define CRASHED_MESSAGE "the attempt crashed its worker: "
 /* A remote step is not heard of for so long: its worker is gone. Three heartbeats of a worker that sends one in 20 s. */
 #define TASK_HEARTBEAT_MS INT64_C(60000)
 /* A task that nobody has begun is dispatched again after this: a topic may have lost it, or a worker that died just when the

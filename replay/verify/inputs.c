@@ -42,6 +42,7 @@ static bool is_reply(const event_pb *e)
     case PERDURE__V1__EVENT__KIND_STEP_COMPLETED: /* of a step that was executed outside */
     case PERDURE__V1__EVENT__KIND_STEP_FAILED:
     case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
+    case PERDURE__V1__EVENT__KIND_JOB_CRASHED:
     case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
         return true;
     default:

@@ -16,18 +16,6 @@ struct held_crash {
     Event *event; /* its `count` says whether it counts */
 };
 
-static Event *event_copy_of(const Event *event)
-{
-    size_t size = perdure__v1__event__get_packed_size(event);
-    uint8_t *data = malloc(size ? size : 1);
-    if (!data)
-        return NULL;
-    perdure__v1__event__pack(event, data);
-    Event *copy = event_decode(data, size);
-    free(data);
-    return copy;
-}
-
 static void held_free(struct held_crash *held)
 {
     event_free(held->event);
@@ -63,7 +51,7 @@ static void crash_done(struct engine *engine, uint64_t id)
 static struct input *crash_input(struct engine *engine, const struct held_crash *held)
 {
     struct input *input = calloc(1, sizeof *input);
-    if (!input || !(input->event = event_copy_of(held->event))) {
+    if (!input || !(input->event = event_copy(held->event))) {
         free(input);
         engine_stop(engine, "out of memory");
         return NULL;
@@ -130,7 +118,7 @@ void crash_attach_start(struct active *active)
 void engine_on_crashed(struct engine *engine, const char *job, uint64_t run, const Event *event)
 {
     struct held_crash *held = calloc(1, sizeof *held);
-    if (!held || !(held->job = strdup(job)) || !(held->event = event_copy_of(event))) {
+    if (!held || !(held->job = strdup(job)) || !(held->event = event_copy(event))) {
         if (held)
             free(held->job);
         free(held);

@@ -233,7 +233,7 @@ static void step_start(struct step *step)
     const char *crash = crash_of_attempt(active, step->op, step->attempt);
     if (crash) { /* it has begun before, and ended its worker */
         char message[200];
-        snprintf(message, sizeof message, "the attempt crashed its worker: %s", crash);
+        snprintf(message, sizeof message, CRASHED_MESSAGE "%s", crash);
         step_end_with_error(step, PDR_FAILED, "Crashed", message, false);
         return;
     }

@@ -149,6 +149,9 @@ static bool source_of(struct task_source *source, Event *const *events, size_t c
             source->since_ms = event->attempt_failed->next;
             dispatched = false;
             break;
+        case PERDURE__V1__EVENT__KIND_JOB_CRASHED: /* behind it comes the attempt's failure */
+            dispatched = false;
+            break;
         default: /* it is over */
             return false;
         }

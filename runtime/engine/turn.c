@@ -316,7 +316,7 @@ static void turn_gather(struct turn *turn)
            engine_takes_turns(engine)) {
         struct input *input = inputs_take(&active->inputs);
         bool crash = input->event->kind_case == PERDURE__V1__EVENT__KIND_JOB_CRASHED;
-        bool last = crash && active->crash_pending; /* what comes after it wants the job */
+        bool first = crash && active->crash_pending; /* what comes after it wants the job */
         if (active->parked && input_needs_job(input) && !crash) {
             input_free(input); /* its step runs again when the job does */
         } else if (!input_is_wanted(active, input)) {
@@ -324,11 +324,11 @@ static void turn_gather(struct turn *turn)
         } else if (!turn_feed(turn, input)) {
             return;
         }
-        if (last) {
+        if (first)
             active->crash_pending = active->inputs.head && /* another, told before this one was journaled */
                                     active->inputs.head->event->kind_case == PERDURE__V1__EVENT__KIND_JOB_CRASHED;
-            return;
-        }
+        if (crash)
+            return; /* it may put the job aside */
     }
 }
 
@@ -545,7 +545,7 @@ void turn_confirmed(struct active *active, struct append *append)
     }
     stops_flush(active);
     bool again = crash_is_over(active, append);
-    if (again && active->parked && !(active->head->crashes && active->head->crashes->quarantined))
+    if (again && !crash_parks(active))
         active->parked = false; /* its replay says whether it goes on */
     steps_start(active);
     status_schedule(active, append_retries(append) || active->status_due);

@@ -71,7 +71,7 @@ static void crash_tell(struct queue_worker *queue, const struct crash_report *cr
     char message[CRASH_NAME_BYTES + 240];
     const char *place;
     int length = crash_place(crash, &place);
-    snprintf(message, sizeof message, "the attempt crashed its worker: %s%s%.*s", crash->reason,
+    snprintf(message, sizeof message, CRASHED_MESSAGE "%s%s%.*s", crash->reason,
              length > 0 ? ", in " : "", length, place);
     Error error = failure_of("Crashed", message, false);
     taken_report_end(queue, taken, NULL, &error);

@@ -165,6 +165,25 @@ def check_crashes(log, owner, ledger):
     print("a step that crashes its worker is told, and not begun again")
 
 
+def check_quarantined_job(log, worker):
+    """One that would be tried for ever is put aside, says why, and goes on with its next attempt when it is resumed."""
+    antidote = os.path.join(log.folder, "antidote")
+    log.start("drinks_on", "drinks-on", "0 " + antidote)
+    wait_until("it is quarantined", lambda: log.state("drinks-on") == "quarantined", 120)
+    check("SIGSEGV" in log.run("describe", "drinks-on").stdout, "describe: " + log.run("describe", "drinks-on").stdout)
+    log.start("relay", "neighbour", "1")
+    check(log.result("neighbour") == "1 steps", "its neighbour")
+    events = log.lines("history", "drinks-on")
+    crashes = [(event["count"], event["attempt"], event["quarantined"]) for event in events if event["type"] == "job_crashed"]
+    check(crashes == [(1, 1, False), (2, 2, False), (3, 3, True)], "crashes: %s" % crashes)
+    check([event["attempt"] for event in events if event["type"] == "attempt_failed"] == [1, 2, 3], "history: %s" % events)
+    check(worker.text().count("crashed the worker") == 6, "crashes:\n" + worker.text())
+    open(antidote, "w").close()
+    check(log.run("resume", "drinks-on").returncode == 0, "resume")
+    check(log.result("drinks-on") == "survived", "it was not tried again")
+    print("one whose step crashes its workers without end is quarantined, and goes on when it is resumed")
+
+
 def check_crashing_job(log):
     """Through a real owner: as often as the step may be tried, and the job hears why."""
     jobs = Worker(log, "courier")
@@ -179,7 +198,9 @@ def check_crashing_job(log):
     failed = [event for event in events if event["type"] in ("attempt_failed", "step_failed")]
     check([(event["attempt"], event["error"]["type"]) for event in failed] == [(i, "Crashed") for i in (1, 2, 3)], "history: %s" % failed)
     check(worker.text().count("crashed the worker") == 3, "crashes:\n" + worker.text())
+    check_quarantined_job(log, worker)
     check(worker.stop(60) == 0 and jobs.stop() == 0, "a worker failed: " + worker.text())
+    log.verify()
     print("a job whose step crashes its workers fails after as many attempts as the step may have")
 
 

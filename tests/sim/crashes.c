@@ -52,10 +52,10 @@ static struct curse *curse_find(struct crashes *crashes, const char *job, uint64
 }
 
 /* Does this code crash, now that it begins? */
-static bool curse_strikes(struct crashes *crashes, const char *job, uint64_t run, uint64_t op)
+static bool curse_strikes(struct crashes *crashes, const char *job, uint64_t run, uint64_t op, unsigned chance)
 {
     struct curse *curse = curse_find(crashes, job, run, op);
-    if (!curse && rng_chance(&crashes->rng, op ? 100 : 60)) {
+    if (!curse && rng_chance(&crashes->rng, chance)) {
         curse = &crashes->curses[rng_below(&crashes->rng, CURSES)];
         snprintf(curse->job, sizeof curse->job, "%s", job);
         curse->run = run;
@@ -89,7 +89,7 @@ static void on_code_begins(enum crash_kind kind, const char *job, uint64_t run)
 {
     struct crashes *crashes = crashes_of_world();
     if (!crashes || !crashes->listening || world->quiet || kind != CRASH_IN_JOB || crashes->crashed ||
-        !curse_strikes(crashes, job, run, 0))
+        !curse_strikes(crashes, job, run, 0, 60))
         return;
     crashes->crashed = true;
     crashes->run = run;
@@ -131,10 +131,20 @@ void crashes_run(struct worker *worker, struct engine *engine, bool bring_back)
 bool crashes_in_step(struct worker *worker, const struct task *task)
 {
     struct crashes *crashes = world->crashes;
-    if (!crashes->enabled || world->quiet || !curse_strikes(crashes, task->job, task->run, task->op))
+    if (!crashes->enabled || world->quiet || !curse_strikes(crashes, task->job, task->run, task->op, 100))
         return false;
     note_add(crashes, worker, task->job, task->run, task->op, task->attempt);
     worker->restarting = true;
+    return true;
+}
+
+/* No note: the step worker tells its owner, once it is back. */
+bool crashes_in_task(const Perdure__V1__Task *task)
+{
+    struct crashes *crashes = world->crashes;
+    if (!crashes->enabled || world->quiet || !curse_strikes(crashes, task->job, task->run, task->op, 1500))
+        return false;
+    fault_count(FAULT_TASK_CRASHED);
     return true;
 }
 

@@ -281,7 +281,23 @@ static int run_plain(const struct request_line *line)
 }
 
 /* Those that are kept on argument only a part of the seeds: nothing is expected of them. */
-#define ARGUMENT_SEEDS_PART 16
+#define ARGUMENT_SEEDS_PART 40
+
+/* Seeds that found what takes minutes to find. They go first; when the engine's course has changed, the others follow. */
+static const struct { int rule; uint64_t seed; } found_before[] = { { RULE_SLOT_OFFER, 1355 } };
+
+static bool run_without(struct request_line line, int rule, struct tally *sum, uint64_t *seed, char *violation, size_t size)
+{
+    line.without = rule;
+    for (size_t i = 0; i < sizeof found_before / sizeof *found_before; i++) {
+        struct request_line first = line;
+        first.from = found_before[i].seed;
+        first.seeds = 1;
+        if (found_before[i].rule == rule && !run_line(&first, sum, seed, violation, size))
+            return false;
+    }
+    return run_line(&line, sum, seed, violation, size);
+}
 
 static int run_mutations(struct request_line line)
 {
@@ -291,9 +307,8 @@ static int run_mutations(struct request_line line)
         struct tally sum;
         uint64_t seed = 0;
         char violation[512] = "";
-        line.without = rule;
         line.seeds = is_kept_on_argument(rule) ? seeds / ARGUMENT_SEEDS_PART : seeds;
-        bool good = run_line(&line, &sum, &seed, violation, sizeof violation);
+        bool good = run_without(line, rule, &sum, &seed, violation, sizeof violation);
         if (line.json)
             printf("{\"rule\":\"%s\",\"found\":%s,\"seed\":%" PRIu64 ",\"seeds\":%" PRIu64 "}\n", rule_names[rule],
                    good ? "false" : "true", seed, line.seeds);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "constants.h"
 #include "job/job.h"
 #include "wire/token.h"
 #include "world.h"
@@ -199,12 +200,28 @@ static void execution_act(struct execution *execution)
     truth_on_effect(&effect);
 }
 
+static void execution_crash(const struct execution *execution)
+{
+    Perdure__V1__TaskReport message = PERDURE__V1__TASK_REPORT__INIT;
+    Error error = PERDURE__V1__ERROR__INIT;
+    error.type = (char *)"Crashed";
+    error.message = (char *)CRASHED_MESSAGE "SIGSEGV at address 0x0";
+    error.code = PDR_FAILED;
+    message.kind_case = PERDURE__V1__TASK_REPORT__KIND_FAILED;
+    message.failed = &error;
+    execution_report(execution, "end", &message, rng_between(&world->schedule, 20, 2000));
+}
+
 static void execution_end(struct execution *execution)
 {
     Perdure__V1__TaskReport message = PERDURE__V1__TASK_REPORT__INIT;
     execution_act(execution);
     if (execution->dies)
         return;
+    if (crashes_in_task(execution->task)) {
+        execution_crash(execution);
+        return;
+    }
     if (execution->outcome.code == PDR_OK) {
         message.kind_case = PERDURE__V1__TASK_REPORT__KIND_COMPLETED;
         message.completed = execution->outcome.result;

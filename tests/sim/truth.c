@@ -167,6 +167,8 @@ static void check_crash(const struct oracle_run *run, uint64_t at, const Perdure
             world_bad("%s: one crash is recorded twice", run->job);
     if (crash->quarantined != (crash->count >= 2) && !(crash->quarantined && at > 20))
         world_bad("%s: %u crashes in a row, quarantined: %d", run->job, crash->count, crash->quarantined);
+    if (crash->worker[0] && !effect_find(run->job, run->run, run->events[at].event->op, crash->attempt, 0))
+        world_bad("%s: attempt %u crashed its worker, but nobody made it", run->job, crash->attempt);
     if (crash->quarantined)
         fault_count(FAULT_QUARANTINED);
 }

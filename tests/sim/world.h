@@ -92,6 +92,7 @@
     X(STEP_FAILED, "a step attempt fails")                                 \
     X(JOB_CRASHED, "code of a job crashes its worker")                     \
     X(STEP_CRASHED, "a step crashes its worker")                           \
+    X(TASK_CRASHED, "a step crashes its step worker, which says so")       \
     X(QUARANTINED, "a job is quarantined for its crashes")                 \
     X(RESUMED, "client resumes a quarantined job")                         \
     X(INBOX_PAUSED, "an inbox is held back: too much of it waits")         \
@@ -540,6 +541,7 @@ void crashes_begin(void);
 void crashes_end(void);
 void crashes_run(struct worker *worker, struct engine *engine, bool bring_back); /* engine_run(), in which code of jobs may crash */
 bool crashes_in_step(struct worker *worker, const struct task *task);
+bool crashes_in_task(const Perdure__V1__Task *task);
 void crashes_tell(const struct worker *worker, uint32_t partition, struct engine *engine);
 void crashes_done(const struct worker *worker, uint64_t id);
 bool crashes_resume(bool all);

@@ -278,16 +278,26 @@ static void complete(struct trial *trial, const Perdure__V1__Task *task, const c
     report(trial, task, worker, worker[0] ? "end" : text, &message);
 }
 
-static void break_off(struct trial *trial, const Perdure__V1__Task *task, bool final)
+static void fail_with(struct trial *trial, const Perdure__V1__Task *task, const char *type, const char *text, bool final)
 {
     Perdure__V1__TaskReport message = PERDURE__V1__TASK_REPORT__INIT;
     Error error = PERDURE__V1__ERROR__INIT;
-    error.type = (char *)"Broken";
-    error.message = (char *)"it broke";
+    error.type = (char *)(uintptr_t)type;
+    error.message = (char *)(uintptr_t)text;
     error.final = final;
     message.kind_case = PERDURE__V1__TASK_REPORT__KIND_FAILED;
     message.failed = &error;
     report(trial, task, "w", "end", &message);
+}
+
+static void break_off(struct trial *trial, const Perdure__V1__Task *task, bool final)
+{
+    fail_with(trial, task, "Broken", "it broke", final);
+}
+
+static void crash(struct trial *trial, const Perdure__V1__Task *task)
+{
+    fail_with(trial, task, "Crashed", CRASHED_MESSAGE "SIGSEGV at address 0x0", false);
 }
 
 /* What has to be known to complete an attempt by its token alone. */
@@ -1299,6 +1309,139 @@ static void a_result_without_the_module(void **state)
     trial_free(only);
 }
 
+/* ---- attempts that crash their worker ------------------------------------------------------------------------------ */
+
+static size_t crashes_of(struct trial *trial) { return events_of(trial, PERDURE__V1__EVENT__KIND_JOB_CRASHED); }
+
+static size_t failures_of(struct trial *trial) { return events_of(trial, PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED); }
+
+static void state_is(struct trial_worker *worker, const char *job, const char *state, const char *report)
+{
+    Status *status = engine_status(worker->engine, job);
+    assert_non_null(status);
+    assert_string_equal(status->state, state);
+    if (report)
+        assert_non_null(strstr(status->report, report));
+    status_free(status);
+}
+
+static void resume(struct trial *trial, const char *job)
+{
+    Command command = PERDURE__V1__COMMAND__INIT;
+    Perdure__V1__Resume message = PERDURE__V1__RESUME__INIT;
+    command.kind_case = PERDURE__V1__COMMAND__KIND_RESUME;
+    command.resume = &message;
+    trial_command(trial, job, &command, "resume");
+    trial_settle(trial);
+}
+
+/* Counted as a crash of the owner's own process is; whoever says it again, it is one crash. */
+static void a_step_that_crashes_its_worker(void **state)
+{
+    static const struct engine_limits limits = { .crash_limit = 2 };
+    struct trial_worker *worker;
+    struct trial *trial = owned_with(&worker, true, &limits);
+    (void)state;
+    start(trial, "f", "film");
+    start(trial, "neighbour", "film");
+    crash(trial, task_of(worker, 0)->task);
+    crash(trial, task_of(worker, 0)->task);
+    assert_int_equal(crashes_of(trial), 1);
+    state_is(worker, "f", "waiting", NULL);
+    trial_advance(trial, 5000);
+    trial_settle(trial);
+    assert_int_equal(task_of(worker, 2)->task->attempt, 2);
+    crash(trial, task_of(worker, 2)->task);
+    state_is(worker, "f", "quarantined", "studio/render: SIGSEGV at address 0x0 (attempt 2), 2 times in a row");
+    crash(trial, task_of(worker, 2)->task);
+    assert_int_equal(crashes_of(trial), 2);
+    assert_int_equal(failures_of(trial), 2);
+    complete(trial, task_of(worker, 1)->task, "w2", "shot");
+    result_is(trial, "neighbour", "shot");
+    trial_advance(trial, 60000);
+    trial_settle(trial);
+    assert_int_equal(worker->task_count, 3);
+    struct trial_worker *second = taken_over(trial);
+    state_is(second, "f", "quarantined", "2 times in a row");
+    resume(trial, "f");
+    assert_int_equal(task_of(second, 0)->task->attempt, 3);
+    complete(trial, task_of(second, 0)->task, "w1", "shot");
+    state_is(second, "f", "completed", NULL);
+    assert_int_equal(crashes_of(trial), 2);
+    trial_free(trial);
+}
+
+/* What came with it is absorbed; the job hears of it when it is resumed. */
+static void a_crash_and_a_signal_at_once(void **state)
+{
+    static const struct engine_limits limits = { .crash_limit = 1 };
+    struct trial_worker *worker;
+    struct trial *trial = owned_with(&worker, true, &limits);
+    (void)state;
+    start(trial, "f", "choice");
+    int64_t from = worker->inbox_from;
+    worker->inbox_from = -1; /* both arrive together */
+    crash(trial, task_of(worker, 0)->task);
+    trial_signal(trial, "f", "enough", "yes", "enough");
+    worker->inbox_from = from;
+    trial_settle(trial);
+    state_is(worker, "f", "quarantined", "attempt 1");
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_SIGNAL_RECEIVED), 1);
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_TIMER_STARTED), 0);
+    resume(trial, "f");
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_TIMER_STARTED), 1);
+    trial_free(trial);
+}
+
+/* Its last attempt: that is the step's failure, which its job hears of. */
+static void the_last_attempt_crashes(void **state)
+{
+    static const struct engine_limits limits = { .crash_limit = 3 };
+    struct trial_worker *worker;
+    struct trial *trial = owned_with(&worker, true, &limits);
+    (void)state;
+    start(trial, "f", "film");
+    for (size_t i = 0; i < 3; i++) {
+        crash(trial, task_of(worker, i)->task);
+        trial_advance(trial, 5000);
+        trial_settle(trial);
+    }
+    state_is(worker, "f", "failed", NULL);
+    assert_int_equal(crashes_of(trial), 2);
+    trial_free(trial);
+}
+
+/* Rule 12: what a job that is put aside cannot hear is absorbed all the same. */
+static void a_crash_without_the_module(void **state)
+{
+    static const pdr_entry entries[] = { PDR_RUNS(other) };
+    static const pdr_module others = { sizeof(pdr_module), "others", entries, 1, PDR_HEADER_VERSION };
+    static const pdr_module *const none[] = { &others, NULL };
+    struct trial_worker *worker;
+    struct trial *trial = owned(&worker), *only = trial_new(none);
+    (void)state;
+    start(trial, "f", "film");
+    crash(trial, task_of(worker, 0)->task);
+    trial_advance(trial, 5000);
+    trial_settle(trial);
+    struct registry *had = trial->registry;
+    trial->registry = only->registry;
+    struct trial_worker *second = taken_over(trial);
+    trial->registry = had;
+    crash(trial, task_of(worker, 1)->task);
+    crash(trial, task_of(worker, 1)->task);
+    assert_int_equal(crashes_of(trial), 2);
+    assert_int_equal(failures_of(trial), 2);
+    state_is(second, "f", "waiting", "waits for a worker with the module");
+    engine_free(second->engine);
+    second->engine = NULL;
+    trial_advance(trial, 2 * CLAIM_BACKOFF_MS);
+    trial_settle(trial);
+    assert_int_equal(task_of(worker, 2)->task->attempt, 3);
+    trial_free(trial);
+    trial_free(only);
+}
+
 static void without_queues(void **state)
 {
     struct trial_worker *worker;
@@ -1447,6 +1590,10 @@ int main(void)
         cmocka_unit_test(declined_and_put_aside),
         cmocka_unit_test(reported_while_put_aside),
         cmocka_unit_test(a_retry_that_runs_is_shown),
+        cmocka_unit_test(a_step_that_crashes_its_worker),
+        cmocka_unit_test(a_crash_and_a_signal_at_once),
+        cmocka_unit_test(the_last_attempt_crashes),
+        cmocka_unit_test(a_crash_without_the_module),
         cmocka_unit_test(evicted_jobs_have_their_tasks),
         cmocka_unit_test(a_result_without_the_module),
         cmocka_unit_test(without_queues),

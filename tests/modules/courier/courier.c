@@ -22,6 +22,7 @@ PDR_STEP(reverse, pdr_bytes, pdr_bytes)
 PDR_STEP(echo_json, pdr_json, pdr_json)
 PDR_JOB(relay, pdr_text, pdr_text)
 PDR_JOB(drinks, pdr_text, pdr_text)
+PDR_JOB(drinks_on, pdr_text, pdr_text)
 
 static void note(pdr_attempt *attempt, const char *what)
 {
@@ -87,20 +88,31 @@ int fail(pdr_attempt *attempt, const pdr_text *how, pdr_text *out)
     return pdr_attempt_fail(attempt, "RuntimeError", "try again");
 }
 
-/* Ends its process, after so many seconds. */
-int poison(pdr_attempt *attempt, const pdr_text *seconds, pdr_text *out)
+/* Ends its process, after so many seconds; "SECONDS FILE": not if that file is there. */
+int poison(pdr_attempt *attempt, const pdr_text *dose, pdr_text *out)
 {
+    char *antidote;
     note(attempt, "begin");
-    usleep((useconds_t)(strtod(seconds->chars, NULL) * 1e6));
-    raise(SIGSEGV);
+    usleep((useconds_t)(strtod(dose->chars, &antidote) * 1e6));
+    if (*antidote != ' ' || access(antidote + 1, F_OK) != 0)
+        raise(SIGSEGV);
     out->chars = "survived";
     return PDR_OK;
 }
 
-int drinks(pdr_job *job, const pdr_text *seconds, pdr_text *out)
+int drinks(pdr_job *job, const pdr_text *dose, pdr_text *out)
 {
     pdr_text *got;
-    PDR_TRY(pdr_await(job, poison, seconds, &got));
+    PDR_TRY(pdr_await(job, poison, dose, &got));
+    out->chars = got->chars;
+    return PDR_OK;
+}
+
+/* As long as it is let. */
+int drinks_on(pdr_job *job, const pdr_text *dose, pdr_text *out)
+{
+    pdr_text *got;
+    PDR_TRY(pdr_await(job, poison, dose, &got, .max_attempts = 100));
     out->chars = got->chars;
     return PDR_OK;
 }
@@ -137,5 +149,5 @@ int echo_json(pdr_attempt *attempt, const pdr_json *in, pdr_json *out)
     return PDR_OK;
 }
 
-PDR_MODULE(courier, PDR_RUNS(relay), PDR_RUNS(drinks), PDR_RUNS(poison),
+PDR_MODULE(courier, PDR_RUNS(relay), PDR_RUNS(drinks), PDR_RUNS(drinks_on), PDR_RUNS(poison),
            PDR_RUNS(upper), PDR_RUNS(slow), PDR_RUNS(patient), PDR_RUNS(fail), PDR_RUNS(reverse), PDR_RUNS(echo_json));
