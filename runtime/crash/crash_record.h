@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define CRASH_RECORD_MAGIC UINT64_C(0x3143455253524450) /* another layout: another number */
+#define CRASH_RECORD_MAGIC UINT64_C(0x3243455253524450) /* another layout: another number */
 /* The environment of a supervised worker: "DESCRIPTOR". The worker takes it out, so that steps never see it. */
 #define CRASH_RECORD_ENVIRONMENT "PERDURE_SUPERVISED"
 
@@ -102,6 +102,7 @@ struct crash_record {
     uint64_t magic;
     uint64_t size;
     int32_t supervisor;         /* its process id */
+    uint64_t place;             /* random: under it a worker that comes back is known to the group of its queue; 0: none */
     _Atomic uint32_t child;     /* CRASH_CHILD_... */
     _Atomic uint32_t watchdog;  /* the supervisor's verdict: the next SIGXCPU is it; the handler may take it back */
     _Atomic uint64_t heartbeat; /* rounds of the worker's loop */

@@ -386,6 +386,7 @@ int kafka_join(struct log *base);
 int kafka_leave(struct log *base, bool for_good);
 void kafka_members_chores(struct kafka_log *log);
 void kafka_members_stop(struct kafka_log *log);
+bool kafka_is_member(rd_kafka_t *consumer); /* of its group, by the id that this gave it */
 
 /* kafka_status.c */
 int kafka_put_status(struct log *base, const char *key, const void *data, size_t size, const struct log_place *of);

@@ -230,12 +230,12 @@ void kafka_members_chores(struct kafka_log *log)
         kafka_members_serve(log, &log->member_events);
 }
 
-static bool kafka_is_member(struct kafka_log *log)
+bool kafka_is_member(rd_kafka_t *consumer)
 {
-    char *id = rd_kafka_memberid(log->membership);
+    char *id = rd_kafka_memberid(consumer);
     bool member = id && *id;
     if (id)
-        rd_kafka_mem_free(log->membership, id);
+        rd_kafka_mem_free(consumer, id);
     return member;
 }
 
@@ -246,7 +246,7 @@ void kafka_members_stop(struct kafka_log *log)
     /* The LeaveGroup goes out once the revocation was answered: from then on it has no member id. Closing before that
      * would keep the place of a static member. */
     int64_t deadline = kafka_monotonic_ms() + KAFKA_CLOSE_TIMEOUT_MS;
-    while (log->leaving && !log->taken && kafka_is_member(log) && kafka_monotonic_ms() < deadline) {
+    while (log->leaving && !log->taken && kafka_is_member(log->membership) && kafka_monotonic_ms() < deadline) {
         rd_kafka_event_t *event = rd_kafka_queue_poll(log->member_events.queue, 20);
         if (event && rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
             kafka_rebalance(log, event);

@@ -14,6 +14,7 @@ struct kafka_taking {
     struct log_taker taker;
     char topic[KAFKA_TOPIC_NAME_BYTES];
     bool waiting; /* the taker has no room for what is there */
+    bool again;   /* the consumer is to be replaced */
 };
 
 /* An eager strategy: all lanes go, all that are ours come. */
@@ -47,6 +48,14 @@ static void kafka_take_message(struct kafka_log *log, const rd_kafka_message_t *
     taking->taker.task(taking->taker.context, &record);
 }
 
+/* By what the process before us had on its way, most likely: its place is ours alone. */
+static void kafka_take_fenced(struct kafka_log *log)
+{
+    if (!log->taking->again)
+        kafka_fault(log, LOG_UNREACHABLE, LOG_ALL, "the group %s has given our place to another: joining again", log->taking->topic);
+    log->taking->again = true;
+}
+
 static void kafka_take_event(struct kafka_log *log, rd_kafka_event_t *event)
 {
     const rd_kafka_message_t *message;
@@ -63,6 +72,8 @@ static void kafka_take_event(struct kafka_log *log, rd_kafka_event_t *event)
             kafka_fault_unauthorised(log, "join (Read) the group", log->taking->topic);
         else if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
             kafka_fault_unauthorised(log, "read", log->taking->topic);
+        else if (rd_kafka_event_error_is_fatal(event))
+            kafka_take_fenced(log);
         else
             kafka_on_error(log, log->taking->consumer, event);
         break;
@@ -85,13 +96,6 @@ static void kafka_take_serve(struct kafka_log *log, struct kafka_source *source)
         kafka_take_event(log, event);
     }
     atomic_store(&source->ready, true);
-}
-
-/* librdkafka counts polls, also of a queue in which nothing is: who does none for five minutes is out of the group. */
-void kafka_take_chores(struct kafka_log *log)
-{
-    if (log->taking && log->taking->consumer)
-        atomic_store(&log->taking->source.ready, true);
 }
 
 /* There is room again. */
@@ -119,6 +123,7 @@ static bool kafka_take_subscribe(struct kafka_log *log, char *error, size_t erro
         { "fetch.wait.max.ms", "50" },
         { "queued.min.messages", "1000" },
         { "topic.metadata.refresh.interval.ms", "5000" }, /* a queue that nobody used yet has no topic */
+        { taking->taker.member ? "group.instance.id" : NULL, taking->taker.member },
         { NULL, NULL },
     };
     taking->consumer = kafka_client_new(&log->uri, RD_KAFKA_CONSUMER, log->client_name, settings, &log->notes,
@@ -165,17 +170,66 @@ void kafka_take_commit(struct log *base, uint32_t lane, int64_t offset)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
-/* Commits, and leaves the group. The struct stays: the list of sources knows it. */
-void kafka_take_stop(struct log *base)
+/* A static member leaves by unsubscribing, once the revocation was answered; closing alone keeps its place. */
+static void kafka_take_leave(struct kafka_log *log)
 {
-    struct kafka_log *log = kafka_log_of(base);
     struct kafka_taking *taking = log->taking;
-    if (!taking || !taking->consumer)
+    int64_t deadline = kafka_monotonic_ms() + KAFKA_CLOSE_TIMEOUT_MS;
+    if (!taking->taker.member || taking->again)
         return;
+    rd_kafka_unsubscribe(taking->consumer);
+    while (kafka_is_member(taking->consumer) && kafka_monotonic_ms() < deadline) {
+        rd_kafka_event_t *event = rd_kafka_queue_poll(taking->source.queue, 20);
+        if (event && rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
+            kafka_take_rebalance(log, event);
+        rd_kafka_event_destroy(event);
+    }
+}
+
+static void kafka_take_close(struct kafka_log *log)
+{
+    struct kafka_taking *taking = log->taking;
     kafka_source_close(&taking->source);
     rd_kafka_consumer_close(taking->consumer);
     if (log->unreachable == taking->consumer)
         log->unreachable = NULL;
     rd_kafka_destroy(taking->consumer);
     taking->consumer = NULL;
+}
+
+static void kafka_take_again(struct kafka_log *log)
+{
+    struct kafka_taking *taking = log->taking;
+    rd_kafka_topic_partition_list_t *lanes = NULL;
+    char error[600];
+    if (taking->consumer && rd_kafka_assignment(taking->consumer, &lanes) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        for (int i = 0; i < lanes->cnt; i++)
+            taking->taker.lane_lost(taking->taker.context, (uint32_t)lanes->elems[i].partition);
+        rd_kafka_topic_partition_list_destroy(lanes);
+    }
+    if (taking->consumer)
+        kafka_take_close(log);
+    taking->again = !kafka_take_subscribe(log, error, sizeof error);
+    if (taking->again)
+        kafka_fault(log, LOG_UNREACHABLE, LOG_ALL, "%s; it is tried again", error);
+}
+
+/* librdkafka counts polls, also of a queue in which nothing is: who does none for five minutes is out of the group. */
+void kafka_take_chores(struct kafka_log *log)
+{
+    if (log->taking && log->taking->again)
+        kafka_take_again(log);
+    if (log->taking && log->taking->consumer)
+        atomic_store(&log->taking->source.ready, true);
+}
+
+/* Commits, and leaves the group. The struct stays: the list of sources knows it. */
+void kafka_take_stop(struct log *base)
+{
+    struct kafka_log *log = kafka_log_of(base);
+    if (!log->taking || !log->taking->consumer)
+        return;
+    kafka_take_leave(log);
+    kafka_take_close(log);
+    log->taking->again = false;
 }

@@ -97,6 +97,7 @@ struct log_taker {
     void (*task)(void *context, const struct log_record *record); /* `partition` is the lane */
     void (*lane_lost)(void *context, uint32_t lane); /* another worker takes what was not reported */
     size_t (*room)(void *context);                   /* how many more tasks it takes now */
+    const char *member; /* who comes back under it has its lanes at once; outlives the log; NULL: a new member each time */
 };
 
 /* Of a journal record. */

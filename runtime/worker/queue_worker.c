@@ -418,13 +418,23 @@ static bool queue_has_steps(struct pdr_worker *worker)
     return true;
 }
 
+/* Of the supervisor, so that lanes need not wait for the session of a process that crashed. */
+static const char *queue_member(struct queue_worker *queue)
+{
+    const struct crash_record *record = crash_record_attached();
+    if (!record || record->place == 0)
+        return NULL;
+    snprintf(queue->member, sizeof queue->member, "step-worker-%016" PRIx64, record->place);
+    return queue->member;
+}
+
 int queue_worker_run(struct pdr_worker *worker)
 {
     struct queue_worker queue = { .worker = worker, .log = worker->log };
     const struct log_handler handler = {
         .context = &queue, .delivered = on_delivered, .fault = on_fault, .reply = on_reply
     };
-    const struct log_taker taker = { &queue, on_task, on_lane_lost, room_of };
+    const struct log_taker taker = { &queue, on_task, on_lane_lost, room_of, queue_member(&queue) };
     const char *other = queue_options_other(worker->queue_options, worker->options.queue);
     if (other) {
         worker_fail(worker, PDR_INVALID, "queue rate of \"%s\": this worker serves queue %s alone", other, worker->options.queue);

@@ -58,6 +58,7 @@ struct queue_worker {
     struct log *log;
     ReplyTo reply_to;
     bool has_reply_to; /* owners can tell us to stop; they need not */
+    char member[40];   /* in the group of the queue */
     struct taken *all; /* in the order in which they came */
     struct taken **slots;
     size_t slot_count, held, running;

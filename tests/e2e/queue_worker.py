@@ -5,6 +5,8 @@ import signal
 import time
 
 from harness import Log, Worker, check, module, processor_seconds, wait_until
+from confluent_kafka import Consumer
+from confluent_kafka.admin import AdminClient
 from step_workers import Owner, check_grown, marks, wire
 
 
@@ -142,9 +144,22 @@ def poison(owner, seconds):
     return name, owner.put("poison", seconds, idempotency_key=name), name + "-1-0"
 
 
+SESSION = 10 # seconds: so long the group would keep the lanes for a member that is gone
+
+
+def check_served(owner, what):
+    """Tasks in all four lanes are done before the session of the member before could have ended."""
+    before = time.monotonic()
+    for key in [owner.put("upper", "x", dispatch=8) for _ in range(8)]:
+        check(owner.wait(key, "end").completed.data == b"X", what)
+    took = time.monotonic() - before
+    check(took < SESSION / 2, "%s: %.1f s" % (what, took))
+    return took
+
+
 def check_crashes(log, owner, ledger):
     """A step that crashes its worker ends that attempt, told before its owner could wonder; should its task come again, it is not
-    begun."""
+    begun. Its lanes are served again at once; those of a worker that was stopped, too."""
     owner.queue = "crashed"
     worker = begin(log, "crashed", "--threads", "2", ledger=ledger, supervised=True)
     names = []
@@ -156,13 +171,16 @@ def check_crashes(log, owner, ledger):
         check("crashed its worker: SIGSEGV, in poison" in failed.message, "why it failed: %s" % failed)
         check(owner.of(crash, "end")[0].command.task_report.attempt == 1, "which attempt it was")
         check(seconds == "0" or owner.of(task, "started"), "it was not reported to have begun")
-        check(owner.wait(owner.put("upper", "x", dispatch=8), "end").completed.data == b"X", "what comes behind it")
+        took = check_served(owner, "behind a crash")
     owner.read(1)
     begun = [mark[0] for mark in marks(ledger, "begin")] # what is behind it may come twice: its offset was not committed yet
     check([begun.count(name) for name in names] == [1, 1], "begun: %s" % begun)
     check(worker.text().count("crashed the worker") == 2, "crashes:\n" + worker.text())
     check(worker.stop(60) == 0, "the worker failed: " + worker.text())
-    print("a step that crashes its worker is told, and not begun again")
+    worker = begin(log, "crashed", supervised=True)
+    stopped = check_served(owner, "behind one that was stopped")
+    check(worker.stop(60) == 0, "the worker failed: " + worker.text())
+    print("a step that crashes its worker is told, and not begun again; what is behind it is done after %.1f s, behind a planned stop after %.1f s" % (took, stopped))
 
 
 def check_quarantined_job(log, worker):
@@ -202,6 +220,27 @@ def check_crashing_job(log):
     check(worker.stop(60) == 0 and jobs.stop() == 0, "a worker failed: " + worker.text())
     log.verify()
     print("a job whose step crashes its workers fails after as many attempts as the step may have")
+
+
+def check_fenced(log, owner):
+    """Somebody has its place in the group, as a request may that its process before had on its way: it joins again."""
+    owner.queue = "fenced"
+    worker = begin(log, "fenced", supervised=True)
+    check_served(owner, "as it begins")
+    namespace, settings = wire.kafka_settings(log.uri)
+    group = namespace + ".tasks.fenced"
+    member, = AdminClient(settings).list_groups(group)[0].members
+    place = member.id[:len("step-worker-") + 16]
+    check(place.startswith("step-worker-"), "its place in the group: %s" % member.id)
+    other = Consumer({**settings, "group.id": group, "group.instance.id": place, "partition.assignment.strategy": "range"})
+    other.subscribe([group])
+    wait_until("another has its place", lambda: other.poll(0.1) or other.assignment())
+    key = owner.put("upper", "x")
+    wait_until("it has it again", lambda: (other.poll(0.1), owner.read(0.1), owner.of(key, "end"))[2], 60)
+    other.close()
+    check_served(owner, "as it goes on")
+    check(worker.stop(60) == 0, "the worker failed: " + worker.text())
+    print("fenced, a step worker joins again")
 
 
 def check_full(log, owner):
@@ -258,7 +297,7 @@ def check_limits(log, owner):
 
 def main():
     log = Log("kafka", partitions=1)
-    for queue in ("q", "gone", "killed", "slowly", "full", "stopped", "seen", "crashed", "courier"):
+    for queue in ("q", "gone", "killed", "slowly", "full", "stopped", "seen", "crashed", "fenced", "courier"):
         check(log.run("namespace", "queue", "create", queue, "--partitions", "4").returncode == 0, "queue create")
     ledger = os.path.join(log.folder, "ledger")
     owner = Owner(log, "q")
@@ -272,6 +311,7 @@ def main():
     check_ends(log, owner, ledger)
     check_seen(log, owner)
     check_crashes(log, owner, ledger)
+    check_fenced(log, owner)
     check_full(log, owner)
     check_limits(log, owner)
     log.refused(2, "queue", "worker", "--queue", "a b", "--no-supervisor", "--module", module("courier"))

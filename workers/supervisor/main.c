@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -115,6 +116,8 @@ static bool share_memory(struct supervisor *supervisor)
     supervisor->record->magic = CRASH_RECORD_MAGIC;
     supervisor->record->size = sizeof *supervisor->record;
     supervisor->record->supervisor = getpid();
+    if (getrandom(&supervisor->record->place, sizeof supervisor->record->place, 0) != sizeof supervisor->record->place)
+        supervisor->record->place = 0;
     snprintf(number, sizeof number, "%d", supervisor->record_file);
     return setenv(CRASH_RECORD_ENVIRONMENT, number, 1) == 0;
 }
