@@ -9,6 +9,7 @@
 #include <perdure/perdure.h>
 
 #include "engine/judge.h"
+#include "wire/wire.h"
 
 #define COUNTS (sizeof((struct crash_tally *)0)->counts / sizeof(struct crash_count))
 
@@ -101,6 +102,7 @@ static int on_crashed(struct run *run, const Event *event)
     count->attempt = crash->attempt;
     count->count = crash->count;
     snprintf(count->reason, sizeof count->reason, "%s", crash->reason);
+    utf8_repair(count->reason); /* cut */
     return PDR_OK;
 }
 

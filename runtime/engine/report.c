@@ -198,8 +198,12 @@ static bool report_outcome(const struct command_context *c, const pdr_decl *decl
     *outcome = (struct attempt_outcome){ .code = PDR_FAILED };
     if (report->kind_case == REPORT(FAILED)) {
         outcome->error = error_copy(report->failed);
-        if (outcome->error && outcome->error->code == 0)
-            outcome->error->code = PDR_FAILED;
+        if (outcome->error) {
+            utf8_repair(outcome->error->type); /* C workers in other hands check nothing */
+            utf8_repair(outcome->error->message);
+            if (outcome->error->code == 0)
+                outcome->error->code = PDR_FAILED;
+        }
         return true;
     }
     outcome->result = payload_copy(report->completed);
@@ -245,12 +249,11 @@ static uint64_t crash_id(const struct step *step)
     return id ? id : 1;
 }
 
-static Event *crash_event(const struct command_context *c, const struct step *step)
+static Event *crash_event(const struct command_context *c, const struct step *step, const Error *failure)
 {
-    const Perdure__V1__TaskReport *report = report_of(c);
     Perdure__V1__JobCrashed crash = PERDURE__V1__JOB_CRASHED__INIT;
     Event event = PERDURE__V1__EVENT__INIT;
-    const char *reason = report->failed->message;
+    const char *reason = failure->message;
     size_t said = strlen(CRASHED_MESSAGE);
     if (strncmp(reason, CRASHED_MESSAGE, said) == 0)
         reason += said;
@@ -258,7 +261,7 @@ static Event *crash_event(const struct command_context *c, const struct step *st
     crash.reason = (char *)(uintptr_t)reason;
     crash.name = step->name;
     crash.attempt = step->attempt;
-    crash.worker = report->worker;
+    crash.worker = report_of(c)->worker;
     crash.count = 1; /* held against it: how often in a row, its turn says */
     crash.at = c->engine->wall_ms;
     event.op = step->op;
@@ -276,7 +279,7 @@ static void report_crash_first(const struct command_context *c, const struct ste
     if (end->event->kind_case != PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED || crash_is_known(active->head->crashes, crash_id(step)))
         return;
     crash = calloc(1, sizeof *crash);
-    if (!crash || !(crash->event = crash_event(c, step))) {
+    if (!crash || !(crash->event = crash_event(c, step, end->event->attempt_failed->error))) {
         free(crash);
         engine_stop(c->engine, "out of memory");
         return;

@@ -57,7 +57,11 @@ static char *failure_string(struct wire_arena *arena, const char *text, size_t l
 {
     size_t size = strnlen(text, limit - 1);
     char *copy = codec_memory(arena, size + 1);
-    return copy != NULL ? memcpy(copy, text, size) : NULL;
+    if (copy != NULL) {
+        memcpy(copy, text, size);
+        utf8_repair(copy); /* cut, or of somebody else's making */
+    }
+    return copy;
 }
 
 pdr_failure *failure_new(struct wire_arena *arena, int code, const char *type, const pdr_site *site,

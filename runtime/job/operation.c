@@ -129,6 +129,14 @@ const char *operation_copy_text(pdr_job *job, const char *text)
     return copy != NULL ? strcpy(copy, text) : NULL;
 }
 
+const char *operation_copy_shown(pdr_job *job, const char *text)
+{
+    char *copy = (char *)(uintptr_t)operation_copy_text(job, text);
+    if (copy != NULL)
+        utf8_repair(copy);
+    return copy;
+}
+
 /* ---- limits --------------------------------------------------------------------------------------- */
 
 static void limit_queue(pdr_limit *limit, struct op *op)
@@ -462,13 +470,13 @@ struct op *operation_start(pdr_job *job, const pdr_site *site, const pdr_decl *d
         pdr_step_options called = step_options(options);
         operation_merge(&op->policy, decl->defaults, &called);
         op->policy.queue = operation_copy_text(job, op->policy.queue);
-        op->policy.concurrency_key = operation_copy_text(job, op->policy.concurrency_key);
+        op->policy.concurrency_key = operation_copy_shown(job, op->policy.concurrency_key);
         limit = called.limit;
-        op->label = operation_copy_text(job, called.label);
+        op->label = operation_copy_shown(job, called.label);
     } else {
         pdr_child_options called = child_options(options);
         limit = called.limit;
-        op->label = operation_copy_text(job, called.label);
+        op->label = operation_copy_shown(job, called.label);
         id = called.id;
     }
     if (operation_set_input(job, op, decl->in, in) &&

@@ -261,6 +261,7 @@ void operation_announce_pending(pdr_job *job);
 void operation_merge(struct step_policy *policy, const pdr_step_options *defaults, const pdr_step_options *call);
 int64_t operation_later(int64_t now_ms, int64_t ms);
 const char *operation_copy_text(pdr_job *job, const char *text); /* in the arena; NULL: none, or no memory */
+const char *operation_copy_shown(pdr_job *job, const char *text); /* made UTF-8: for people, and nothing is found by it */
 
 /* apply.c */
 void apply_event(pdr_job *job, const Event *event);

@@ -63,6 +63,18 @@ bool utf8_valid(const char *text, size_t size)
     return true;
 }
 
+void utf8_repair(char *text)
+{
+    size_t left = strlen(text);
+    for (size_t step; left > 0; text += step, left -= step) {
+        step = utf8_sequence((const uint8_t *)text, left);
+        if (step == 0) {
+            *text = '?';
+            step = 1;
+        }
+    }
+}
+
 bool name_valid(const char *name, size_t size, size_t limit)
 {
     for (size_t i = 0; i < size; i++)

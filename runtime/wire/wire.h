@@ -162,6 +162,7 @@ uint32_t slot_of(const char *job);
 /* By a slot map of so many partitions (rule 24). */
 uint32_t partition_of(const char *job, uint32_t partitions);
 bool utf8_valid(const char *text, size_t size);
+void utf8_repair(char *text); /* in place: a '?' for each byte that is none; what protobuf calls a string must be UTF-8 */
 /* 1 to `limit` bytes of UTF-8 without NUL and other control characters. */
 bool name_valid(const char *name, size_t size, size_t limit);
 /* 1 to JOB_ID_LIMIT_BYTES bytes of UTF-8 without NUL and other control characters. */

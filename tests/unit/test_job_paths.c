@@ -26,7 +26,7 @@ static const char *break_on = "";
 
 int take(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
 {
-    if (strcmp(in->chars, "never") == 0)
+    if (strncmp(in->chars, "never", 5) == 0)
         return pdr_attempt_give_up(attempt, "Never", "%s is not to be had", in->chars);
     if (strcmp(in->chars, "later") == 0 && pdr_attempt_number(attempt) < 3)
         return pdr_attempt_fail(attempt, "Later", "attempt %d", pdr_attempt_number(attempt));
@@ -241,6 +241,15 @@ static void a_failed_step_fails_the_job(void **state)
     assert_non_null(error->site);
     assert_string_equal(error->site->function, "take_one");
     assert_int_equal(given_back, 321);
+    job_trial_free(trial);
+}
+
+/* What a history keeps as text is UTF-8, or readers in other languages refuse the whole record. */
+static void a_message_of_any_bytes(void **state)
+{
+    (void)state;
+    struct job_trial *trial = saga_run("never \xff\xc3\xa9\xe2\x82", 0, true);
+    assert_string_equal(job_trial_error(trial)->message, "never ?\xc3\xa9?? is not to be had");
     job_trial_free(trial);
 }
 
@@ -617,6 +626,7 @@ int main(void)
         cmocka_unit_test(ends_well),
         cmocka_unit_test(compensates_in_reverse),
         cmocka_unit_test(a_failed_step_fails_the_job),
+        cmocka_unit_test(a_message_of_any_bytes),
         cmocka_unit_test(a_failed_compensation_is_told),
         cmocka_unit_test(retries_and_timeouts),
         cmocka_unit_test(cancelled_anywhere),
