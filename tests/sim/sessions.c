@@ -242,6 +242,20 @@ static void session_send_again(uint32_t partition, const struct memory_record *r
     lane->head = again;
 }
 
+/* What an idempotent producer has on its way behind acknowledged records that are gone comes out of order: refused. */
+static void sessions_out_of_order(uint32_t partition)
+{
+    for (struct session *session = world->sessions; session; session = session->next) {
+        struct lane *lane = &session->lanes[LOG_JOURNAL][partition];
+        while (lane->head) {
+            struct pending *pending = lane_pop(lane);
+            if (session->worker >= 0)
+                session_report(session, pending, LOG_POSSIBLY_PERSISTED, -1, false);
+            pending_free(pending);
+        }
+    }
+}
+
 /* The journal loses its tail. `lossy`: also what was acknowledged; else only what no producer was told to be safe. */
 void journal_truncate(uint32_t partition, bool lossy)
 {
@@ -260,8 +274,10 @@ void journal_truncate(uint32_t partition, bool lossy)
     fault_count(lossy ? FAULT_TRUNCATED_LOSSY : FAULT_TRUNCATED);
     trace("journal %u loses %lld..%lld%s", partition, (long long)end, (long long)journal->end - 1,
           lossy ? ", acknowledged ones too" : "");
-    if (lossy)
+    if (lossy) {
         world->truncated_lossy = true;
+        sessions_out_of_order(partition);
+    }
     for (int64_t offset = journal->end; !lossy && offset-- > end;)
         session_send_again(partition, &journal->records[offset]);
     memory_stream_truncate(journal, end);

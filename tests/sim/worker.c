@@ -270,6 +270,10 @@ static bool seat_read(struct worker *worker, uint32_t p, enum log_stream stream,
     for (int64_t i = 0; i < limit && seat->following[stream] && seat->read[stream] < log->end; i++) {
         int64_t offset = seat->read[stream];
         const struct memory_record *record = &log->records[offset];
+        if (offset < log->start && stream == LOG_INBOX && world->truncated_lossy) { /* as with --accept-lost-commands */
+            seat->read[stream] = log->start;
+            break;
+        }
         if (offset < log->start) {
             seat->following[stream] = false;
             engine_on_fault(seat->engine, LOG_OUT_OF_RANGE, "records are gone");
