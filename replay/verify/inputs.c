@@ -42,8 +42,8 @@ static bool is_reply(const event_pb *e)
     case PERDURE__V1__EVENT__KIND_STEP_COMPLETED: /* of a step that was executed outside */
     case PERDURE__V1__EVENT__KIND_STEP_FAILED:
     case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
-    case PERDURE__V1__EVENT__KIND_JOB_CRASHED:
     case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
+    case PERDURE__V1__EVENT__KIND_STEP_PROGRESS:
         return true;
     default:
         return false;

@@ -187,6 +187,7 @@ bool crash_parks(struct active *active)
     if (!tally || !tally->quarantined || active->head->run != active->run)
         return false;
     active_load_input(active);
+    remote_note_begun(active); /* with the job goes what only its owner knows */
     active_park(active, "quarantined", tally->report);
     return true;
 }

@@ -374,11 +374,11 @@ static enum task_fate task_fate(struct engine *engine, const struct outbox_entry
     return wanted ? TASK_GOES : TASK_IS_OVER;
 }
 
-/* TASK_WAITS: its history cannot be read just now. */
-static enum task_fate task_make(struct engine *engine, struct outbox_entry *entry)
+/* TASK_WAITS: its history cannot be read just now. `step`: that waits for it; NULL: its job is put aside, and cannot say. */
+static enum task_fate task_make(struct engine *engine, struct outbox_entry *entry, const struct step *step)
 {
     bool over;
-    if (entry->size > 0)
+    if (entry->size > 0 && step)
         return TASK_GOES;
     size_t size = 0;
     void *data = task_from_history(engine, judge_find(engine->judge, outbox_task_job(entry)), entry->task, &size, &over);
@@ -405,7 +405,7 @@ static bool task_send(struct engine *engine, struct outbox_entry *entry)
     enum task_fate fate = task_fate(engine, entry, &step);
     if (fate == TASK_WAITS)
         return true;
-    if (fate == TASK_GOES && (fate = task_make(engine, entry)) == TASK_WAITS) {
+    if (fate == TASK_GOES && (fate = task_make(engine, entry, step)) == TASK_WAITS) {
         task_not_delivered(engine, entry);
         return true;
     }

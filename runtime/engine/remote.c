@@ -277,6 +277,13 @@ void remote_begun(struct step *step, int64_t begun_ms)
     remote->begun = true;
 }
 
+void remote_note_begun(struct active *active)
+{
+    for (struct step *step = active->steps; step && !active->head->unknown_event; step = step->next)
+        if (step->state == STEP_OUT && step->remote && step->remote->queue && step->remote->begun && step->remote->noted == 0)
+            report_note_progress(step);
+}
+
 /* ---- time ---------------------------------------------------------------------------------------------------------------- */
 
 /* LIMIT_NOTE ends nothing: a new owner would not know that the attempt has begun. */

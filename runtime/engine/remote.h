@@ -74,6 +74,7 @@ void remote_want(struct step *step, const struct job_command *command);
 void remote_free(struct step *step);
 void remote_on_alarm(struct step *step);
 void remote_begun(struct step *step, int64_t begun_ms);
+void remote_note_begun(struct active *active); /* into the history, of all attempts of which it does not say so yet */
 void remote_arm(struct step *step);
 /* A StepScheduled is about to be appended: whether it dispatches; then, that it has its t. */
 void remote_admit(struct active *active, Event *event);

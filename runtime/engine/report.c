@@ -96,6 +96,7 @@ static bool progress_push(const struct step *step, struct input *input, const ch
     progress->attempt = step->attempt;
     progress->detail = payload_copy(detail);
     progress->worker = strdup(worker ? worker : "");
+    utf8_repair(progress->worker);
     progress->started = started;
     input->event->op = step->op;
     input->event->kind_case = PERDURE__V1__EVENT__KIND_STEP_PROGRESS;
@@ -198,11 +199,11 @@ static bool report_outcome(const struct command_context *c, const pdr_decl *decl
     *outcome = (struct attempt_outcome){ .code = PDR_FAILED };
     if (report->kind_case == REPORT(FAILED)) {
         outcome->error = error_copy(report->failed);
-        if (outcome->error) {
-            utf8_repair(outcome->error->type); /* C workers in other hands check nothing */
-            utf8_repair(outcome->error->message);
-            if (outcome->error->code == 0)
-                outcome->error->code = PDR_FAILED;
+        if (outcome->error && outcome->error->code == 0)
+            outcome->error->code = PDR_FAILED;
+        for (Error *error = outcome->error; error; error = error->cause) { /* C workers in other hands check nothing */
+            utf8_repair(error->type);
+            utf8_repair(error->message);
         }
         return true;
     }
@@ -253,12 +254,12 @@ static Event *crash_event(const struct command_context *c, const struct step *st
 {
     Perdure__V1__JobCrashed crash = PERDURE__V1__JOB_CRASHED__INIT;
     Event event = PERDURE__V1__EVENT__INIT;
-    const char *reason = failure->message;
+    const char *message = failure ? failure->message : "";
+    char reason[512]; /* of a worker in other hands, it may be long */
     size_t said = strlen(CRASHED_MESSAGE);
-    if (strncmp(reason, CRASHED_MESSAGE, said) == 0)
-        reason += said;
+    snprintf(reason, sizeof reason, "%s", message + (strncmp(message, CRASHED_MESSAGE, said) == 0 ? said : 0));
     crash.crash = crash_id(step);
-    crash.reason = (char *)(uintptr_t)reason;
+    crash.reason = reason;
     crash.name = step->name;
     crash.attempt = step->attempt;
     crash.worker = report_of(c)->worker;
@@ -267,7 +268,12 @@ static Event *crash_event(const struct command_context *c, const struct step *st
     event.op = step->op;
     event.kind_case = PERDURE__V1__EVENT__KIND_JOB_CRASHED;
     event.job_crashed = &crash;
-    return event_copy(&event);
+    Event *copy = event_copy(&event);
+    if (copy) {
+        utf8_repair(copy->job_crashed->reason);
+        utf8_repair(copy->job_crashed->worker);
+    }
+    return copy;
 }
 
 /* Counted as a crash in the owner's own process is, before its failure: one too many, and the job is put aside instead of

@@ -85,6 +85,8 @@ static void waiting_add_step(const struct active *active, Waiting *waiting)
             waiting_add_remote(active, step, waiting);
         char limit[LIMIT_TEXT_BYTES];
         set_text(&waiting->limit, limit_text(&step->limit, limit, sizeof limit));
+        if (waiting->limit)
+            utf8_repair(waiting->limit); /* a key is any text, and may be cut */
         if (step->state == STEP_DELAYED && step->alarm.place && step->alarm.kind == ALARM_RETRY) {
             free(waiting->kind);
             waiting->kind = strdup("retry");

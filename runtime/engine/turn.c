@@ -192,6 +192,16 @@ static bool result_is_wanted(struct active *active, const Event *event)
 }
 
 /* A result is taken once, by the run and attempt that wait for it; what comes too late is dropped (rule 14). */
+/* Of an attempt outside it is told with the failure that stands behind it, if that is waited for still. Without a job both are
+ * kept: what came says all that is known. */
+static bool crash_is_wanted(struct active *active, const Event *crash)
+{
+    const struct input *next = active->inputs.head;
+    bool outside = next && next->offset >= 0 && next->event->kind_case == PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED &&
+                   next->event->op == crash->op && next->event->attempt_failed->attempt == crash->job_crashed->attempt;
+    return !active->job || !outside || result_is_wanted(active, next->event);
+}
+
 static bool input_is_wanted(struct active *active, const struct input *input)
 {
     const Event *event = input->event;
@@ -205,11 +215,11 @@ static bool input_is_wanted(struct active *active, const struct input *input)
     case PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED:
         return result_is_wanted(active, event);
     case PERDURE__V1__EVENT__KIND_JOB_CRASHED: /* rule 32: kept over a doubt, and what nobody knows came before it */
-        return !(active->head->unknown_event && active->head->run == active->run);
+        return !(active->head->unknown_event && active->head->run == active->run) && crash_is_wanted(active, event);
     case PERDURE__V1__EVENT__KIND_STEP_DISPATCHED:
         return remote_dispatch_is_wanted(active, event);
     case PERDURE__V1__EVENT__KIND_STEP_PROGRESS:
-        return step_find(active, event->op) != NULL;
+        return active->parked || step_find(active, event->op) != NULL;
     case PERDURE__V1__EVENT__KIND_TIMER_FIRED:
         for (struct timer *timer = active->timers; timer; timer = timer->next)
             if (timer->op == event->op)
@@ -305,8 +315,12 @@ static bool turn_feed(struct turn *turn, struct input *input)
     return turn_add_outgoing(turn, t);
 }
 
-/* Without a job (parked): results of the inside wait, what came from outside is absorbed (rule 12). */
-static bool input_needs_job(const struct input *input) { return input->offset < 0; }
+/* Without a job (parked): results of the inside wait, what came from outside, or is said of it, is absorbed (rule 12). */
+static bool input_needs_job(const struct input *input)
+{
+    return input->offset < 0 && input->event->kind_case != PERDURE__V1__EVENT__KIND_JOB_CRASHED &&
+           input->event->kind_case != PERDURE__V1__EVENT__KIND_STEP_PROGRESS;
+}
 
 static void turn_gather(struct turn *turn)
 {
@@ -317,7 +331,7 @@ static void turn_gather(struct turn *turn)
         struct input *input = inputs_take(&active->inputs);
         bool crash = input->event->kind_case == PERDURE__V1__EVENT__KIND_JOB_CRASHED;
         bool first = crash && active->crash_pending; /* what comes after it wants the job */
-        if (active->parked && input_needs_job(input) && !crash) {
+        if (active->parked && input_needs_job(input)) {
             input_free(input); /* its step runs again when the job does */
         } else if (!input_is_wanted(active, input)) {
             turn_refuse_late(active, input);

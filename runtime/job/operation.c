@@ -470,7 +470,7 @@ struct op *operation_start(pdr_job *job, const pdr_site *site, const pdr_decl *d
         pdr_step_options called = step_options(options);
         operation_merge(&op->policy, decl->defaults, &called);
         op->policy.queue = operation_copy_text(job, op->policy.queue);
-        op->policy.concurrency_key = operation_copy_shown(job, op->policy.concurrency_key);
+        op->policy.concurrency_key = operation_copy_text(job, op->policy.concurrency_key);
         limit = called.limit;
         op->label = operation_copy_shown(job, called.label);
     } else {

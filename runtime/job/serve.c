@@ -155,7 +155,7 @@ static void serve_compensate(pdr_job *job, struct request *request)
     if (request->decl->kind == PDR_KIND_STEP)
         operation_merge(&compensation->policy, request->decl->defaults, request->options);
     compensation->policy.queue = operation_copy_text(job, compensation->policy.queue);
-    compensation->policy.concurrency_key = operation_copy_shown(job, compensation->policy.concurrency_key);
+    compensation->policy.concurrency_key = operation_copy_text(job, compensation->policy.concurrency_key);
     if (job_is_stopped(job))
         return;
     compensation->next = job->compensations;

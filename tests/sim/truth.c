@@ -198,6 +198,23 @@ static void check_aside(const struct oracle_run *run, uint64_t at, const Event *
     }
 }
 
+/* What a step worker said of a crash stands before the failure of that attempt. */
+static void check_behind_crash(const struct oracle_run *run, uint64_t at, const Event *event)
+{
+    uint64_t i = at;
+    while (event->op > 0 && i-- > 0)
+        if (run->events[i].event->op == event->op)
+            break;
+    if (event->op == 0 || i >= at || run->events[i].event->kind_case != PERDURE__V1__EVENT__KIND_JOB_CRASHED ||
+        !run->events[i].event->job_crashed->worker[0])
+        return;
+    uint32_t attempt = event->kind_case == PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED ? event->attempt_failed->attempt
+                       : event->kind_case == PERDURE__V1__EVENT__KIND_STEP_FAILED ? event->step_failed->attempt
+                                                                                  : 0;
+    if (attempt != run->events[i].event->job_crashed->attempt)
+        world_bad("%s: behind the crash of op %llu comes %s", run->job, (unsigned long long)event->op, event_kind_name(event));
+}
+
 static void check_event(const struct oracle_run *run, uint64_t at, const Event *event)
 {
     tally.events++;
@@ -212,6 +229,7 @@ static void check_event(const struct oracle_run *run, uint64_t at, const Event *
             event->kind_case != PERDURE__V1__EVENT__KIND_TERMINATED)
             world_bad("%s goes on after an event that nobody here knows", run->job);
     check_aside(run, at, event);
+    check_behind_crash(run, at, event);
     switch (event->kind_case) {
     case PERDURE__V1__EVENT__KIND_JOB_CRASHED:
         check_crash(run, at, event->job_crashed);

@@ -29,6 +29,8 @@ PDR_JOB(fickle, pdr_text, pdr_text)
 PDR_JOB(choice, pdr_text, pdr_text)
 PDR_JOB(asked, pdr_text, pdr_text)
 PDR_JOB(local, pdr_text, pdr_text)
+PDR_JOB(pair, pdr_text, pdr_text)
+PDR_JOB(sorry, pdr_text, pdr_text)
 PDR_SIGNAL(enough, pdr_text)
 
 int film(pdr_job *job, const pdr_text *in, pdr_text *out)
@@ -95,6 +97,26 @@ int choice(pdr_job *job, const pdr_text *in, pdr_text *out)
     return PDR_OK;
 }
 
+int pair(pdr_job *job, const pdr_text *in, pdr_text *out)
+{
+    pdr_future(render) one = pdr_start(job, render, in), two = pdr_start(job, render, in);
+    pdr_text *shot;
+    PDR_TRY(pdr_join(job, render, one, &shot));
+    PDR_TRY(pdr_join(job, render, two, &shot));
+    *out = *shot;
+    return PDR_OK;
+}
+
+/* When it is cancelled, it goes on for a while. */
+int sorry(pdr_job *job, const pdr_text *in, pdr_text *out)
+{
+    pdr_text *shot;
+    pdr_compensate(job, here, in);
+    PDR_TRY(pdr_await(job, render, in, &shot));
+    *out = *shot;
+    return PDR_OK;
+}
+
 int asked(pdr_job *job, const pdr_text *in, pdr_text *out)
 {
     pdr_text *answer;
@@ -130,7 +152,7 @@ int approve(pdr_attempt *attempt, const pdr_text *in, pdr_text *out)
 }
 
 PDR_MODULE(studio, PDR_RUNS(film), PDR_RUNS(urgent), PDR_RUNS(timed), PDR_RUNS(limited), PDR_RUNS(silent), PDR_RUNS(fickle), PDR_RUNS(choice), PDR_RUNS(asked),
-           PDR_RUNS(local), PDR_RUNS(approve), PDR_RUNS(here), PDR_CALLS(render));
+           PDR_RUNS(local), PDR_RUNS(pair), PDR_RUNS(sorry), PDR_RUNS(approve), PDR_RUNS(here), PDR_CALLS(render));
 
 static const pdr_module *const modules[] = { &pdr_module_studio, NULL };
 
@@ -1393,6 +1415,72 @@ static void a_crash_and_a_signal_at_once(void **state)
     trial_free(trial);
 }
 
+/* Its job has given it up by then: nothing is held against it. */
+static void a_crash_that_nobody_waits_for(void **state)
+{
+    static const struct engine_limits limits = { .crash_limit = 1 };
+    struct trial_worker *worker;
+    struct trial *trial = owned_with(&worker, true, &limits);
+    Command command = PERDURE__V1__COMMAND__INIT;
+    Perdure__V1__Cancel cancel = PERDURE__V1__CANCEL__INIT;
+    (void)state;
+    start(trial, "f", "sorry");
+    int64_t from = worker->inbox_from;
+    worker->inbox_from = -1; /* both arrive together */
+    command.kind_case = PERDURE__V1__COMMAND__KIND_CANCEL;
+    command.cancel = &cancel;
+    trial_command(trial, "f", &command, "cancel");
+    crash(trial, task_of(worker, 0)->task);
+    worker->inbox_from = from;
+    trial_settle(trial);
+    assert_int_equal(crashes_of(trial) + failures_of(trial), 0);
+    assert_string_equal(task_of(worker, 1)->task->step, "studio/here");
+    complete(trial, task_of(worker, 1)->task, "w1", "undone");
+    state_is(worker, "f", "cancelled", NULL);
+    trial_free(trial);
+}
+
+/* What only the owner knew of another attempt, that it has begun, is in the history before the job goes. */
+static void a_crash_beside_an_attempt(void **state)
+{
+    static const struct engine_limits limits = { .crash_limit = 1 };
+    struct trial_worker *worker;
+    struct trial *trial = owned_with(&worker, true, &limits);
+    Status *status;
+    (void)state;
+    start(trial, "f", "pair");
+    begin(trial, task_of(worker, 1)->task, "w1");
+    crash(trial, task_of(worker, 0)->task);
+    state_is(worker, "f", "quarantined", NULL);
+    assert_int_equal(events_of(trial, PERDURE__V1__EVENT__KIND_STEP_PROGRESS), 1);
+    resume(trial, "f");
+    assert_int_equal((status = engine_status(worker->engine, "f"))->n_waiting, 1);
+    status_free(status);
+    trial_advance(trial, TASK_HEARTBEAT_MS + 5000); /* its worker is gone: tried again, as the one that crashed is */
+    trial_settle(trial);
+    trial_advance(trial, 5000);
+    trial_settle(trial);
+    assert_int_equal(worker->task_count, 4);
+    trial_free(trial);
+}
+
+/* A new owner that does not know whether the task was delivered looks whether it is wanted. */
+static void a_crash_before_a_takeover(void **state)
+{
+    static const struct engine_limits limits = { .crash_limit = 1 };
+    struct trial_worker *worker;
+    struct trial *trial = owned_with(&worker, true, &limits);
+    (void)state;
+    start(trial, "f", "film");
+    crash(trial, task_of(worker, 0)->task);
+    state_is(worker, "f", "quarantined", NULL);
+    struct trial_worker *second = taken_over(trial);
+    trial_advance(trial, 5000);
+    trial_settle(trial);
+    assert_int_equal(second->task_count, 0);
+    trial_free(trial);
+}
+
 /* Its last attempt: that is the step's failure, which its job hears of. */
 static void the_last_attempt_crashes(void **state)
 {
@@ -1592,6 +1680,9 @@ int main(void)
         cmocka_unit_test(a_retry_that_runs_is_shown),
         cmocka_unit_test(a_step_that_crashes_its_worker),
         cmocka_unit_test(a_crash_and_a_signal_at_once),
+        cmocka_unit_test(a_crash_that_nobody_waits_for),
+        cmocka_unit_test(a_crash_beside_an_attempt),
+        cmocka_unit_test(a_crash_before_a_takeover),
         cmocka_unit_test(the_last_attempt_crashes),
         cmocka_unit_test(a_crash_without_the_module),
         cmocka_unit_test(evicted_jobs_have_their_tasks),
