@@ -242,7 +242,7 @@ static void trial_task(struct trial_worker *worker, const struct engine_output *
         worker->tasks = realloc(worker->tasks, (worker->task_count + 1) * sizeof *worker->tasks);
         worker->tasks[worker->task_count++] = (struct trial_task){ record, record->task, (uint32_t)out->count };
     }
-    engine_on_delivered(worker->engine, out->cookie, record ? LOG_PERSISTED : LOG_NOT_PERSISTED, 0);
+    engine_on_delivered(worker->engine, out->cookie, !record ? LOG_NOT_PERSISTED : worker->doubt_tasks ? LOG_POSSIBLY_PERSISTED : LOG_PERSISTED, 0);
 }
 
 static void trial_take(struct trial_worker *worker, const struct engine_output *out)

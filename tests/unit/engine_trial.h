@@ -50,6 +50,7 @@ struct trial_worker {
     struct trial_task *tasks;     /* as they came into the queues */
     size_t task_count;
     bool refuse_tasks;
+    bool doubt_tasks; /* they arrive, and nobody is sure of it */
     struct { char job[256]; uint64_t run, op; uint32_t attempt; int64_t begin_until; } held; /* the last of them */
 };
 
