@@ -74,6 +74,7 @@ struct crash_module {
 
 /* What is to be journaled of a crash: the supervisor writes it, the next worker takes it. TOLD: a step worker's that its
  * owner knows of; its task may come again for a while. */
+enum { CRASH_COUNTS = 1, CRASH_COUNTED /* by the supervisor, in a row of crashes */ };
 enum { CRASH_REPORT_FREE, CRASH_REPORT_PENDING, CRASH_REPORT_DONE, CRASH_REPORT_TOLD };
 struct crash_report {
     _Atomic uint32_t state;
@@ -81,7 +82,7 @@ struct crash_report {
     uint64_t id;        /* random: one crash is journaled once */
     int64_t at_ms;
     int32_t signal;
-    uint32_t counts;    /* it is the code's own fault; else it was only there when the worker was killed */
+    uint32_t counts;    /* CRASH_COUNTS, _COUNTED: it is the code's own fault; 0: it was only there when the worker was killed */
     uint64_t run;
     uint64_t op;
     uint32_t attempt;

@@ -96,7 +96,8 @@ static bool progress_push(const struct step *step, struct input *input, const ch
     progress->attempt = step->attempt;
     progress->detail = payload_copy(detail);
     progress->worker = strdup(worker ? worker : "");
-    utf8_repair(progress->worker);
+    if (progress->worker)
+        utf8_repair(progress->worker);
     progress->started = started;
     input->event->op = step->op;
     input->event->kind_case = PERDURE__V1__EVENT__KIND_STEP_PROGRESS;

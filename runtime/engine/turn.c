@@ -191,7 +191,6 @@ static bool result_is_wanted(struct active *active, const Event *event)
     return !RULE(ATTEMPT_NAMED) && event->op != 0;
 }
 
-/* A result is taken once, by the run and attempt that wait for it; what comes too late is dropped (rule 14). */
 /* Of an attempt outside it is told with the failure that stands behind it, if that is waited for still. Without a job both are
  * kept: what came says all that is known. */
 static bool crash_is_wanted(struct active *active, const Event *crash)
@@ -202,6 +201,7 @@ static bool crash_is_wanted(struct active *active, const Event *crash)
     return !active->job || !outside || result_is_wanted(active, next->event);
 }
 
+/* A result is taken once, by the run and attempt that wait for it; what comes too late is dropped (rule 14). */
 static bool input_is_wanted(struct active *active, const struct input *input)
 {
     const Event *event = input->event;

@@ -145,6 +145,8 @@ int kafka_topics_check_partitions(const struct kafka_uri *uri, const struct kafk
                                   size_t error_size);
 int kafka_topics_check_settings(rd_kafka_t *client, const struct kafka_uri *uri, const struct kafka_shape *shape,
                                 char *error, size_t error_size);
+/* Asks; 0 where it is not there. */
+rd_kafka_resp_err_t kafka_topic_count(rd_kafka_t *client, const char *topic, int timeout_ms, int *count);
 int kafka_topics_create(rd_kafka_t *client, const struct kafka_uri *uri, const struct kafka_shape *shape,
                         uint32_t partitions, bool *created, char *error, size_t error_size);
 

@@ -93,15 +93,7 @@ static int kafka_queue_order_make(struct kafka_queue_order *order, bool *there, 
 
 static int kafka_queue_order_count(struct kafka_queue_order *order, int *count, char *text, size_t text_size)
 {
-    const struct rd_kafka_metadata *found = NULL;
-    rd_kafka_topic_t *handle = rd_kafka_topic_new(order->client, order->topic, NULL);
-    rd_kafka_resp_err_t code = rd_kafka_metadata(order->client, 0, handle, &found, KAFKA_OPEN_TIMEOUT_MS);
-    if (!code && found->topic_cnt == 1)
-        code = found->topics[0].err;
-    *count = !code && found->topic_cnt == 1 ? found->topics[0].partition_cnt : 0;
-    if (found)
-        rd_kafka_metadata_destroy(found);
-    rd_kafka_topic_destroy(handle);
+    rd_kafka_resp_err_t code = kafka_topic_count(order->client, order->topic, KAFKA_OPEN_TIMEOUT_MS, count);
     if (!code)
         return 0;
     snprintf(text, text_size, "topic %s: its partitions are not known: %s", order->topic, rd_kafka_err2str(code));

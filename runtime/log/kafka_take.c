@@ -13,9 +13,23 @@ struct kafka_taking {
     struct kafka_source source;
     struct log_taker taker;
     char topic[KAFKA_TOPIC_NAME_BYTES];
+    char member[64]; /* its static id in the group; empty: none */
+    int lane_count;  /* of the topic, when it last joined; 0: it is not there, or not known */
+    rd_kafka_topic_partition_list_t *lanes; /* that are ours; NULL: none */
+    bool joined;  /* it has been a member */
     bool waiting; /* the taker has no room for what is there */
     bool again;   /* the consumer is to be replaced */
 };
+
+/* From our own list: who is fenced gets no event, and is assigned nothing any more. */
+static void kafka_take_lose_lanes(struct kafka_taking *taking)
+{
+    for (int i = 0; taking->lanes && i < taking->lanes->cnt; i++)
+        taking->taker.lane_lost(taking->taker.context, (uint32_t)taking->lanes->elems[i].partition);
+    if (taking->lanes)
+        rd_kafka_topic_partition_list_destroy(taking->lanes);
+    taking->lanes = NULL;
+}
 
 /* An eager strategy: all lanes go, all that are ours come. */
 static void kafka_take_rebalance(struct kafka_log *log, rd_kafka_event_t *event)
@@ -23,9 +37,11 @@ static void kafka_take_rebalance(struct kafka_log *log, rd_kafka_event_t *event)
     struct kafka_taking *taking = log->taking;
     rd_kafka_topic_partition_list_t *list = rd_kafka_event_topic_partition_list(event);
     bool ours = rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-    for (int i = 0; i < list->cnt && !ours; i++)
-        taking->taker.lane_lost(taking->taker.context, (uint32_t)list->elems[i].partition);
+    kafka_take_lose_lanes(taking);
+    if (ours)
+        taking->lanes = rd_kafka_topic_partition_list_copy(list);
     rd_kafka_assign(taking->consumer, ours ? list : NULL);
+    taking->joined = true;
 }
 
 static void kafka_take_message(struct kafka_log *log, const rd_kafka_message_t *message)
@@ -107,6 +123,18 @@ void kafka_take_resume(struct log *base)
         atomic_store(&taking->source.ready, true);
 }
 
+/* The group deals lanes anew for a new member only, so one that comes back when there are more lanes than before is one. */
+static void kafka_take_name(struct kafka_log *log, int timeout_ms)
+{
+    struct kafka_taking *taking = log->taking;
+    int count;
+    if (!taking->taker.member)
+        return;
+    if (!kafka_topic_count(log->producer, taking->topic, timeout_ms, &count))
+        taking->lane_count = count;
+    snprintf(taking->member, sizeof taking->member, "%s-%d", taking->taker.member, taking->lane_count);
+}
+
 static bool kafka_take_subscribe(struct kafka_log *log, char *error, size_t error_size)
 {
     struct kafka_taking *taking = log->taking;
@@ -123,7 +151,7 @@ static bool kafka_take_subscribe(struct kafka_log *log, char *error, size_t erro
         { "fetch.wait.max.ms", "50" },
         { "queued.min.messages", "1000" },
         { "topic.metadata.refresh.interval.ms", "5000" }, /* a queue that nobody used yet has no topic */
-        { taking->taker.member ? "group.instance.id" : NULL, taking->taker.member },
+        { taking->member[0] ? "group.instance.id" : NULL, taking->member },
         { NULL, NULL },
     };
     taking->consumer = kafka_client_new(&log->uri, RD_KAFKA_CONSUMER, log->client_name, settings, &log->notes,
@@ -156,6 +184,7 @@ int kafka_take_tasks(struct log *base, const char *queue, const struct log_taker
         return kafka_fail(log, "out of memory");
     log->taking->taker = *taker;
     kafka_queue_topic(&log->uri, queue, log->taking->topic, sizeof log->taking->topic);
+    kafka_take_name(log, KAFKA_OPEN_TIMEOUT_MS);
     return kafka_take_subscribe(log, error, sizeof error) ? LOG_OK : kafka_fail(log, "%s", error);
 }
 
@@ -170,20 +199,29 @@ void kafka_take_commit(struct log *base, uint32_t lane, int64_t offset)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
-/* A static member leaves by unsubscribing, once the revocation was answered; closing alone keeps its place. */
-static void kafka_take_leave(struct kafka_log *log)
+static void kafka_take_rebalances_until(struct kafka_log *log, bool member)
 {
     struct kafka_taking *taking = log->taking;
     int64_t deadline = kafka_monotonic_ms() + KAFKA_CLOSE_TIMEOUT_MS;
-    if (!taking->taker.member || taking->again)
-        return;
-    rd_kafka_unsubscribe(taking->consumer);
-    while (kafka_is_member(taking->consumer) && kafka_monotonic_ms() < deadline) {
+    while ((member ? !taking->joined : kafka_is_member(taking->consumer)) && kafka_monotonic_ms() < deadline) {
         rd_kafka_event_t *event = rd_kafka_queue_poll(taking->source.queue, 20);
         if (event && rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
             kafka_take_rebalance(log, event);
         rd_kafka_event_destroy(event);
     }
+}
+
+/* A static member leaves by unsubscribing, once the revocation was answered; closing alone keeps its place. One whose first
+ * join is not answered yet has no id to leave with: it would be a member that is not there. */
+static void kafka_take_leave(struct kafka_log *log)
+{
+    struct kafka_taking *taking = log->taking;
+    if (!taking->member[0] || taking->again)
+        return;
+    if (!taking->joined && taking->lane_count > 0)
+        kafka_take_rebalances_until(log, true);
+    rd_kafka_unsubscribe(taking->consumer);
+    kafka_take_rebalances_until(log, false);
 }
 
 static void kafka_take_close(struct kafka_log *log)
@@ -195,20 +233,17 @@ static void kafka_take_close(struct kafka_log *log)
         log->unreachable = NULL;
     rd_kafka_destroy(taking->consumer);
     taking->consumer = NULL;
+    kafka_take_lose_lanes(taking);
+    taking->joined = false;
 }
 
 static void kafka_take_again(struct kafka_log *log)
 {
     struct kafka_taking *taking = log->taking;
-    rd_kafka_topic_partition_list_t *lanes = NULL;
     char error[600];
-    if (taking->consumer && rd_kafka_assignment(taking->consumer, &lanes) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        for (int i = 0; i < lanes->cnt; i++)
-            taking->taker.lane_lost(taking->taker.context, (uint32_t)lanes->elems[i].partition);
-        rd_kafka_topic_partition_list_destroy(lanes);
-    }
     if (taking->consumer)
         kafka_take_close(log);
+    kafka_take_name(log, 1000);
     taking->again = !kafka_take_subscribe(log, error, sizeof error);
     if (taking->again)
         kafka_fault(log, LOG_UNREACHABLE, LOG_ALL, "%s; it is tried again", error);
@@ -227,9 +262,11 @@ void kafka_take_chores(struct kafka_log *log)
 void kafka_take_stop(struct log *base)
 {
     struct kafka_log *log = kafka_log_of(base);
-    if (!log->taking || !log->taking->consumer)
+    if (!log->taking)
         return;
-    kafka_take_leave(log);
-    kafka_take_close(log);
+    if (log->taking->consumer) {
+        kafka_take_leave(log);
+        kafka_take_close(log);
+    }
     log->taking->again = false;
 }

@@ -67,6 +67,20 @@ static const char *kafka_need_value(const struct kafka_need_row *row, bool dev)
     return dev && row->dev ? row->dev : row->value;
 }
 
+rd_kafka_resp_err_t kafka_topic_count(rd_kafka_t *client, const char *topic, int timeout_ms, int *count)
+{
+    const struct rd_kafka_metadata *found = NULL;
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(client, topic, NULL);
+    rd_kafka_resp_err_t code = rd_kafka_metadata(client, 0, handle, &found, timeout_ms);
+    if (!code && found->topic_cnt == 1)
+        code = found->topics[0].err;
+    *count = !code && found->topic_cnt == 1 ? found->topics[0].partition_cnt : 0;
+    if (found)
+        rd_kafka_metadata_destroy(found);
+    rd_kafka_topic_destroy(handle);
+    return code;
+}
+
 /* ---- the shape of a namespace -------------------------------------------------------------------------------- */
 
 int kafka_topics_shape(rd_kafka_t *client, const struct kafka_uri *uri, struct kafka_notes *notes, int timeout_ms,

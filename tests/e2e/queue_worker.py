@@ -150,7 +150,7 @@ SESSION = 10 # seconds: so long the group would keep the lanes for a member that
 def check_served(owner, what):
     """Tasks in all four lanes are done before the session of the member before could have ended."""
     before = time.monotonic()
-    for key in [owner.put("upper", "x", dispatch=8) for _ in range(8)]:
+    for key in [owner.put("upper", "x", lane=n % 4, dispatch=8) for n in range(8)]:
         check(owner.wait(key, "end").completed.data == b"X", what)
     took = time.monotonic() - before
     check(took < SESSION / 2, "%s: %.1f s" % (what, took))
@@ -163,7 +163,7 @@ def check_crashes(log, owner, ledger):
     owner.queue = "crashed"
     worker = begin(log, "crashed", "--threads", "2", ledger=ledger, supervised=True)
     names = []
-    for seconds in ("0", "0.4"): # mostly before it was reported to have begun, so that it comes again; after
+    for seconds in ("0", "1.5"): # mostly before it was reported to have begun, so that it comes again; after
         name, task, crash = poison(owner, seconds)
         names.append(name)
         failed = owner.wait(crash, "end").failed
@@ -179,6 +179,11 @@ def check_crashes(log, owner, ledger):
     check(worker.stop(60) == 0, "the worker failed: " + worker.text())
     worker = begin(log, "crashed", supervised=True)
     stopped = check_served(owner, "behind one that was stopped")
+    check(log.run("namespace", "queue", "create", "crashed", "--partitions", "8").returncode == 0, "more lanes")
+    os.kill(worker.child(), signal.SIGKILL) # most likely before it knows of them
+    wait_until("the lanes are known", lambda: len(owner.producer.list_topics(owner.topic()).topics[owner.topic()].partitions) == 8)
+    for key in [owner.put("upper", "x", lane=n, dispatch=8) for n in range(4, 8)]:
+        check(owner.wait(key, "end").completed.data == b"X", "in lanes that are new")
     check(worker.stop(60) == 0, "the worker failed: " + worker.text())
     print("a step that crashes its worker is told, and not begun again; what is behind it is done after %.1f s, behind a planned stop after %.1f s" % (took, stopped))
 
@@ -230,11 +235,13 @@ def check_fenced(log, owner):
     namespace, settings = wire.kafka_settings(log.uri)
     group = namespace + ".tasks.fenced"
     member, = AdminClient(settings).list_groups(group)[0].members
-    place = member.id[:len("step-worker-") + 16]
+    place = member.id[:len("step-worker-") + 16 + len("-4")]
     check(place.startswith("step-worker-"), "its place in the group: %s" % member.id)
-    other = Consumer({**settings, "group.id": group, "group.instance.id": place, "partition.assignment.strategy": "range"})
+    other = Consumer({**settings, "group.id": group, "group.instance.id": place, "partition.assignment.strategy": "range",
+                      "enable.auto.commit": False})
     other.subscribe([group])
-    wait_until("another has its place", lambda: other.poll(0.1) or other.assignment())
+    wait_until("another has its place", lambda: (other.poll(0.1), other.assignment())[1])
+    wait_until("it notices", lambda: (other.poll(0.1), "joining again" in worker.text())[1])
     key = owner.put("upper", "x")
     wait_until("it has it again", lambda: (other.poll(0.1), owner.read(0.1), owner.of(key, "end"))[2], 60)
     other.close()

@@ -96,8 +96,11 @@ class Owner:
         self.put_bytes(wire.encode(record), lane)
         return "%s-%d-%d" % (record.task.idempotency_key, record.task.attempt, record.task.dispatch)
 
+    def topic(self):
+        return "%s.tasks.%s" % (self.namespace, self.queue)
+
     def put_bytes(self, data, lane=0):
-        self.producer.produce("%s.tasks.%s" % (self.namespace, self.queue), data, partition=lane)
+        self.producer.produce(self.topic(), data, partition=lane)
         check(self.producer.flush(60) == 0, "a task was not delivered")
 
     def read(self, seconds=0.0):

@@ -202,8 +202,10 @@ static void check_aside(const struct oracle_run *run, uint64_t at, const Event *
 static void check_behind_crash(const struct oracle_run *run, uint64_t at, const Event *event)
 {
     uint64_t i = at;
+    if (event->kind_case == PERDURE__V1__EVENT__KIND_STEP_PROGRESS) /* a new owner reads that it began, then how it ended */
+        return;
     while (event->op > 0 && i-- > 0)
-        if (run->events[i].event->op == event->op)
+        if (run->events[i].event->op == event->op && run->events[i].event->kind_case != PERDURE__V1__EVENT__KIND_STEP_PROGRESS)
             break;
     if (event->op == 0 || i >= at || run->events[i].event->kind_case != PERDURE__V1__EVENT__KIND_JOB_CRASHED ||
         !run->events[i].event->job_crashed->worker[0])

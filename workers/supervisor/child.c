@@ -100,7 +100,7 @@ static void child_plan_restart(struct supervisor *supervisor)
 {
     int64_t now = supervisor_now_ms();
     unsigned logged = reports_done(supervisor);
-    /* One crash that was journaled and counts is a step towards quarantine: such a row ends by itself. */
+    /* One crash that was journaled, or told to its owner, and counts is a step towards quarantine: such a row ends by itself. */
     if (logged > 0 || now - supervisor->begun_ms >= HEALTHY_MS)
         supervisor->crashes = 0;
     supervisor->crashes++;

@@ -121,7 +121,7 @@ static void report_culprit(struct supervisor *supervisor, int32_t index, bool ha
     struct crash_record *record = supervisor->record;
     const struct crash_now *now = &record->now;
     struct crash_report *report = report_fill(record, index);
-    report->counts = 1;
+    report->counts = CRASH_COUNTS;
     report->signal = now->signal;
     if (handled) {
         take_text(report->name, sizeof report->name, now->name, sizeof now->name);
@@ -147,7 +147,7 @@ static uint32_t busy_count(const struct crash_record *record)
 static void report_memory(struct supervisor *supervisor, int32_t index, uint32_t busy)
 {
     struct crash_report *report = report_fill(supervisor->record, index);
-    report->counts = 1;
+    report->counts = CRASH_COUNTS;
     report->signal = SIGKILL;
     snprintf(report->reason, sizeof report->reason, "out of memory, the kernel killed the worker while it ran%s",
              busy > 1 ? ", the second time in a row" : "");
@@ -238,10 +238,16 @@ void report_crash(struct supervisor *supervisor, int status)
 unsigned reports_done(struct supervisor *supervisor)
 {
     unsigned done = 0;
-    for (size_t i = 0; i < CRASH_REPORTS; i++)
-        if (atomic_load(&supervisor->record->report[i].state) == CRASH_REPORT_DONE) {
-            done += supervisor->record->report[i].counts != 0;
-            atomic_store(&supervisor->record->report[i].state, CRASH_REPORT_FREE);
-        }
+    for (size_t i = 0; i < CRASH_REPORTS; i++) {
+        struct crash_report *report = &supervisor->record->report[i];
+        uint32_t state = atomic_load(&report->state);
+        if (state != CRASH_REPORT_DONE && state != CRASH_REPORT_TOLD)
+            continue;
+        done += report->counts == CRASH_COUNTS;
+        if (state == CRASH_REPORT_DONE)
+            atomic_store(&report->state, CRASH_REPORT_FREE);
+        else if (report->counts == CRASH_COUNTS)
+            report->counts = CRASH_COUNTED; /* it stays for a while */
+    }
     return done;
 }
