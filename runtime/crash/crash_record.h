@@ -74,8 +74,8 @@ struct crash_module {
 
 /* What is to be journaled of a crash: the supervisor writes it, the next worker takes it. TOLD: a step worker's that its
  * owner knows of; its task may come again for a while. */
-enum { CRASH_COUNTS = 1, CRASH_COUNTED /* by the supervisor, in a row of crashes */ };
 enum { CRASH_REPORT_FREE, CRASH_REPORT_PENDING, CRASH_REPORT_DONE, CRASH_REPORT_TOLD };
+enum { CRASH_COUNTS = 1, CRASH_COUNTED /* by the supervisor already, in a row of crashes */ };
 struct crash_report {
     _Atomic uint32_t state;
     uint32_t kind;

@@ -120,4 +120,9 @@ void outbox_task_free(struct outbox_task *task);
 void report_note_progress(struct step *step);
 void command_task_report(const struct command_context *c);
 
+/* remote_crash.c. Whether a failure says that the attempt ended its worker (an error type of the wire contract); if so, `end`, the
+ * failure, an input of the run already, gets its crash before it, unless that is journaled or the step is not tried again. */
+bool remote_crash_is_told(const Perdure__V1__TaskReport *report);
+void remote_crash_put_first(const struct step *step, const char *worker, struct input *end);
+
 #endif

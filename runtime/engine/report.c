@@ -3,7 +3,6 @@
  * history now and then, that an attempt has begun when it runs for a moment. Ends and refusals are inputs like any other
  * (rules 12, 13); an attempt ends once, and whoever executes what nobody waits for is told to stop.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -235,69 +234,6 @@ static struct input *report_input(const struct command_context *c)
     return input;
 }
 
-/* The attempt ended its worker process, which says so since it was started again (wire contract: this type of error). */
-static bool report_is_of_crash(const Perdure__V1__TaskReport *report)
-{
-    return report->kind_case == REPORT(FAILED) && report->worker[0] && strcmp(report->failed->type, "Crashed") == 0;
-}
-
-/* The same whoever says it, however often: a crash is journaled once. */
-static uint64_t crash_id(const struct step *step)
-{
-    char attempt[64];
-    int size = snprintf(attempt, sizeof attempt, "%016" PRIx64 "-%" PRIu64 "-%" PRIu32, step->active->run, step->op,
-                        step->attempt);
-    uint64_t id = hash64(attempt, (size_t)size);
-    return id ? id : 1;
-}
-
-static Event *crash_event(const struct command_context *c, const struct step *step, const Error *failure)
-{
-    Perdure__V1__JobCrashed crash = PERDURE__V1__JOB_CRASHED__INIT;
-    Event event = PERDURE__V1__EVENT__INIT;
-    const char *message = failure ? failure->message : "";
-    char reason[512]; /* of a worker in other hands, it may be long */
-    size_t said = strlen(CRASHED_MESSAGE);
-    snprintf(reason, sizeof reason, "%s", message + (strncmp(message, CRASHED_MESSAGE, said) == 0 ? said : 0));
-    crash.crash = crash_id(step);
-    crash.reason = reason;
-    crash.name = step->name;
-    crash.attempt = step->attempt;
-    crash.worker = report_of(c)->worker;
-    crash.count = 1; /* held against it: how often in a row, its turn says */
-    crash.at = c->engine->wall_ms;
-    event.op = step->op;
-    event.kind_case = PERDURE__V1__EVENT__KIND_JOB_CRASHED;
-    event.job_crashed = &crash;
-    Event *copy = event_copy(&event);
-    if (copy) {
-        utf8_repair(copy->job_crashed->reason);
-        utf8_repair(copy->job_crashed->worker);
-    }
-    return copy;
-}
-
-/* Counted as a crash in the owner's own process is, before its failure: one too many, and the job is put aside instead of
- * tried again. Whose last attempt it was fails for it. `end` is the failure, an input of the run already. */
-static void report_crash_first(const struct command_context *c, const struct step *step, struct input *end)
-{
-    struct active *active = step->active;
-    struct input **link = &active->inputs.head, *crash;
-    if (end->event->kind_case != PERDURE__V1__EVENT__KIND_ATTEMPT_FAILED || crash_is_known(active->head->crashes, crash_id(step)))
-        return;
-    crash = calloc(1, sizeof *crash);
-    if (!crash || !(crash->event = crash_event(c, step, end->event->attempt_failed->error))) {
-        free(crash);
-        engine_stop(c->engine, "out of memory");
-        return;
-    }
-    crash->offset = -1;
-    while (*link != end)
-        link = &(*link)->next;
-    crash->next = end;
-    *link = crash;
-}
-
 static void report_end_of(const struct command_context *c, struct step *step)
 {
     const Perdure__V1__TaskReport *report = report_of(c);
@@ -310,8 +246,8 @@ static void report_end_of(const struct command_context *c, struct step *step)
         if (step->remote)
             step->remote->ended_by_worker = report->worker[0] != '\0';
         step_ended(step, &outcome, started, input);
-        if (report_is_of_crash(report))
-            report_crash_first(c, step, input);
+        if (remote_crash_is_told(report))
+            remote_crash_put_first(step, report->worker, input);
     }
     payload_free(outcome.result);
     error_free(outcome.error);

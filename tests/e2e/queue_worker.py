@@ -201,6 +201,7 @@ def check_quarantined_job(log, worker):
     check(crashes == [(1, 1, False), (2, 2, False), (3, 3, True)], "crashes: %s" % crashes)
     check([event["attempt"] for event in events if event["type"] == "attempt_failed"] == [1, 2, 3], "history: %s" % events)
     check(worker.text().count("crashed the worker") == 6, "crashes:\n" + worker.text())
+    check("crashes in a row" not in worker.text(), "it was held back, though its crashes end by themselves:\n" + worker.text())
     open(antidote, "w").close()
     check(log.run("resume", "drinks-on").returncode == 0, "resume")
     check(log.result("drinks-on") == "survived", "it was not tried again")

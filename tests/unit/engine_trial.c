@@ -446,6 +446,33 @@ void trial_signal(struct trial *trial, const char *job, const char *name, const 
     trial_command(trial, job, &command, request);
 }
 
+void trial_cancel(struct trial *trial, const char *job)
+{
+    Command command = PERDURE__V1__COMMAND__INIT;
+    Perdure__V1__Cancel cancel = PERDURE__V1__CANCEL__INIT;
+    command.kind_case = PERDURE__V1__COMMAND__KIND_CANCEL;
+    command.cancel = &cancel;
+    trial_command(trial, job, &command, "cancel");
+}
+
+void trial_terminate(struct trial *trial, const char *job)
+{
+    Command command = PERDURE__V1__COMMAND__INIT;
+    Perdure__V1__Terminate terminate = PERDURE__V1__TERMINATE__INIT;
+    command.kind_case = PERDURE__V1__COMMAND__KIND_TERMINATE;
+    command.terminate = &terminate;
+    trial_command(trial, job, &command, "terminate");
+}
+
+void trial_resume(struct trial *trial, const char *job)
+{
+    Command command = PERDURE__V1__COMMAND__INIT;
+    Perdure__V1__Resume resume = PERDURE__V1__RESUME__INIT;
+    command.kind_case = PERDURE__V1__COMMAND__KIND_RESUME;
+    command.resume = &resume;
+    trial_command(trial, job, &command, "resume");
+}
+
 const char *trial_state(struct trial *trial, const char *job)
 {
     static char state[32];

@@ -94,6 +94,9 @@ void trial_inbox_append(struct trial *trial, const void *data, size_t size);
 void trial_inbox_cut(struct trial *trial, size_t end); /* its last records are gone, their offsets are given out again */
 void trial_start(struct trial *trial, const char *job, const char *type, const char *text, const char *request);
 void trial_signal(struct trial *trial, const char *job, const char *name, const char *text, const char *request);
+void trial_cancel(struct trial *trial, const char *job);
+void trial_terminate(struct trial *trial, const char *job);
+void trial_resume(struct trial *trial, const char *job);
 /* State of a job as worker 0 sees it; "" when it does not know it. */
 const char *trial_state(struct trial *trial, const char *job);
 void trial_journal_append(struct trial *trial, const void *data, size_t size);

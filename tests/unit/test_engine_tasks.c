@@ -1031,15 +1031,11 @@ static void cancel_reaches_the_worker(void **state)
 {
     struct trial_worker *worker;
     struct trial *trial = owned(&worker);
-    Command command = PERDURE__V1__COMMAND__INIT;
-    Perdure__V1__Cancel cancel = PERDURE__V1__CANCEL__INIT;
     (void)state;
     start(trial, "f", "film");
     const Perdure__V1__Task *task = task_of(worker, 0)->task;
     begin(trial, task, "w1");
-    command.kind_case = PERDURE__V1__COMMAND__KIND_CANCEL;
-    command.cancel = &cancel;
-    trial_command(trial, "f", &command, "cancel");
+    trial_cancel(trial, "f");
     trial_settle(trial);
     assert_string_equal(trial_state(trial, "f"), "cancelled");
     assert_true(worker->stops == 1);
@@ -1070,14 +1066,10 @@ static void a_stop_waits_for_its_reason(void **state)
 {
     struct trial_worker *worker;
     struct trial *trial = owned(&worker);
-    Command command = PERDURE__V1__COMMAND__INIT;
-    Perdure__V1__Terminate terminate = PERDURE__V1__TERMINATE__INIT;
     (void)state;
     start(trial, "f", "film");
     begin(trial, task_of(worker, 0)->task, "w1");
-    command.kind_case = PERDURE__V1__COMMAND__KIND_TERMINATE;
-    command.terminate = &terminate;
-    trial_command(trial, "f", &command, "end");
+    trial_terminate(trial, "f");
     trial_read(worker);
     trial_run(worker);
     trial_land(worker);
@@ -1174,6 +1166,20 @@ static void evicted_jobs_have_their_tasks(void **state)
     trial_free(trial);
 }
 
+/* Job f: another one when it is rebuilt. */
+static void put_aside(struct trial *trial, struct trial_worker *worker)
+{
+    fickle_turned = false;
+    start(trial, "f", "fickle");
+    assert_true(engine_evict(worker->engine));
+    fickle_turned = true;
+    trial_signal(trial, "f", "enough", "x", "r2");
+    trial_settle(trial);
+    trial_advance(trial, 1000);
+    trial_settle(trial);
+    assert_string_equal(trial_state(trial, "f"), "diverged");
+}
+
 /* A worker gives its task back just when the job turns out to be another one: it is put aside, and nobody falls over the step
  * that is gone. */
 static void declined_and_put_aside(void **state)
@@ -1206,15 +1212,7 @@ static void reported_while_put_aside(void **state)
     struct trial_worker *worker;
     struct trial *trial = owned(&worker);
     (void)state;
-    fickle_turned = false;
-    start(trial, "f", "fickle");
-    assert_true(engine_evict(worker->engine));
-    fickle_turned = true;
-    trial_signal(trial, "f", "enough", "x", "r2");
-    trial_settle(trial);
-    trial_advance(trial, 1000);
-    trial_settle(trial);
-    assert_string_equal(trial_state(trial, "f"), "diverged");
+    put_aside(trial, worker);
     decline(trial, task_of(worker, 0)->task);
     decline(trial, task_of(worker, 0)->task); /* of a dispatch that is over */
     assert_int_equal(worker->task_count, 2);
@@ -1234,15 +1232,7 @@ static void ended_while_it_waits_put_aside(void **state)
     struct trial_worker *worker;
     struct trial *trial = owned(&worker);
     (void)state;
-    fickle_turned = false;
-    start(trial, "f", "fickle");
-    assert_true(engine_evict(worker->engine));
-    fickle_turned = true;
-    trial_signal(trial, "f", "enough", "x", "r2");
-    trial_settle(trial);
-    trial_advance(trial, 1000);
-    trial_settle(trial);
-    assert_string_equal(trial_state(trial, "f"), "diverged");
+    put_aside(trial, worker);
     trial->wall_ms -= 1000; /* at once, by the owner's clock */
     decline_for(trial, task_of(worker, 0)->task, "no such step");
     complete(trial, task_of(worker, 0)->task, "w", "shot");
@@ -1349,11 +1339,7 @@ static void state_is(struct trial_worker *worker, const char *job, const char *s
 
 static void resume(struct trial *trial, const char *job)
 {
-    Command command = PERDURE__V1__COMMAND__INIT;
-    Perdure__V1__Resume message = PERDURE__V1__RESUME__INIT;
-    command.kind_case = PERDURE__V1__COMMAND__KIND_RESUME;
-    command.resume = &message;
-    trial_command(trial, job, &command, "resume");
+    trial_resume(trial, job);
     trial_settle(trial);
 }
 
@@ -1421,15 +1407,11 @@ static void a_crash_that_nobody_waits_for(void **state)
     static const struct engine_limits limits = { .crash_limit = 1 };
     struct trial_worker *worker;
     struct trial *trial = owned_with(&worker, true, &limits);
-    Command command = PERDURE__V1__COMMAND__INIT;
-    Perdure__V1__Cancel cancel = PERDURE__V1__CANCEL__INIT;
     (void)state;
     start(trial, "f", "sorry");
     int64_t from = worker->inbox_from;
     worker->inbox_from = -1; /* both arrive together */
-    command.kind_case = PERDURE__V1__COMMAND__KIND_CANCEL;
-    command.cancel = &cancel;
-    trial_command(trial, "f", &command, "cancel");
+    trial_cancel(trial, "f");
     crash(trial, task_of(worker, 0)->task);
     worker->inbox_from = from;
     trial_settle(trial);

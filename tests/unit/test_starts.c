@@ -124,21 +124,13 @@ static const char *waits_for(struct trial *trial, const char *job)
 
 static void cancel(struct trial *trial, const char *job)
 {
-    Command command = PERDURE__V1__COMMAND__INIT;
-    Perdure__V1__Cancel request = PERDURE__V1__CANCEL__INIT;
-    command.kind_case = PERDURE__V1__COMMAND__KIND_CANCEL;
-    command.cancel = &request;
-    trial_command(trial, job, &command, "cancel");
+    trial_cancel(trial, job);
     trial_settle(trial);
 }
 
 static void terminate(struct trial *trial, const char *job)
 {
-    Command command = PERDURE__V1__COMMAND__INIT;
-    Perdure__V1__Terminate request = PERDURE__V1__TERMINATE__INIT;
-    command.kind_case = PERDURE__V1__COMMAND__KIND_TERMINATE;
-    command.terminate = &request;
-    trial_command(trial, job, &command, "terminate");
+    trial_terminate(trial, job);
     trial_settle(trial);
 }
 
@@ -218,13 +210,9 @@ static void test_resume_is_refused(void **state)
 {
     struct trial_worker *worker;
     struct trial *trial = owned(&worker, "order", 1);
-    Command command = PERDURE__V1__COMMAND__INIT;
-    Perdure__V1__Resume resume = PERDURE__V1__RESUME__INIT;
     (void)state;
     start_many(trial, "order", 2);
-    command.kind_case = PERDURE__V1__COMMAND__KIND_RESUME;
-    command.resume = &resume;
-    trial_command(trial, "job-1", &command, "resume");
+    trial_resume(trial, "job-1");
     trial_settle(trial);
     after(trial, 10);
     assert_int_equal(worker->refused, 1);
