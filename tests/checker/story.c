@@ -423,6 +423,48 @@ static void take_over(struct story *s)
     }
 }
 
+static int64_t send_begun(struct story *s)
+{
+    command_pb c = PERDURE__V1__COMMAND__INIT;
+    Perdure__V1__TaskReport report = PERDURE__V1__TASK_REPORT__INIT;
+    Perdure__V1__TaskStarted begun = PERDURE__V1__TASK_STARTED__INIT;
+    say(&c.request, "task-1/started");
+    say(&report.worker, "w");
+    report.op = 6;
+    report.attempt = 1;
+    report.kind_case = PERDURE__V1__TASK_REPORT__KIND_BEGUN;
+    report.begun = &begun;
+    c.kind_case = PERDURE__V1__COMMAND__KIND_TASK_REPORT;
+    c.task_report = &report;
+    return maker_command(&s->m, s->parent_id, s->parent.id, &c, NULL, 0, 0);
+}
+
+static void step_scheduled(struct story *s)
+{
+    event_pb *e = maker_event(&s->m, 6);
+    BODY(STEP_SCHEDULED, step_scheduled, Perdure__V1__StepScheduled);
+    say(&body->name, "test/far");
+    say(&body->queue, "far");
+}
+
+static void step_progress(struct story *s)
+{
+    event_pb *e = maker_event(&s->m, 6);
+    BODY(STEP_PROGRESS, step_progress, Perdure__V1__StepProgress);
+    say(&body->name, "test/far");
+    body->attempt = 1;
+}
+
+static void step_outside(struct story *s)
+{
+    step_scheduled(s);
+    maker_append(&s->m, &s->parent);
+    int64_t offset = send_begun(s);
+    step_progress(s);
+    maker_input(&s->m, 0, offset, "task-1/started");
+    maker_append(&s->m, &s->parent);
+}
+
 static void end_parent(struct story *s)
 {
     struct maker *m = &s->m;
@@ -440,6 +482,8 @@ static void end_parent(struct story *s)
         maker_input(m, 0, at, "r-n");
         maker_append(m, &s->parent);
     }
+    if (s->fault == STEP_OUTSIDE)
+        step_outside(s);
     m->partitions[0].in_pos = m->partitions[0].inbox;
     char *requests[] = {(char *)"s-p", (char *)"g1", (char *)"g2"};
     completed(s, requests, s->fault == SIGNAL_SKIPPED || s->fault == REQUEST_TWICE ? 2 : 3);

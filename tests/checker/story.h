@@ -65,6 +65,7 @@ enum fault {
     PARTITIONS_ZERO,
     APPEND_LOST, /* sound: a hole in n explains what is rejected */
     SECOND_RUN,  /* sound: a closed job begins again */
+    STEP_OUTSIDE, /* sound: a worker of a queue says that it has begun */
     FAULTS
 };
 

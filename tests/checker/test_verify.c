@@ -99,6 +99,15 @@ static void test_good(void **state)
 }
 
 /* What looks bad and has its reason. */
+static void test_outside(void **state)
+{
+    (void)state;
+    json_t *all = verify(STEP_OUTSIDE, NULL, NULL);
+    assert_sound(all);
+    assert_int_equal(number(all, "inbox", "absorbed"), 8);
+    json_decref(all);
+}
+
 static void test_explained(void **state)
 {
     (void)state;
@@ -461,7 +470,7 @@ int main(void)
     if (!mkdtemp(folder))
         return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vectors), cmocka_unit_test(test_good),     cmocka_unit_test(test_explained),
+        cmocka_unit_test(test_vectors), cmocka_unit_test(test_good),     cmocka_unit_test(test_outside), cmocka_unit_test(test_explained),
         cmocka_unit_test(test_bad),     cmocka_unit_test(test_lists),    cmocka_unit_test(test_flipped),
         cmocka_unit_test(test_program), cmocka_unit_test(test_database), cmocka_unit_test(test_topics),
     };
