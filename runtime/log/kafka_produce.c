@@ -492,9 +492,11 @@ static void kafka_produce_replace(struct kafka_log *log)
         if (log->base.handler.delivered)
             log->base.handler.delivered(log->base.handler.context, cookie, LOG_POSSIBLY_PERSISTED, -1);
     }
-    for (; unshown; kafka_append_unlink(log, unshown))
+    while (unshown) {
         if (unshown->aside)
             kafka_aside_lost(log, unshown->aside);
+        kafka_append_unlink(log, unshown);
+    }
 }
 
 /* False: there was nothing to be mended. */

@@ -38,7 +38,7 @@ static bool bad(struct story *s, enum moved_fault fault, enum stream stream, uin
     if (s->fault != fault)
         return false;
     const struct made_partition *p = &s->m.partitions[partition];
-    s->place = (struct moved_place){.stream = stream,
+    s->place = (struct moved_place){.stream = (int)stream,
                                     .partition = partition,
                                     .offset = stream == JOURNAL ? p->journal : p->inbox};
     snprintf(s->place.job, sizeof s->place.job, "%s", job ? job : "");
